@@ -1,0 +1,224 @@
+//! The supervision loop: start, move lines, notice the end, clean up the group, start again.
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::pin::Pin;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop, ProcessGroup};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::command::ChildCommand;
+use super::restart::Restarts;
+use super::{ChildEvent, ChildOptions, Exit, Input, said};
+use crate::line::{Line, LineReader};
+
+/// How long lines that a dead child left in the pipe are read.
+const DRAIN: Duration = Duration::from_millis(500);
+/// How long a child may take to end after its input was closed, before it is told to.
+const POLITE: Duration = Duration::from_millis(250);
+/// How long a killed child may take to be gone.
+const BURIAL: Duration = Duration::from_secs(5);
+
+/// Everything that keeps one child alive.
+pub(super) struct Supervisor {
+    pub(super) command: ChildCommand,
+    pub(super) options: ChildOptions,
+    pub(super) lines: mpsc::Receiver<Input>,
+    pub(super) queued: Arc<AtomicUsize>,
+    pub(super) events: mpsc::Sender<ChildEvent>,
+    pub(super) kick: Arc<Notify>,
+    pub(super) stop: CancellationToken,
+}
+
+/// Why a generation is over.
+enum End {
+    Exited(Option<std::process::ExitStatus>),
+    Output,
+    Asked,
+}
+
+impl Supervisor {
+    pub(super) async fn supervise(mut self) {
+        let mut restarts = Restarts::new(self.options.restart);
+        let stop = self.stop.clone();
+        for generation in 1_u64.. {
+            let born = Instant::now();
+            let exit = self.run(generation).await;
+            let restart = if stop.is_cancelled() {
+                None
+            } else {
+                restarts.after(exit == Exit::Code(0), born.elapsed(), Instant::now(), chance())
+            };
+            let down = ChildEvent::Down { generation, exit, restart };
+            tokio::select! {
+                sent = self.events.send(down) => if sent.is_err() { return },
+                () = stop.cancelled() => return,
+            }
+            let Some((wait, _)) = restart else { return };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Runs one generation to its end.
+    async fn run(&mut self, generation: u64) -> Exit {
+        let mut child = match self.spawn() {
+            Ok(child) => child,
+            Err(error) => return Exit::NotStarted(error.to_string()),
+        };
+        let Some(pid) = child.id() else { return Exit::Unknown };
+        let mut group = Group::of(pid);
+        let (stdin, stdout, stderr) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
+        let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else { return Exit::Unknown };
+        let said = AbortOnDropHandle::new(tokio::spawn(said::forward(stderr, self.options.reporter.clone())));
+        let mut reading = Box::pin(read(stdout, self.options.line, &self.events, generation));
+        let mut writing = Box::pin(write(stdin, &mut self.lines, &self.queued, generation));
+        let mut wrote = false;
+        let up = self.events.send(ChildEvent::Up { generation, pid });
+        let mut announcing = Box::pin(up);
+        let mut announced = false;
+        let end = loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break End::Asked,
+                _sent = &mut announcing, if !announced => announced = true,
+                () = self.kick.notified() => break End::Asked,
+                () = &mut reading, if announced => break End::Output,
+                status = child.wait() => break End::Exited(status.ok()),
+                () = &mut writing, if !wrote => wrote = true,
+            }
+        };
+        // The end of its input is how a stdio server is asked to end.
+        drop(writing);
+        let exit = match end {
+            End::Exited(status) => {
+                group.kill();
+                let _rest = timeout(DRAIN, &mut reading).await;
+                status.map_or(Exit::Unknown, Exit::of)
+            }
+            End::Output => match timeout(DRAIN, child.wait()).await {
+                Ok(Ok(status)) => Exit::of(status),
+                Ok(Err(_)) | Err(_) => {
+                    let _status = bury(&mut child, &mut group, self.options.grace).await;
+                    Exit::Output
+                }
+            },
+            End::Asked => tokio::select! {
+                status = bury(&mut child, &mut group, self.options.grace) => status.map_or(Exit::Unknown, Exit::of),
+                () = forever(&mut reading) => Exit::Unknown,
+            },
+        };
+        group.kill();
+        let _last_words = timeout(DRAIN, said).await;
+        exit
+    }
+
+    fn spawn(&self) -> std::io::Result<Box<dyn ChildWrapper>> {
+        let mut command = self.command.to_tokio();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        CommandWrap::from(command).wrap(ProcessGroup::leader()).wrap(KillOnDrop).spawn()
+    }
+}
+
+/// Waits a little, then TERM, then KILL, to the whole group.
+async fn bury(
+    child: &mut Box<dyn ChildWrapper>,
+    group: &mut Group,
+    grace: Duration,
+) -> Option<std::process::ExitStatus> {
+    if let Ok(status) = timeout(POLITE, child.wait()).await {
+        return status.ok();
+    }
+    group.signal(Signal::TERM);
+    if let Ok(status) = timeout(grace, child.wait()).await {
+        return status.ok();
+    }
+    group.kill();
+    timeout(BURIAL, child.wait()).await.ok()?.ok()
+}
+
+/// Keeps reading, so that a child that still writes can end; itself it never ends.
+async fn forever(reading: &mut Pin<Box<impl Future<Output = ()>>>) {
+    reading.await;
+    core::future::pending::<()>().await;
+}
+
+/// The process group of a child; whatever is left of it dies with this value.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(pid: u32) -> Self {
+        Self(i32::try_from(pid).ok().and_then(Pid::from_raw))
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.0 {
+            // An error means that nobody is left in the group.
+            let _gone = kill_process_group(pid, signal);
+        }
+    }
+
+    /// Kills the group, once: later its number may belong to others.
+    fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Moves lines from the child to the events until its output ends.
+async fn read(stdout: impl AsyncRead + Unpin, limit: usize, events: &mpsc::Sender<ChildEvent>, generation: u64) {
+    let mut reader = LineReader::new(stdout, limit);
+    while let Ok(Some(line)) = reader.next().await {
+        let event = match line {
+            Line::Text(text) if text.trim().is_empty() => continue,
+            Line::Text(text) => ChildEvent::Line { generation, text },
+            Line::TooLong(bytes) => ChildEvent::Bad { what: format!("{bytes} bytes in one line") },
+            Line::NotUtf8(bytes) => ChildEvent::Bad { what: format!("{bytes} bytes that are not UTF-8") },
+        };
+        if events.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Moves lines to the child; ends when the child stops reading.
+async fn write(
+    mut stdin: impl AsyncWrite + Unpin,
+    lines: &mut mpsc::Receiver<Input>,
+    queued: &AtomicUsize,
+    generation: u64,
+) {
+    while let Some(input) = lines.recv().await {
+        queued.fetch_sub(input.line.len(), Ordering::AcqRel);
+        if input.generation != generation {
+            continue;
+        }
+        let mut line = input.line;
+        line.push('\n');
+        if stdin.write_all(line.as_bytes()).await.is_err() || stdin.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A number from 0 to 1 that differs from process to process; good enough for jitter.
+fn chance() -> f64 {
+    let random = RandomState::new().build_hasher().finish();
+    let high = u32::try_from(random >> 32).unwrap_or(u32::MAX);
+    f64::from(high) / f64::from(u32::MAX)
+}

@@ -1,0 +1,124 @@
+//! Lines of a stream, each bounded: one that is too long or not UTF-8 is skipped and reported.
+use std::io;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+
+/// What one line turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// Its text, without the line end and without a byte order mark.
+    Text(String),
+    /// It was longer than the limit; so many bytes were skipped.
+    TooLong(u64),
+    /// It was not UTF-8; so many bytes were skipped.
+    NotUtf8(u64),
+}
+
+/// Reads lines and never holds more than the limit.
+#[derive(Debug)]
+pub struct LineReader<R> {
+    reader: BufReader<R>,
+    line: Vec<u8>,
+    skipped: u64,
+    limit: usize,
+}
+
+impl<R: AsyncRead + Unpin> LineReader<R> {
+    /// Makes a reader of lines of at most `limit` bytes.
+    pub fn new(reader: R, limit: usize) -> Self {
+        Self { reader: BufReader::with_capacity(64 * 1024, reader), line: Vec::new(), skipped: 0, limit }
+    }
+
+    /// Waits for the next line; `None` at the end. An unfinished last line counts as a line. Cancel-safe.
+    ///
+    /// # Errors
+    /// Fails when the stream does.
+    pub async fn next(&mut self) -> io::Result<Option<Line>> {
+        loop {
+            let chunk = self.reader.fill_buf().await?;
+            if chunk.is_empty() {
+                let nothing = self.line.is_empty() && self.skipped == 0;
+                return Ok((!nothing).then(|| self.take()));
+            }
+            let (part, used, ended) = match chunk.iter().position(|byte| *byte == b'\n') {
+                Some(at) => (chunk.get(..at).unwrap_or_default(), at + 1, true),
+                None => (chunk, chunk.len(), false),
+            };
+            if self.skipped > 0 || self.line.len() + part.len() > self.limit {
+                let held = core::mem::take(&mut self.line).len() + part.len();
+                self.skipped = self.skipped.saturating_add(u64::try_from(held).unwrap_or(u64::MAX)).max(1);
+            } else {
+                self.line.extend_from_slice(part);
+            }
+            self.reader.consume(used);
+            if ended {
+                return Ok(Some(self.take()));
+            }
+        }
+    }
+
+    fn take(&mut self) -> Line {
+        let skipped = core::mem::take(&mut self.skipped);
+        if skipped > 0 {
+            return Line::TooLong(skipped);
+        }
+        let mut bytes = core::mem::take(&mut self.line);
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        match String::from_utf8(bytes) {
+            Ok(text) => Line::Text(match text.strip_prefix('\u{feff}') {
+                Some(rest) => rest.to_owned(),
+                None => text,
+            }),
+            Err(_) => Line::NotUtf8(length),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn lines(input: &[u8], limit: usize) -> Vec<Line> {
+        let mut reader = LineReader::new(input, limit);
+        let mut out = Vec::new();
+        while let Some(line) = reader.next().await.unwrap() {
+            out.push(line);
+        }
+        out
+    }
+
+    fn text(text: &str) -> Line {
+        Line::Text(text.to_owned())
+    }
+
+    #[tokio::test]
+    async fn line_ends_and_byte_order_marks_are_not_part_of_a_line() {
+        let read = lines(b"\xef\xbb\xbf{}\r\n\n{\"a\":1}\nhalf", 100).await;
+        assert_eq!(read, [text("{}"), text(""), text("{\"a\":1}"), text("half")]);
+    }
+
+    #[tokio::test]
+    async fn a_long_line_is_skipped_and_the_next_one_is_read() {
+        let mut input = vec![b'x'; 300_000];
+        input.extend_from_slice(b"\n{}\n");
+        assert_eq!(lines(&input, 1_000).await, [Line::TooLong(300_000), text("{}")]);
+    }
+
+    #[tokio::test]
+    async fn a_line_of_exactly_the_limit_is_taken() {
+        assert_eq!(lines(b"12345\n123456\n", 5).await, [text("12345"), Line::TooLong(6)]);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_not_utf8_is_reported_with_its_length() {
+        assert_eq!(lines(b"\xff\xfe\n{}\n", 100).await, [Line::NotUtf8(2), text("{}")]);
+    }
+
+    #[tokio::test]
+    async fn a_cut_long_line_at_the_end_is_reported() {
+        assert_eq!(lines(b"123456789", 5).await, [Line::TooLong(9)]);
+    }
+}

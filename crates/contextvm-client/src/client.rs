@@ -1,0 +1,208 @@
+//! The client: send, call, read, close.
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use contextvm_core::identity::ServerIdentity;
+use contextvm_core::{PeerTags, envelope};
+use contextvm_crypto::Keys;
+use contextvm_engine::ClientMachine;
+use contextvm_engine::client::Lost;
+use contextvm_engine::gate::Gate;
+use contextvm_relay::RelayState;
+use contextvm_runtime::{Counters, Driver, DriverOptions, Stats};
+use nostr::key::PublicKey;
+use serde_json::value::RawValue;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::desk::{self, Command, Desk};
+use crate::options::{ClientBuilder, ClientOptions};
+use crate::{CallError, Error, resolve};
+
+/// Application messages that may wait for the loop.
+const COMMANDS: usize = 64;
+
+/// Ids of [`Client::request`] begin like this; raw requests should not.
+const CALL_ID: &str = "contextvm:call:";
+
+/// What a client is doing.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClientStatus {
+    /// Each relay's URL and whether its subscription lives.
+    pub relays: Vec<(String, bool)>,
+    /// Counters since start.
+    pub stats: Stats,
+}
+
+/// A connected client; cloning gives another handle to the same one.
+#[derive(Clone, Debug)]
+pub struct Client {
+    public_key: PublicKey,
+    server: PublicKey,
+    commands: mpsc::Sender<Command>,
+    relays: contextvm_relay::Relays,
+    counters: Counters,
+    tags: Arc<Mutex<PeerTags>>,
+    next_id: Arc<AtomicU64>,
+    done: CancellationToken,
+}
+
+/// What the server says that no [`Client::request`] waits for: answers to raw requests, notifications, requests.
+#[derive(Debug)]
+pub struct Messages {
+    inbound: mpsc::Receiver<String>,
+    read: Arc<Notify>,
+}
+
+impl Messages {
+    /// Waits for the next JSON-RPC message; `None` once the client is closed. Cancel-safe.
+    pub async fn recv(&mut self) -> Option<String> {
+        let message = self.inbound.recv().await;
+        self.read.notify_one();
+        message
+    }
+}
+
+impl Drop for Messages {
+    fn drop(&mut self) {
+        self.inbound.close();
+        self.read.notify_one();
+    }
+}
+
+impl Client {
+    /// Starts collecting options for a client with these keys.
+    pub fn builder(keys: Keys, server: ServerIdentity) -> ClientBuilder {
+        ClientBuilder::new(ClientOptions::new(keys, server))
+    }
+
+    /// Resolves the server's relays, connects, and returns once a relay listens for us.
+    ///
+    /// # Errors
+    /// Fails when no relay of the server is known or none can be reached in time.
+    pub async fn connect(options: ClientOptions) -> Result<(Self, Messages), Error> {
+        connect(options).await
+    }
+
+    /// Sends one raw JSON-RPC message with ids of the application's choice; the answer comes through [`Messages`].
+    ///
+    /// Every request is answered exactly once, if need be with an error that says why the server's answer did not come.
+    ///
+    /// # Errors
+    /// Fails when the client is closed.
+    pub async fn send(&self, message: String) -> Result<(), Error> {
+        self.commands.send(Command::Send(message)).await.map_err(|_closed| Error::Closed)
+    }
+
+    /// Calls a method and waits for its result.
+    ///
+    /// # Errors
+    /// Fails when the server answers with an error or not at all.
+    pub async fn request(&self, method: &str, params: Option<Box<RawValue>>) -> Result<Box<RawValue>, CallError> {
+        let number = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = RawValue::from_string(format!("\"{CALL_ID}{number}\"")).map_err(|_| CallError::Lost(Lost::Malformed))?;
+        let message = envelope::request(&id, method, params.as_deref());
+        let (reply, answer) = oneshot::channel();
+        let key: Arc<str> = id.get().into();
+        let command = Command::Call { id: Arc::clone(&key), message, reply };
+        self.commands.send(command).await.map_err(|_closed| CallError::Closed)?;
+        let mut waiting = CancelOnDrop { id: Some(key), commands: &self.commands };
+        let result = answer.await;
+        waiting.id = None;
+        result.unwrap_or(Err(CallError::Closed))
+    }
+
+    /// Sends a notification.
+    ///
+    /// # Errors
+    /// Fails when the client is closed.
+    pub async fn notify(&self, method: &str, params: Option<Box<RawValue>>) -> Result<(), Error> {
+        self.send(envelope::notification(method, params.as_deref())).await
+    }
+
+    /// Returns what the server has said about itself so far.
+    #[must_use]
+    pub fn server_tags(&self) -> PeerTags {
+        self.tags.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the server's public key.
+    #[must_use]
+    pub const fn server(&self) -> PublicKey {
+        self.server
+    }
+
+    /// Returns the client's public key.
+    #[must_use]
+    pub const fn public_key(&self) -> PublicKey {
+        self.public_key
+    }
+
+    /// Returns what the client is doing.
+    #[must_use]
+    pub fn status(&self) -> ClientStatus {
+        let relays = self.relays.statuses().into_iter().map(|status| (status.url.to_string(), status.state == RelayState::Live));
+        ClientStatus { relays: relays.collect(), stats: self.counters.read() }
+    }
+
+    /// Cancels what is open, ends every waiting call, and closes the relays.
+    pub async fn close(&self) {
+        // A closed channel means that the loop has ended or is ending.
+        let _closing = self.commands.send(Command::Close).await;
+        self.done.cancelled().await;
+    }
+}
+
+/// Cancels a call whose future was dropped before its answer came.
+struct CancelOnDrop<'a> {
+    id: Option<Arc<str>>,
+    commands: &'a mpsc::Sender<Command>,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.take() {
+            // With the queue full the call ends by its deadline instead.
+            let _full = self.commands.try_send(Command::Abandon(id));
+        }
+    }
+}
+
+/// Resolves, connects, waits for the first relay, and starts the loop.
+pub(crate) async fn connect(options: ClientOptions) -> Result<(Client, Messages), Error> {
+    let resolved = resolve::resolve(&options).await?;
+    let public_key = options.keys.public_key();
+    let mut config = options.config;
+    config.server = options.server.key;
+    let driver = Driver::connect(DriverOptions {
+        keys: options.keys,
+        relays: resolved.relays,
+        addresses: resolved.addresses,
+        gift_wrap: config.gift_wrap,
+        limits: config.limits.clone(),
+        shutdown_grace: contextvm_runtime::driver::SHUTDOWN_GRACE,
+    })?;
+    let relays = driver.relays();
+    if !relays.ready(options.ready_timeout).await {
+        relays.shutdown().await;
+        return Err(Error::NotReady);
+    }
+    let (commands, inbox) = mpsc::channel(COMMANDS);
+    let (outbound, inbound) = mpsc::channel(desk::messages_bound(&config.limits));
+    let (server, counters, done) = (config.server, driver.counters(), CancellationToken::new());
+    let tags = Arc::new(Mutex::new(PeerTags::default()));
+    let read = Arc::new(Notify::new());
+    let gate = Gate::for_client(public_key, &config);
+    let limits = config.limits.clone();
+    let machine = ClientMachine::new(config, public_key, driver.seed());
+    let desk = Desk::new(machine, limits, inbox, (outbound, Arc::clone(&read)), Arc::clone(&tags), counters.clone());
+    let ended = done.clone().drop_guard();
+    tokio::spawn(async move {
+        let _ended = ended;
+        driver.run(desk, gate).await;
+    });
+    let next_id = Arc::new(AtomicU64::new(1));
+    let client = Client { public_key, server, commands, relays, counters, tags, next_id, done };
+    Ok((client, Messages { inbound, read }))
+}

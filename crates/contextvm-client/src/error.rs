@@ -1,0 +1,122 @@
+//! What can go wrong at the client face.
+use contextvm_engine::client::Lost;
+use serde_json::value::RawValue;
+
+/// Classes of [`Error`] and [`CallError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The options cannot work.
+    Config,
+    /// The relays cannot be used.
+    Relay,
+    /// The server did not answer in time.
+    Timeout,
+    /// The server answered with an error.
+    Server,
+    /// The call itself is not one that can be sent.
+    Call,
+    /// The client is closed.
+    Closed,
+    /// The host did not give what was needed.
+    Host,
+}
+
+/// Why a client operation failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Neither options, hints, relay list nor fallback named a relay.
+    #[error("no relay of the server is known")]
+    NoRelays,
+    /// A configured relay URL does not parse.
+    #[error("relay {0} in the configuration is not a websocket url")]
+    RelayUrl(usize),
+    /// No relay could be reached in time.
+    #[error("no relay could be reached in time")]
+    NotReady,
+    /// The endpoint could not be started.
+    #[error(transparent)]
+    Start(#[from] contextvm_runtime::StartError),
+    /// The client was closed.
+    #[error("the client is closed")]
+    Closed,
+}
+
+impl Error {
+    /// Returns the class.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::RelayUrl(_) => ErrorKind::Config,
+            Self::NoRelays | Self::NotReady | Self::Start(contextvm_runtime::StartError::Relays(_)) => ErrorKind::Relay,
+            Self::Start(_) => ErrorKind::Host,
+            Self::Closed => ErrorKind::Closed,
+        }
+    }
+
+    /// Whether the same call may succeed later without any change.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Relay)
+    }
+}
+
+/// Why a call gave no result.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The server answered with a JSON-RPC error.
+    #[error("the server answered with error {code}")]
+    Server {
+        /// JSON-RPC error code.
+        code: i64,
+        /// The server's words; print them through [`contextvm_core::printable`].
+        message: String,
+        /// Further data, as sent.
+        data: Option<Box<RawValue>>,
+    },
+    /// The call ended without the server's answer.
+    #[error("the call ended without an answer: {}", lost_text(*.0))]
+    Lost(Lost),
+    /// The answer is not one that this library understands.
+    #[error("the answer is not a json-rpc response")]
+    Answer,
+    /// The client was closed.
+    #[error("the client is closed")]
+    Closed,
+}
+
+impl CallError {
+    /// Returns the class.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Server { .. } | Self::Answer => ErrorKind::Server,
+            Self::Lost(Lost::NoReply) => ErrorKind::Timeout,
+            Self::Lost(Lost::NotSent) => ErrorKind::Relay,
+            Self::Lost(Lost::Closed) | Self::Closed => ErrorKind::Closed,
+            Self::Lost(_) => ErrorKind::Call,
+        }
+    }
+
+    /// Whether the same call may succeed later without any change.
+    ///
+    /// A call without an answer may have been executed: repeat it only if executing it twice does no harm.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Lost(Lost::NoReply | Lost::NotSent | Lost::Busy))
+    }
+}
+
+fn lost_text(lost: Lost) -> &'static str {
+    match lost {
+        Lost::NoReply => "the server did not answer in time",
+        Lost::NotSent => "no relay took the request",
+        Lost::Closed => "the client was closed",
+        Lost::Busy => "too many calls wait already",
+        Lost::TooLarge => "the message is larger than one event may be",
+        Lost::Malformed => "the message is not valid json-rpc",
+        _ => "the request was lost",
+    }
+}

@@ -1,0 +1,23 @@
+//! The ContextVM client transport: one client key talking to one server key.
+//!
+//! [`Client::connect`] resolves the server's relays (see [`resolve`]), connects, and gives a [`Client`] to send with and
+//! [`Messages`] to read from. [`Client::request`] makes one plain call; the `rmcp` feature turns the pair into a typed
+//! MCP transport.
+
+pub mod client;
+pub mod error;
+pub mod options;
+pub mod resolve;
+#[cfg(feature = "rmcp")]
+pub mod rmcp;
+
+mod desk;
+
+pub use client::{Client, ClientStatus, Messages};
+pub use contextvm_core::identity::ServerIdentity;
+pub use contextvm_engine::{ClientConfig, EncryptionMode, GiftWrapMode};
+pub use error::{CallError, Error, ErrorKind};
+pub use options::{ClientBuilder, ClientOptions};
+
+#[cfg(feature = "rmcp")]
+pub use crate::rmcp::ClientTransport;

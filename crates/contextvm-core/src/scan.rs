@@ -1,0 +1,563 @@
+//! The budgeted scan: one pass over JSON text that refuses what costs too much or reads two ways.
+//!
+//! It runs before any other parser sees a foreign text. It does not recurse, and what it allocates is at most eight bytes
+//! per object key that is open at a time (below four times the text) plus eight bytes per open container.
+use alloc::vec::Vec;
+
+use crate::text::{Unescaped, same_text_order};
+use crate::{Fault, Limits};
+
+/// Most JSON values in a text that was put together from several events (it may have one per eight bytes).
+pub const ASSEMBLED_NODES: usize = 1_000_000;
+
+/// Why a text was refused. Positions are byte offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScanError {
+    /// The text is longer than any limit admits.
+    #[error("text of {bytes} bytes is longer than {limit}")]
+    TooLong {
+        /// Length found, bytes.
+        bytes: usize,
+        /// Largest admitted, bytes.
+        limit: usize,
+    },
+    /// Containers are nested too deep.
+    #[error("nesting deeper than {limit} at byte {at}")]
+    Depth {
+        /// Where.
+        at: usize,
+        /// Deepest admitted.
+        limit: usize,
+    },
+    /// There are too many values.
+    #[error("more than {limit} values at byte {at}")]
+    Nodes {
+        /// Where.
+        at: usize,
+        /// Most admitted.
+        limit: usize,
+    },
+    /// A number has too many characters.
+    #[error("number of {length} characters at byte {at} is longer than {limit}")]
+    NumberLength {
+        /// Where.
+        at: usize,
+        /// Length found, characters.
+        length: usize,
+        /// Longest admitted, characters.
+        limit: usize,
+    },
+    /// A number is too large for a double, which parsers read as infinity, as an error or exactly.
+    #[error("number out of range at byte {at}")]
+    NumberRange {
+        /// Where.
+        at: usize,
+    },
+    /// An escape names half of a surrogate pair.
+    #[error("lone surrogate at byte {at}")]
+    LoneSurrogate {
+        /// Where.
+        at: usize,
+    },
+    /// An object has the same key twice, however spelled.
+    #[error("duplicate key in the object that ends at byte {at}")]
+    DuplicateKey {
+        /// Where the object ends.
+        at: usize,
+    },
+    /// A string holds a control character that is not escaped.
+    #[error("raw control character at byte {at}")]
+    ControlCharacter {
+        /// Where.
+        at: usize,
+    },
+    /// The text starts with a byte order mark.
+    #[error("byte order mark before the text")]
+    ByteOrderMark,
+    /// Something follows the value.
+    #[error("text after the value at byte {at}")]
+    Trailing {
+        /// Where.
+        at: usize,
+    },
+    /// The text ends inside a value, or holds none.
+    #[error("text ends too early")]
+    Truncated,
+    /// The text is not JSON.
+    #[error("not json at byte {at}")]
+    Syntax {
+        /// Where.
+        at: usize,
+    },
+}
+
+impl ScanError {
+    /// Says who misbehaved: whoever wrote the text.
+    #[must_use]
+    pub const fn fault(&self) -> Fault {
+        Fault::Peer
+    }
+
+    /// Whether the text was refused for its cost and not for its form.
+    #[must_use]
+    pub const fn is_budget(&self) -> bool {
+        matches!(
+            self,
+            Self::TooLong { .. } | Self::Depth { .. } | Self::Nodes { .. } | Self::NumberLength { .. }
+        )
+    }
+}
+
+/// What the scan counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// Values of any type, the outermost included; keys are not values.
+    pub nodes: usize,
+    /// Deepest nesting of objects and arrays.
+    pub depth: usize,
+}
+
+/// Checks that a text is one JSON value, within budget, and that all parsers read it alike.
+///
+/// A text up to `limits.event` bytes may hold `limits.json_nodes` values; a longer one (put together from several events)
+/// one per eight bytes, at most [`ASSEMBLED_NODES`].
+///
+/// # Errors
+/// Returns the first thing that is wrong, in order of the text; a duplicate key is found at the end of its object.
+///
+/// ```
+/// use contextvm_core::{Limits, scan::{self, ScanError}};
+/// let limits = Limits::default();
+/// assert_eq!(scan::check(r#"{"a":[1,2]}"#, &limits).map(|scan| scan.nodes), Ok(4));
+/// assert_eq!(scan::check(r#"{"a":1,"\u0061":2}"#, &limits), Err(ScanError::DuplicateKey { at: 17 }));
+/// ```
+pub fn check(text: &str, limits: &Limits) -> Result<Scan, ScanError> {
+    let limit = limits.child_line.max(limits.event).min(u32::MAX as usize);
+    if text.len() > limit {
+        return Err(ScanError::TooLong {
+            bytes: text.len(),
+            limit,
+        });
+    }
+    if text.starts_with('\u{feff}') {
+        return Err(ScanError::ByteOrderMark);
+    }
+    let mut scanner = Scanner {
+        text,
+        bytes: text.as_bytes(),
+        at: 0,
+        open: Vec::new(),
+        keys: Vec::new(),
+        scan: Scan::default(),
+        max_depth: limits.json_depth,
+        max_nodes: max_nodes(text.len(), limits),
+        max_number: limits.json_number,
+    };
+    scanner.run()?;
+    Ok(scanner.scan)
+}
+
+/// Most values that a text of this length may hold.
+fn max_nodes(bytes: usize, limits: &Limits) -> usize {
+    if bytes <= limits.event {
+        limits.json_nodes
+    } else {
+        (bytes / 8)
+            .max(limits.json_nodes)
+            .min(ASSEMBLED_NODES.max(limits.json_nodes))
+    }
+}
+
+/// One object key: offsets of its text between the quotes. `u32` because texts are shorter than 4 GiB.
+#[derive(Clone, Copy)]
+struct Key {
+    start: u32,
+    len: u32,
+}
+
+/// A container that is not closed yet.
+#[derive(Clone, Copy)]
+enum Open {
+    Array,
+    /// Its keys are those from this index on.
+    Object {
+        keys_from: u32,
+        escaped: bool,
+    },
+}
+
+/// What may come next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Value,
+    ValueOrEnd,
+    Key,
+    KeyOrEnd,
+    CommaOrEnd,
+}
+
+struct Scanner<'a> {
+    text: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+    open: Vec<Open>,
+    keys: Vec<Key>,
+    scan: Scan,
+    max_depth: usize,
+    max_nodes: usize,
+    max_number: usize,
+}
+
+impl Scanner<'_> {
+    fn run(&mut self) -> Result<(), ScanError> {
+        let mut next = Next::Value;
+        loop {
+            self.skip_whitespace();
+            if next == Next::CommaOrEnd && self.open.is_empty() {
+                break;
+            }
+            next = match next {
+                Next::Value => self.value()?,
+                Next::ValueOrEnd => {
+                    if self.take(b']') {
+                        self.close()?
+                    } else {
+                        self.value()?
+                    }
+                }
+                Next::Key => self.key()?,
+                Next::KeyOrEnd => {
+                    if self.take(b'}') {
+                        self.close()?
+                    } else {
+                        self.key()?
+                    }
+                }
+                Next::CommaOrEnd => self.comma_or_end()?,
+            };
+        }
+        if self.at < self.bytes.len() {
+            return Err(ScanError::Trailing { at: self.at });
+        }
+        Ok(())
+    }
+
+    fn value(&mut self) -> Result<Next, ScanError> {
+        self.scan.nodes += 1;
+        if self.scan.nodes > self.max_nodes {
+            return Err(ScanError::Nodes {
+                at: self.at,
+                limit: self.max_nodes,
+            });
+        }
+        match self.peek() {
+            Some(b'{') => {
+                let keys_from = u32::try_from(self.keys.len()).map_err(|_| self.syntax())?;
+                self.enter(Open::Object {
+                    keys_from,
+                    escaped: false,
+                })?;
+                Ok(Next::KeyOrEnd)
+            }
+            Some(b'[') => {
+                self.enter(Open::Array)?;
+                Ok(Next::ValueOrEnd)
+            }
+            Some(b'"') => {
+                self.string()?;
+                Ok(Next::CommaOrEnd)
+            }
+            Some(b'-' | b'0'..=b'9') => {
+                self.number()?;
+                Ok(Next::CommaOrEnd)
+            }
+            Some(b't') => self.word(b"true"),
+            Some(b'f') => self.word(b"false"),
+            Some(b'n') => self.word(b"null"),
+            Some(_) => Err(self.syntax()),
+            None => Err(ScanError::Truncated),
+        }
+    }
+
+    fn enter(&mut self, open: Open) -> Result<(), ScanError> {
+        if self.open.len() >= self.max_depth {
+            return Err(ScanError::Depth {
+                at: self.at,
+                limit: self.max_depth,
+            });
+        }
+        self.open.push(open);
+        self.scan.depth = self.scan.depth.max(self.open.len());
+        self.at += 1;
+        Ok(())
+    }
+
+    fn comma_or_end(&mut self) -> Result<Next, ScanError> {
+        let object = matches!(self.open.last(), Some(Open::Object { .. }));
+        match self.peek() {
+            Some(b',') => {
+                self.at += 1;
+                Ok(if object { Next::Key } else { Next::Value })
+            }
+            Some(b'}') if object => {
+                self.at += 1;
+                self.close()
+            }
+            Some(b']') if !object => {
+                self.at += 1;
+                self.close()
+            }
+            Some(_) => Err(self.syntax()),
+            None => Err(ScanError::Truncated),
+        }
+    }
+
+    /// Leaves the innermost container, whose closing bracket was just taken.
+    fn close(&mut self) -> Result<Next, ScanError> {
+        if let Some(Open::Object { keys_from, escaped }) = self.open.pop() {
+            let from = keys_from as usize;
+            let text = self.text;
+            let keys = self.keys.get_mut(from..).unwrap_or_default();
+            if has_twins(text, keys, escaped) {
+                return Err(ScanError::DuplicateKey { at: self.at - 1 });
+            }
+            self.keys.truncate(from);
+        }
+        Ok(Next::CommaOrEnd)
+    }
+
+    fn key(&mut self) -> Result<Next, ScanError> {
+        match self.peek() {
+            Some(b'"') => {}
+            Some(_) => return Err(self.syntax()),
+            None => return Err(ScanError::Truncated),
+        }
+        let start = self.at + 1;
+        let has_escape = self.string()?;
+        let len = self.at - 1 - start;
+        let (Ok(start), Ok(len)) = (u32::try_from(start), u32::try_from(len)) else {
+            return Err(self.syntax());
+        };
+        self.keys.push(Key { start, len });
+        if has_escape && let Some(Open::Object { escaped, .. }) = self.open.last_mut() {
+            *escaped = true;
+        }
+        self.skip_whitespace();
+        match self.peek() {
+            Some(b':') => {
+                self.at += 1;
+                Ok(Next::Value)
+            }
+            Some(_) => Err(self.syntax()),
+            None => Err(ScanError::Truncated),
+        }
+    }
+
+    /// Takes a string, quotes included, and says whether it holds an escape.
+    fn string(&mut self) -> Result<bool, ScanError> {
+        let mut escaped = false;
+        self.at += 1;
+        loop {
+            self.at += plain_run(self.rest());
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(escaped);
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    self.escape()?;
+                }
+                Some(_) => return Err(ScanError::ControlCharacter { at: self.at }),
+                None => return Err(ScanError::Truncated),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), ScanError> {
+        let at = self.at;
+        match self.bytes.get(at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                self.at += 2;
+                Ok(())
+            }
+            Some(b'u') => match self.unit(at)? {
+                0xD800..=0xDBFF => match self.bytes.get(at + 6..at + 8) {
+                    Some(b"\\u") => match self.unit(at + 6)? {
+                        0xDC00..=0xDFFF => {
+                            self.at += 12;
+                            Ok(())
+                        }
+                        _ => Err(ScanError::LoneSurrogate { at }),
+                    },
+                    _ => Err(ScanError::LoneSurrogate { at }),
+                },
+                0xDC00..=0xDFFF => Err(ScanError::LoneSurrogate { at }),
+                _ => {
+                    self.at += 6;
+                    Ok(())
+                }
+            },
+            Some(_) => Err(ScanError::Syntax { at: at + 1 }),
+            None => Err(ScanError::Truncated),
+        }
+    }
+
+    /// Reads the four digits of the `\uXXXX` that starts at `at`.
+    fn unit(&self, at: usize) -> Result<u32, ScanError> {
+        let mut unit = 0;
+        for at in at + 2..at + 6 {
+            let Some(&byte) = self.bytes.get(at) else {
+                return Err(ScanError::Truncated);
+            };
+            let Some(digit) = char::from(byte).to_digit(16) else {
+                return Err(ScanError::Syntax { at });
+            };
+            unit = unit * 16 + digit;
+        }
+        Ok(unit)
+    }
+
+    fn number(&mut self) -> Result<(), ScanError> {
+        let start = self.at;
+        self.take(b'-');
+        if !self.take(b'0') {
+            self.digits()?;
+        }
+        if self.take(b'.') {
+            self.digits()?;
+        }
+        let exponent = self.take(b'e') || self.take(b'E');
+        if exponent {
+            if !self.take(b'+') {
+                self.take(b'-');
+            }
+            self.digits()?;
+        }
+        let length = self.at - start;
+        if length > self.max_number {
+            return Err(ScanError::NumberLength {
+                at: start,
+                length,
+                limit: self.max_number,
+            });
+        }
+        // Without an exponent a double holds every number of up to 308 digits.
+        if exponent || length > 308 {
+            let finite = self
+                .text
+                .get(start..self.at)
+                .and_then(|number| number.parse::<f64>().ok());
+            if !finite.is_some_and(f64::is_finite) {
+                return Err(ScanError::NumberRange { at: start });
+            }
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), ScanError> {
+        let count = self
+            .rest()
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
+        self.at += count;
+        match (count, self.peek()) {
+            (0, None) => Err(ScanError::Truncated),
+            (0, Some(_)) => Err(self.syntax()),
+            _ => Ok(()),
+        }
+    }
+
+    fn word(&mut self, word: &[u8]) -> Result<Next, ScanError> {
+        let rest = self.rest();
+        if rest.starts_with(word) {
+            self.at += word.len();
+            Ok(Next::CommaOrEnd)
+        } else if word.starts_with(rest) {
+            Err(ScanError::Truncated)
+        } else {
+            Err(self.syntax())
+        }
+    }
+
+    fn skip_whitespace(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    const fn syntax(&self) -> ScanError {
+        ScanError::Syntax { at: self.at }
+    }
+}
+
+/// Counts the bytes before the first quote, backslash or control character, eight at a time.
+fn plain_run(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let has_zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    let mut count = 0;
+    let mut rest = bytes;
+    while let Some((chunk, tail)) = rest.split_first_chunk::<8>() {
+        let word = u64::from_le_bytes(*chunk);
+        let quote = has_zero(word ^ (ONES * u64::from(b'"')));
+        let backslash = has_zero(word ^ (ONES * u64::from(b'\\')));
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+        let stop = quote | backslash | control;
+        if stop != 0 {
+            // The lowest flagged byte is exact; a borrow can only flag bytes above it.
+            return count + (stop.trailing_zeros() / 8) as usize;
+        }
+        count += 8;
+        rest = tail;
+    }
+    count
+        + rest
+            .iter()
+            .take_while(|&&byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
+            .count()
+}
+
+/// Whether two of the keys are the same text. Sorts them: `n log n` comparisons, no allocation.
+fn has_twins(text: &str, keys: &mut [Key], escaped: bool) -> bool {
+    if keys.len() < 2 {
+        return false;
+    }
+    let spelled = |key: &Key| {
+        let start = key.start as usize;
+        text.get(start..start + key.len as usize).unwrap_or_default()
+    };
+    if escaped {
+        keys.sort_unstable_by(|a, b| same_text_order(spelled(a), spelled(b)));
+        keys.windows(2).any(|pair| match pair {
+            [a, b] => Unescaped::new(spelled(a)).eq(Unescaped::new(spelled(b))),
+            _ => false,
+        })
+    } else {
+        // Length first: most keys differ in it. Byte order would do as well.
+        keys.sort_unstable_by(|a, b| a.len.cmp(&b.len).then_with(|| spelled(a).cmp(spelled(b))));
+        keys.windows(2).any(|pair| match pair {
+            [a, b] => spelled(a) == spelled(b),
+            _ => false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

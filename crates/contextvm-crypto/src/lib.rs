@@ -1,0 +1,26 @@
+//! The cryptography of ContextVM: zeroized keys, NIP-44, and the sealing and opening of gift wraps.
+//!
+//! Everything here is a pure function of its arguments. Randomness comes in as [`Entropy`], time as plain seconds, and
+//! nothing is read from the operating system, so that every result can be reproduced in a test.
+//!
+//! * [`Keys`] holds a secret key and signs with it.
+//! * [`seal`] puts a signed inner event into a gift wrap (CEP-4, CEP-19).
+//! * [`open`] takes it out again and yields an [`Opened`](contextvm_core::Opened), the proof that it may be believed.
+//! * [`size`] says beforehand how large the published gift wrap will be.
+#![no_std]
+extern crate alloc;
+
+mod entropy;
+mod error;
+mod keys;
+pub mod nip44;
+mod open;
+mod seal;
+pub mod size;
+
+pub use entropy::Entropy;
+pub use error::{KeyError, OpenError, SealError};
+pub use keys::Keys;
+pub use nip44::Nip44Error;
+pub use open::{open, open_plain};
+pub use seal::seal;

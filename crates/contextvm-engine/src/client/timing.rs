@@ -1,0 +1,173 @@
+//! Outcomes, relays coming back, deadlines, and the end.
+use alloc::vec::Vec;
+use contextvm_core::{Mono, Now};
+use nostr::event::EventId;
+
+use super::ending::Ending;
+use super::loose::Step;
+use super::pending::{Pending, Sent};
+use super::retry::Due;
+use super::{ClientMachine, ClientOutput};
+use crate::{Outcome, Ticket};
+
+impl ClientMachine {
+    pub(super) fn on_published(&mut self, ticket: Ticket, outcome: &Outcome, now: Now) {
+        let Some(event) = self.pending.by_ticket(ticket) else {
+            let step = self.loose.outcome(ticket, outcome, now.mono, &mut self.chance);
+            return self.take_step(step);
+        };
+        let Self {
+            pending,
+            session,
+            chance,
+            ..
+        } = self;
+        let goes_on = pending.change(&event, |call| {
+            session.announced |= call.flagged && matches!(outcome, Outcome::Accepted);
+            call.on_outcome(outcome, &session.tags, now.mono, chance)
+        });
+        if goes_on == Some(false) {
+            self.end_overdue(&event, now);
+        }
+    }
+
+    pub(super) fn on_relay_up(&mut self, now: Now) {
+        if self.closed {
+            return;
+        }
+        let Self { pending, session, .. } = self;
+        let events: Vec<EventId> = pending.in_order().collect();
+        for event in &events {
+            pending.change(event, |call| call.on_relay_up(&session.tags, now.mono));
+        }
+        self.loose.relay_up(now.mono);
+        // Deadlines are left for the wake that belongs to them: an answer may be waiting in the driver.
+        for event in &events {
+            if self
+                .pending
+                .get(event)
+                .is_some_and(|call| !is_over(call, now.mono))
+            {
+                self.wake_call(event, now);
+            }
+        }
+        self.wake_loose(now);
+    }
+
+    pub(super) fn on_wake(&mut self, now: Now) {
+        while let Some(event) = self.pending.first_due(now.mono) {
+            self.wake_call(&event, now);
+        }
+        self.wake_loose(now);
+        self.asked.expire(now.mono);
+    }
+
+    pub(super) fn on_close(&mut self, now: Now) {
+        if self.closed {
+            return;
+        }
+        let events: Vec<EventId> = self.pending.in_order().collect();
+        for event in events {
+            let Some(call) = self.pending.take(&event) else {
+                continue;
+            };
+            self.end(
+                &call,
+                &Ending::Closed {
+                    retryable: call.is_retryable(),
+                },
+            );
+            if call.method != "initialize" && !matches!(call.sent, Sent::Nowhere(_)) {
+                self.publish_cancellation(&call.id, "the client was closed", now);
+            }
+        }
+        for step in self.loose.close() {
+            self.take_step(Some(step));
+        }
+        self.asked.clear();
+        self.closed = true;
+    }
+
+    /// Plans new wraps for calls that could not have any before.
+    pub(super) fn arm_all(&mut self, now: Now) {
+        let Self {
+            pending,
+            session,
+            chance,
+            ..
+        } = self;
+        let events: Vec<EventId> = pending.in_order().collect();
+        for event in events {
+            pending.change(&event, |call| call.arm_rewrap(&session.tags, now.mono, chance));
+        }
+    }
+
+    pub(super) fn take_step(&mut self, step: Option<Step>) {
+        match step {
+            Some(Step::Again(ticket)) => {
+                self.outputs.push_back(ClientOutput::Republish {
+                    ticket,
+                    rewrap: false,
+                });
+            }
+            Some(Step::Forget(ticket)) => self.outputs.push_back(ClientOutput::Forget(ticket)),
+            None => {}
+        }
+    }
+
+    fn wake_call(&mut self, event: &EventId, now: Now) {
+        let Self {
+            pending,
+            session,
+            chance,
+            ..
+        } = self;
+        let due = pending.change(event, |call| {
+            (call.on_wake(&session.tags, now.mono, chance), call.ticket)
+        });
+        match due {
+            Some((Due::Over, _)) => self.end_overdue(event, now),
+            Some((Due::Same, ticket)) => self.outputs.push_back(ClientOutput::Republish {
+                ticket,
+                rewrap: false,
+            }),
+            Some((Due::Rewrap, ticket)) => self
+                .outputs
+                .push_back(ClientOutput::Republish { ticket, rewrap: true }),
+            Some((Due::Nothing, _)) | None => {}
+        }
+    }
+
+    fn wake_loose(&mut self, now: Now) {
+        for step in self.loose.wake(now.mono) {
+            self.take_step(Some(step));
+        }
+    }
+
+    /// Ends a call whose time is over: the server may have it, or nobody has.
+    fn end_overdue(&mut self, event: &EventId, now: Now) {
+        let Some(call) = self.pending.take(event) else {
+            return;
+        };
+        let waited_ms = u64::try_from(now.mono.since(call.started).as_millis()).unwrap_or(u64::MAX);
+        match &call.sent {
+            Sent::Nowhere(relay) => self.end(&call, &Ending::NotSent { waited_ms, relay }),
+            Sent::Fresh | Sent::Perhaps | Sent::Taken => {
+                self.end(
+                    &call,
+                    &Ending::NoReply {
+                        waited_ms,
+                        retryable: call.is_retryable(),
+                    },
+                );
+                if call.method != "initialize" {
+                    self.publish_cancellation(&call.id, "timed out", now);
+                }
+            }
+        }
+    }
+}
+
+fn is_over(call: &Pending, now: Mono) -> bool {
+    call.deadline.is_some_and(|at| at <= now)
+}

@@ -1,0 +1,115 @@
+//! What an endpoint is told at birth.
+use alloc::{string::String, vec::Vec};
+use contextvm_core::Limits;
+use nostr::event::Tag;
+use nostr::key::PublicKey;
+
+use crate::server::Access;
+
+/// Whether messages are encrypted (CEP-4). A client in `Optional` always encrypts and never falls back by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum EncryptionMode {
+    /// Both accepted; a client sends encrypted, a server mirrors each request.
+    #[default]
+    Optional,
+    /// Only encrypted sent and accepted.
+    Required,
+    /// Plaintext sent. A server drops wraps; a client still opens them.
+    Disabled,
+}
+
+/// Which gift wraps are sent and admitted (CEP-19).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum GiftWrapMode {
+    /// Both admitted; ephemeral sent to peers that understand it.
+    #[default]
+    Optional,
+    /// Only kind 21059.
+    Ephemeral,
+    /// Only kind 1059.
+    Persistent,
+}
+
+/// What a server says about itself in its discovery tags (CEP-6, CEP-35).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// `name` tag.
+    pub name: Option<String>,
+    /// `about` tag.
+    pub about: Option<String>,
+    /// `website` tag.
+    pub website: Option<String>,
+    /// `picture` tag.
+    pub picture: Option<String>,
+    /// Further discovery tags, sent after the known ones.
+    pub extra: Vec<Tag>,
+}
+
+/// Configuration of a [`ServerMachine`](crate::ServerMachine).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Discovery tags.
+    pub identity: Identity,
+    /// Encryption policy.
+    pub encryption: EncryptionMode,
+    /// Gift wrap policy.
+    pub gift_wrap: GiftWrapMode,
+    /// Who may call what.
+    pub access: Access,
+    /// Put `clientPubkey` into `params._meta` (CEP-16).
+    pub inject_client_pubkey: bool,
+    /// Put `requestEventId` into `params._meta`.
+    pub inject_request_event_id: bool,
+    /// Events stamped before this Unix second are refused: the replay barrier after a restart.
+    pub accept_from: u64,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Default for ServerConfig {
+    /// Everybody may call, encrypted or not; nothing is injected; no replay barrier.
+    fn default() -> Self {
+        Self {
+            identity: Identity::default(),
+            encryption: EncryptionMode::default(),
+            gift_wrap: GiftWrapMode::default(),
+            access: Access::default(),
+            inject_client_pubkey: false,
+            inject_request_event_id: false,
+            accept_from: 0,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Configuration of a [`ClientMachine`](crate::ClientMachine).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientConfig {
+    /// The server this client talks to.
+    pub server: PublicKey,
+    /// Encryption policy.
+    pub encryption: EncryptionMode,
+    /// Gift wrap policy.
+    pub gift_wrap: GiftWrapMode,
+    /// Answer `initialize` locally and never send it (CEP-35 stateless).
+    pub stateless: bool,
+    /// Offer to answer requests that the server sends (docs/EXTENSIONS.md).
+    pub answer_server_requests: bool,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl ClientConfig {
+    /// Makes the configuration of an encrypted, stateful client of one server.
+    #[must_use]
+    pub fn new(server: PublicKey) -> Self {
+        Self {
+            server,
+            encryption: EncryptionMode::default(),
+            gift_wrap: GiftWrapMode::default(),
+            stateless: false,
+            answer_server_requests: false,
+            limits: Limits::default(),
+        }
+    }
+}

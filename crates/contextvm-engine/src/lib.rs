@@ -1,0 +1,62 @@
+//! The ContextVM endpoints as machines: they decide, they never touch a socket, a clock or a key.
+#![no_std]
+extern crate alloc;
+
+pub mod client;
+pub mod config;
+pub mod drop;
+pub mod gate;
+pub mod server;
+mod size;
+mod unique;
+
+pub use client::{ClientInput, ClientMachine, ClientOutput};
+pub use config::{ClientConfig, EncryptionMode, GiftWrapMode, Identity, ServerConfig};
+pub use drop::DropReason;
+pub use gate::{Gate, OuterEvent};
+pub use server::{RequestKey, ServerInput, ServerLoad, ServerMachine, ServerOutput};
+
+use contextvm_core::{Draft, Protection};
+use nostr::key::PublicKey;
+
+/// Names one publication between a machine and its driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// An event that the driver must sign, seal as told, and publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outbound {
+    /// To be quoted in the outcome.
+    pub ticket: Ticket,
+    /// What to sign.
+    pub draft: Draft,
+    /// Whom to encrypt for.
+    pub recipient: PublicKey,
+    /// How it travels.
+    pub protection: Protection,
+}
+
+/// Why a machine wants to be called at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Wake {
+    /// A request reached its deadline.
+    Deadline,
+    /// A request or an answer is due to be sent again.
+    Retry,
+    /// An access decision is overdue.
+    Access,
+    /// A kept answer, an id or an idle session may be forgotten.
+    Expiry,
+}
+
+/// What became of one publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A relay said `OK true` or `duplicate:`.
+    Accepted,
+    /// No relay answered in time; the event may or may not have been passed on.
+    Unknown,
+    /// Every relay refused, or none could be reached. The text is the first relay's, printable.
+    Refused(alloc::string::String),
+}

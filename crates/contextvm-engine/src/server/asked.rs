@@ -1,0 +1,71 @@
+//! Asked: requests of the application that a client was sent and may answer.
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+
+use contextvm_core::Mono;
+use nostr::event::EventId;
+use nostr::key::PublicKey;
+
+use super::RequestKey;
+
+/// One request of ours.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    /// The application's own id as it wrote it.
+    pub(super) id: String,
+    /// The application's progress token, as plain text.
+    pub(super) token: Option<String>,
+    until: Mono,
+}
+
+/// Requests of ours by whom we asked and under which event, bounded in count and time.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    open: BTreeMap<RequestKey, Question>,
+    by_end: BTreeSet<(Mono, RequestKey)>,
+}
+
+impl Asked {
+    pub(super) fn insert(&mut self, key: RequestKey, id: String, token: Option<String>, until: Mono) {
+        self.by_end.insert((until, key));
+        self.open.insert(key, Question { id, token, until });
+    }
+
+    pub(super) fn take(&mut self, key: &RequestKey) -> Option<Question> {
+        let question = self.open.remove(key)?;
+        self.by_end.remove(&(question.until, *key));
+        Some(question)
+    }
+
+    /// Whether this client was asked something under this progress token.
+    pub(super) fn has_token(&self, client: PublicKey, token: &str) -> bool {
+        self.of(client).any(|(_, question)| question.token.as_deref() == Some(token))
+    }
+
+    pub(super) fn count_of(&self, client: PublicKey) -> usize {
+        self.of(client).count()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn forget(&mut self, now: Mono) {
+        while let Some((until, key)) = self.by_end.first().copied() {
+            if until > now {
+                break;
+            }
+            self.take(&key);
+        }
+    }
+
+    pub(super) fn next_end(&self) -> Option<Mono> {
+        self.by_end.first().map(|(until, _)| *until)
+    }
+
+    fn of(&self, caller: PublicKey) -> impl Iterator<Item = (&RequestKey, &Question)> {
+        let first = RequestKey { caller, id: EventId::from_byte_array([0; 32]) };
+        let last = RequestKey { caller, id: EventId::from_byte_array([u8::MAX; 32]) };
+        self.open.range(first..=last)
+    }
+}

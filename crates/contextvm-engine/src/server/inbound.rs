@@ -1,0 +1,371 @@
+//! What a server does with an event: policy, seen, access, session, then request, notification or response.
+use alloc::borrow::Cow;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use contextvm_core::capability::Capability;
+use contextvm_core::envelope::{self, Envelope, EnvelopeError, MessageKind};
+use contextvm_core::object;
+use contextvm_core::rewrite::{self, CLIENT_PUBKEY, PROGRESS_TOKEN, REQUEST_EVENT_ID, REQUEST_ID, Rewrite};
+use contextvm_core::{Now, Opened, Protection, WrapKind};
+use nostr::event::{Event, EventId, Tags};
+use nostr::key::PublicKey;
+use serde_json::value::RawValue;
+
+use super::access::{Held, Question, Verdict};
+use super::route::Route;
+use super::{Delivery, RequestKey, ServerMachine, ServerOutput};
+use crate::{DropReason, EncryptionMode, GiftWrapMode};
+
+/// JSON-RPC error code of refusals by the transport.
+pub(super) const REFUSED: i64 = -32000;
+/// `_meta` member that only means something inside a process.
+const STREAM: &str = "stream";
+/// Tags of one event that are listened to, and the longest of them.
+const TAGS: usize = 32;
+const TAG_BYTES: usize = 256;
+
+type Entered = Result<(Delivery, String), DropReason>;
+
+impl ServerMachine {
+    pub(super) fn opened(&mut self, opened: Opened, now: Now) {
+        let protection = opened.protection();
+        if let Err(reason) = self.consider(opened.into_event(), protection, now) {
+            self.drop(reason);
+        }
+    }
+
+    fn consider(&mut self, event: Event, protection: Protection, now: Now) -> Result<(), DropReason> {
+        self.check_policy(&event, protection)?;
+        let key = RequestKey { caller: event.pubkey, id: event.id };
+        if self.seen.contains(event.created_at.as_secs(), event.id) {
+            return self.repeat(key, now);
+        }
+        if self.waiting.holds(&key.caller, key.id) {
+            return Err(DropReason::Duplicate);
+        }
+        let message = Envelope::parse(&event.content, &self.config.limits).map_err(|error| reason(&error))?;
+        let verdict = self.config.access.decide(&key.caller, Capability::of(&message));
+        match verdict {
+            Verdict::Pass { member } if !self.waiting.has_line(&key.caller) => {
+                let (delivery, text) = self.enter(&event, &message, protection, member, now)?;
+                self.deliver(event, delivery, text);
+                Ok(())
+            }
+            Verdict::Deny => Err(self.refuse(&event, &message, protection, now)),
+            Verdict::Pass { .. } | Verdict::AskCapability(_) | Verdict::AskKey => {
+                let established = self.sessions.is_established(&key.caller);
+                if !self.waiting.push(Held { event, protection, verdict }, established) {
+                    return Err(DropReason::Busy);
+                }
+                self.advance(key.caller, None, now);
+                Ok(())
+            }
+        }
+    }
+
+    fn check_policy(&self, event: &Event, protection: Protection) -> Result<(), DropReason> {
+        let admitted = match (protection, self.config.encryption, self.config.gift_wrap) {
+            (Protection::Plain, mode, _) => mode != EncryptionMode::Required,
+            (Protection::Wrapped(_), EncryptionMode::Disabled, _) => false,
+            (Protection::Wrapped(WrapKind::Persistent), _, wraps) => wraps != GiftWrapMode::Ephemeral,
+            (Protection::Wrapped(WrapKind::Ephemeral), _, wraps) => wraps != GiftWrapMode::Persistent,
+        };
+        let stamp = event.created_at.as_secs();
+        let was_encrypted = self.sessions.get(&event.pubkey).is_some_and(|session| session.encrypted);
+        if !admitted {
+            Err(DropReason::Policy)
+        } else if stamp < self.config.accept_from {
+            Err(DropReason::BeforeStart)
+        } else if !self.seen.remembers(stamp) {
+            Err(DropReason::Stale)
+        } else if was_encrypted && !protection.is_encrypted() {
+            Err(DropReason::BelowFloor)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Takes note of the application's word, or of its silence.
+    pub(super) fn verdict(&mut self, question: u64, allow: bool, now: Now) {
+        let Some(caller) = self.waiting.answered(question) else { return };
+        let mut known = None;
+        if let Some(head) = self.waiting.head(&caller) {
+            match &head.verdict {
+                Verdict::AskCapability(_) if allow => head.verdict = Verdict::Pass { member: false },
+                Verdict::AskCapability(_) => head.verdict = self.config.access.decide_key(&caller),
+                Verdict::AskKey => known = Some(allow),
+                Verdict::Pass { .. } | Verdict::Deny => {}
+            }
+        }
+        self.advance(caller, known, now);
+    }
+
+    /// Lets the line of one caller move on until a question must be asked. A word about the key counts for all
+    /// events in line that depend on nothing else.
+    fn advance(&mut self, caller: PublicKey, known: Option<bool>, now: Now) {
+        while let Some(head) = self.waiting.head(&caller) {
+            let question = match (&head.verdict, known) {
+                (Verdict::AskKey, Some(allow)) => {
+                    head.verdict = if allow { Verdict::Pass { member: true } } else { Verdict::Deny };
+                    None
+                }
+                (Verdict::AskKey, None) => Some(Question::Key(caller)),
+                (Verdict::AskCapability(Capability { method, name }), _) => {
+                    Some(Question::Capability { method: method.clone(), name: name.clone() })
+                }
+                (Verdict::Pass { .. } | Verdict::Deny, _) => None,
+            };
+            if let Some(question) = question {
+                let id = self.waiting.ask(caller, now.mono.after(self.config.limits.access_timeout));
+                self.out.push_back(ServerOutput::Ask { id, question });
+                return;
+            }
+            let Some(held) = self.waiting.pop(&caller) else { return };
+            if let Err(reason) = self.release(held, now) {
+                self.drop(reason);
+            }
+        }
+    }
+
+    /// Goes on with an event whose verdict is known by now.
+    fn release(&mut self, held: Held, now: Now) -> Result<(), DropReason> {
+        let Held { event, protection, verdict } = held;
+        self.check_policy(&event, protection)?;
+        let message = Envelope::parse(&event.content, &self.config.limits).map_err(|error| reason(&error))?;
+        match verdict {
+            Verdict::Pass { member } => {
+                let (delivery, text) = self.enter(&event, &message, protection, member, now)?;
+                self.deliver(event, delivery, text);
+                Ok(())
+            }
+            Verdict::Deny | Verdict::AskCapability(_) | Verdict::AskKey => {
+                if let Some(session) = self.sessions.get_mut(&event.pubkey) {
+                    session.member = false;
+                }
+                Err(self.refuse(&event, &message, protection, now))
+            }
+        }
+    }
+
+    /// A private server is silent; an announced one answers requests, as far as its budget goes.
+    fn refuse(&mut self, event: &Event, message: &Envelope<'_>, protection: Protection, now: Now) -> DropReason {
+        let id = message.id.filter(|_| message.kind == MessageKind::Request && self.config.access.announced);
+        if let Some(id) = id.filter(|_| self.refusals.take(event.id, now.mono)) {
+            let text = envelope::response_error(id, REFUSED, "Unauthorized", None);
+            self.publish_refusal(event, protection, text, now);
+        }
+        DropReason::NotAllowed
+    }
+
+    /// An accepted id came again: an answered request gets the same answer, at most once a second.
+    fn repeat(&mut self, key: RequestKey, now: Now) -> Result<(), DropReason> {
+        if self.answer_again(key, now) { Ok(()) } else { Err(DropReason::Duplicate) }
+    }
+
+    fn enter(
+        &mut self,
+        event: &Event,
+        message: &Envelope<'_>,
+        protection: Protection,
+        member: bool,
+        now: Now,
+    ) -> Entered {
+        let established = self.sessions.is_established(&event.pubkey);
+        if self.seen.is_full(established) {
+            return Err(DropReason::SeenFull);
+        }
+        match message.kind {
+            MessageKind::Request => self.enter_request(event, message, protection, member, now),
+            MessageKind::Notification => {
+                self.greet(event, protection, member, now)?;
+                self.seen.insert(event.created_at.as_secs(), event.id);
+                self.enter_notification(event, message, now)
+            }
+            MessageKind::Response | MessageKind::Error => {
+                let asked = first_e(event).map(|id| RequestKey { caller: event.pubkey, id });
+                let question = asked.and_then(|key| self.asked.take(&key)).ok_or(DropReason::Uncorrelated)?;
+                self.greet(event, protection, member, now)?;
+                self.seen.insert(event.created_at.as_secs(), event.id);
+                Ok((Delivery::Response, rewrite::with_id(message, &question.id)))
+            }
+        }
+    }
+
+    fn enter_request(
+        &mut self,
+        event: &Event,
+        message: &Envelope<'_>,
+        protection: Protection,
+        member: bool,
+        now: Now,
+    ) -> Entered {
+        let key = RequestKey { caller: event.pubkey, id: event.id };
+        let id = message.id.ok_or(DropReason::Malformed)?;
+        if !self.has_room(&key.caller, event.content.len()) {
+            if self.sessions.is_established(&key.caller) {
+                self.seen.insert(event.created_at.as_secs(), event.id);
+                let text = envelope::response_error(id, REFUSED, "Busy", None);
+                self.publish_answer(key, protection, text, now);
+            }
+            return Err(DropReason::Busy);
+        }
+        self.greet(event, protection, member, now)?;
+        self.seen.insert(event.created_at.as_secs(), event.id);
+        let method = message.method.as_deref().unwrap_or_default();
+        let mut route = Route::new(
+            id.get().to_string(),
+            message.progress_token().map(|token| token.get().to_string()),
+            protection,
+            event.content.len(),
+        );
+        match method {
+            "initialize" => self.restart(&key.caller, now),
+            "resources/subscribe" => {
+                route.subscribes = uri(message);
+                if let Some(uri) = &route.subscribes {
+                    self.sessions.subscribe(&key.caller, uri);
+                }
+            }
+            "resources/unsubscribe" => {
+                if let Some(uri) = uri(message) {
+                    self.sessions.unsubscribe(&key.caller, &uri);
+                }
+            }
+            _ => {}
+        }
+        self.routes.insert(key, route);
+        self.sessions.open(&key.caller);
+        Ok((Delivery::Request { key, method: method.to_string() }, self.delivered_text(event, message)))
+    }
+
+    /// The request as the application sees it: our id and token, and only our word on who asked.
+    fn delivered_text(&self, event: &Event, message: &Envelope<'_>) -> String {
+        let hex = object::quote(&event.id.to_hex());
+        let mut edit = sanitised(message).id(hex.clone());
+        if message.progress_token().is_some() {
+            edit = edit.meta(PROGRESS_TOKEN, hex.clone());
+        }
+        if self.config.inject_request_event_id {
+            edit = edit.meta(REQUEST_EVENT_ID, hex);
+        }
+        if self.config.inject_client_pubkey {
+            edit = edit.meta(CLIENT_PUBKEY, object::quote(&event.pubkey.to_hex()));
+        }
+        edit.to_text()
+    }
+
+    fn enter_notification(&mut self, event: &Event, message: &Envelope<'_>, now: Now) -> Entered {
+        let method = message.method.as_deref().unwrap_or_default();
+        let mut edit = sanitised(message);
+        match method {
+            "notifications/initialized" => {
+                if let Some(session) = self.sessions.get_mut(&event.pubkey) {
+                    session.initialised = true;
+                }
+            }
+            "notifications/cancelled" => {
+                let id = rewrite::cancelled_request_id(message.params);
+                let key = id.and_then(|id| self.routes.find(event.pubkey, |other| is_same(id, other)));
+                let key = key.ok_or(DropReason::UnknownRequest)?;
+                self.routes.cancel(&key, now.mono.after(self.config.limits.request_timeout));
+                edit = edit.param(REQUEST_ID, object::quote(&key.id.to_hex()));
+            }
+            "notifications/progress" => {
+                let token = rewrite::notified_token(message.params).map(rewrite::plain_text);
+                let is_ours = token.is_some_and(|token| self.asked.has_token(event.pubkey, &token));
+                if !is_ours {
+                    return Err(DropReason::UnknownRequest);
+                }
+            }
+            _ => {}
+        }
+        Ok((Delivery::Notification { method: method.to_string() }, edit.to_text()))
+    }
+
+    /// Whether one more request fits. Callers that are not established may only use half of what all share.
+    fn has_room(&self, caller: &PublicKey, bytes: usize) -> bool {
+        let limits = &self.config.limits;
+        let session = self.sessions.get(caller);
+        let part = if session.is_some_and(|session| session.established) { 1 } else { 2 };
+        session.map_or(0, |session| session.open) < limits.in_flight_per_caller
+            && self.routes.len() < limits.in_flight.div_ceil(part)
+            && self.routes.bytes().saturating_add(bytes) <= limits.in_flight_bytes.div_ceil(part)
+    }
+
+    /// Finds or makes the session of a caller that was let in, and learns from the event.
+    fn greet(
+        &mut self,
+        event: &Event,
+        protection: Protection,
+        member: bool,
+        now: Now,
+    ) -> Result<(), DropReason> {
+        let mut ended = Vec::new();
+        let entered = self.sessions.enter(event.pubkey, now.mono, &mut ended);
+        if entered && member && !self.config.access.is_open() {
+            self.sessions.establish(&event.pubkey, true, &mut ended);
+        }
+        self.out.extend(ended.into_iter().map(ServerOutput::Ended));
+        let session = self.sessions.get_mut(&event.pubkey).filter(|_| entered).ok_or(DropReason::Busy)?;
+        session.member |= member;
+        session.encrypted |= protection.is_encrypted();
+        if event.tags.len() > 1 {
+            Arc::make_mut(&mut session.tags).learn(&modest(&event.tags));
+        }
+        session.ephemeral |= session.tags.ephemeral || protection == Protection::Wrapped(WrapKind::Ephemeral);
+        Ok(())
+    }
+
+    /// Begins a session anew. Requests of the old one end at the latest when nobody waits for them any more.
+    fn restart(&mut self, caller: &PublicKey, now: Now) {
+        let end = now.mono.after(self.config.limits.request_timeout);
+        for key in self.routes.keys_of(*caller) {
+            self.routes.end_at(&key, end);
+        }
+        self.sessions.unsubscribe_all(caller);
+        if let Some(session) = self.sessions.get_mut(caller) {
+            session.initialised = false;
+            session.told = false;
+            session.epoch = session.epoch.wrapping_add(1);
+        }
+        self.out.push_back(ServerOutput::Restarted(*caller));
+    }
+
+    fn deliver(&mut self, event: Event, delivery: Delivery, message: String) {
+        let caller = event.pubkey;
+        let tags = self.sessions.get(&caller).map(|session| Arc::clone(&session.tags)).unwrap_or_default();
+        self.out.push_back(ServerOutput::Deliver { caller, delivery, message, event: Arc::new(event), tags });
+    }
+}
+
+/// Starts an edit that takes out what only we may say.
+fn sanitised<'a>(message: &Envelope<'a>) -> Rewrite<'a> {
+    Rewrite::of(message).without_meta(CLIENT_PUBKEY).without_meta(REQUEST_EVENT_ID).without_meta(STREAM)
+}
+
+fn uri(message: &Envelope<'_>) -> Option<String> {
+    rewrite::param(message.params, "uri").and_then(object::string).map(Cow::into_owned)
+}
+
+const fn reason(error: &EnvelopeError) -> DropReason {
+    if error.is_budget() { DropReason::Budget } else { DropReason::Malformed }
+}
+
+/// Whether two ids are the same: `1` and `"1"` differ, two spellings of one string do not.
+fn is_same(id: &RawValue, other: &str) -> bool {
+    let text = object::string(id);
+    id.get() == other || text.is_some_and(|text| serde_json::from_str::<String>(other).is_ok_and(|other| other == text))
+}
+
+fn first_e(event: &Event) -> Option<EventId> {
+    let tag = event.tags.iter().find(|tag| tag.kind() == "e")?;
+    EventId::from_hex(tag.content()?).ok()
+}
+
+/// The tags that may be kept for a session: a caller cannot make us remember long ones.
+fn modest(tags: &Tags) -> Tags {
+    let short = tags.iter().filter(|tag| tag.as_slice().iter().map(String::len).sum::<usize>() <= TAG_BYTES);
+    short.take(TAGS).cloned().collect()
+}

@@ -1,0 +1,290 @@
+//! The server endpoint: seen, access, session, route, ledger.
+use alloc::{boxed::Box, collections::VecDeque, string::String, sync::Arc, vec::Vec};
+use contextvm_core::{Limits, Mono, Now, Opened, PeerTags};
+use nostr::event::{Event, EventId, Tag};
+use nostr::key::PublicKey;
+
+use crate::unique::Unique;
+use crate::{DropReason, Outbound, Outcome, ServerConfig, Ticket, Wake};
+
+mod access;
+mod asked;
+mod inbound;
+mod ledger;
+mod outbound;
+mod post;
+mod route;
+mod seen;
+mod session;
+
+pub use access::{Access, Question};
+
+use access::{Refusals, Waiting};
+use asked::Asked;
+use ledger::Ledger;
+use outbound::Cast;
+use post::Post;
+use route::Routes;
+use seen::Seen;
+use session::Sessions;
+
+/// Names one request for ever: who asked, and the inner id of the asking event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestKey {
+    /// The caller's public key.
+    pub caller: PublicKey,
+    /// The inner event id.
+    pub id: EventId,
+}
+
+/// What a delivered message is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// A request. Its `id` in the text is the inner event id in hex, and so is its progress token.
+    Request {
+        /// The key to answer with.
+        key: RequestKey,
+        /// The method, for logs and adapters.
+        method: String,
+    },
+    /// A notification. A cancellation names the request by its inner event id.
+    Notification {
+        /// The method.
+        method: String,
+    },
+    /// The caller's answer to a request of ours, with the application's own id restored.
+    Response,
+}
+
+/// What a [`ServerMachine`] is told.
+#[derive(Clone, Debug)]
+pub enum ServerInput {
+    /// An event came in and was checked.
+    Opened(Box<Opened>),
+    /// The application sends one JSON-RPC message to one caller: answer, notification or request.
+    Send {
+        /// To whom.
+        to: PublicKey,
+        /// The JSON-RPC text, ids as delivered.
+        message: String,
+    },
+    /// The application sends one notification to every initialised session that may hear it.
+    ///
+    /// Progress, and what names a live request as its subscription, goes to that request's caller alone.
+    Broadcast(String),
+    /// A question was answered.
+    Verdict {
+        /// As asked.
+        question: u64,
+        /// Yes or no.
+        allow: bool,
+    },
+    /// A publication ended.
+    Published(Ticket, Outcome),
+    /// The application's side of a session ended: its open requests are answered with an error.
+    ///
+    /// Not to be said of a session that [`ServerOutput::Restarted`] replaced.
+    SessionClosed(PublicKey),
+    /// A time that [`ServerMachine::poll_timeout`] named has come.
+    Wake,
+}
+
+/// What a [`ServerMachine`] wants done.
+#[derive(Clone, Debug)]
+#[must_use]
+pub enum ServerOutput {
+    /// Sign, seal, publish; report the outcome under the ticket.
+    Publish(Outbound),
+    /// Hand a message to the application.
+    Deliver {
+        /// From whom.
+        caller: PublicKey,
+        /// Class and correlation.
+        delivery: Delivery,
+        /// JSON-RPC text, ids and tokens rewritten, `_meta` sanitised and injected.
+        message: String,
+        /// The signed inner event.
+        event: Arc<Event>,
+        /// What the caller has said about itself.
+        tags: Arc<PeerTags>,
+    },
+    /// Ask the application.
+    Ask {
+        /// To be quoted in the verdict.
+        id: u64,
+        /// What is asked.
+        question: Question,
+    },
+    /// A caller sent `initialize`: whatever session the application kept for it is to be replaced.
+    ///
+    /// Requests of the replaced session may still be answered for the length of the request timeout.
+    Restarted(PublicKey),
+    /// A session was forgotten.
+    Ended(PublicKey),
+    /// An application message could not be sent.
+    Undeliverable {
+        /// To whom it was meant to go.
+        to: PublicKey,
+        /// Why not.
+        reason: DropReason,
+    },
+    /// Something inbound was not acted on, or a broadcast could not be sent.
+    Drop(DropReason),
+}
+
+/// Sizes of everything a [`ServerMachine`] holds, for status pages and tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerLoad {
+    /// Accepted ids remembered.
+    pub seen_ids: usize,
+    /// Bytes of answers kept for repeats.
+    pub ledger_bytes: usize,
+    /// Sessions of established callers.
+    pub sessions: usize,
+    /// Sessions of strangers.
+    pub stranger_sessions: usize,
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// Bytes of requests in flight.
+    pub in_flight_bytes: usize,
+    /// Events waiting for an access decision.
+    pub waiting: usize,
+    /// Bytes of events waiting for an access decision.
+    pub waiting_bytes: usize,
+    /// Requests of the application that a client may answer.
+    pub asked: usize,
+    /// Publications awaited or to be tried again.
+    pub publications: usize,
+}
+
+/// The server endpoint: one identity answering any number of callers.
+///
+/// Every table in it is bounded by [`Limits`]; nothing in it is keyed by a string that a peer chose.
+#[derive(Debug)]
+pub struct ServerMachine {
+    config: ServerConfig,
+    /// Limits for what our own application writes: form counts, cost does not.
+    own: Limits,
+    me: PublicKey,
+    /// Our discovery tags, in wire order.
+    discovery: Vec<Tag>,
+    seen: Seen,
+    waiting: Waiting,
+    refusals: Refusals,
+    sessions: Sessions,
+    routes: Routes,
+    asked: Asked,
+    ledger: Ledger,
+    post: Post,
+    unique: Unique,
+    casts: VecDeque<Cast>,
+    out: VecDeque<ServerOutput>,
+}
+
+impl ServerMachine {
+    /// Makes an endpoint for one identity. A server draws no random numbers; the seed is there by convention.
+    #[must_use]
+    pub fn new(config: ServerConfig, me: PublicKey, _seed: [u8; 32]) -> Self {
+        let limits = &config.limits;
+        Self {
+            own: Limits { json_nodes: usize::MAX, ..limits.clone() },
+            me,
+            discovery: outbound::discovery(&config),
+            seen: Seen::new(limits),
+            waiting: Waiting::new(limits),
+            refusals: Refusals::new(limits),
+            sessions: Sessions::new(limits),
+            routes: Routes::default(),
+            asked: Asked::default(),
+            ledger: Ledger::new(limits),
+            post: Post::new(limits),
+            unique: Unique::default(),
+            casts: VecDeque::new(),
+            out: VecDeque::new(),
+            config,
+        }
+    }
+
+    /// Takes one input; drain the outputs afterwards.
+    pub fn handle(&mut self, input: ServerInput, now: Now) {
+        self.expire(now);
+        match input {
+            ServerInput::Opened(opened) => self.opened(*opened, now),
+            ServerInput::Send { to, message } => self.send(to, &message, now),
+            ServerInput::Broadcast(message) => self.broadcast(message, now),
+            ServerInput::Verdict { question, allow } => self.verdict(question, allow, now),
+            ServerInput::Published(ticket, outcome) => self.published(ticket, &outcome, now),
+            ServerInput::SessionClosed(caller) => self.session_closed(caller, now),
+            ServerInput::Wake => {}
+        }
+    }
+
+    /// Returns the next thing to do.
+    pub fn poll_output(&mut self) -> Option<ServerOutput> {
+        loop {
+            if let Some(output) = self.out.pop_front() {
+                return Some(output);
+            }
+            if !self.cast_one() {
+                return None;
+            }
+        }
+    }
+
+    /// Returns when to come back, and why.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Mono, Wake)> {
+        let wakes = [
+            (self.waiting.next_deadline(), Wake::Access),
+            (self.routes.next_end(), Wake::Deadline),
+            (self.post.next_retry(), Wake::Retry),
+            (self.ledger.next_end(), Wake::Expiry),
+            (self.asked.next_end(), Wake::Expiry),
+            (self.sessions.next_end(), Wake::Expiry),
+        ];
+        wakes.into_iter().filter_map(|(at, wake)| Some((at?, wake))).min_by_key(|(at, _)| *at)
+    }
+
+    /// Returns what the machine holds at this moment.
+    #[must_use]
+    pub fn load(&self) -> ServerLoad {
+        let [stranger_sessions, sessions] = self.sessions.count();
+        let (waiting, waiting_bytes) = self.waiting.size();
+        ServerLoad {
+            seen_ids: self.seen.len(),
+            ledger_bytes: self.ledger.bytes(),
+            sessions,
+            stranger_sessions,
+            in_flight: self.routes.len(),
+            in_flight_bytes: self.routes.bytes(),
+            waiting,
+            waiting_bytes,
+            asked: self.asked.len(),
+            publications: self.post.len(),
+        }
+    }
+
+    /// Does what is due. Each step takes the earliest entry of an ordered table.
+    fn expire(&mut self, now: Now) {
+        self.seen.forget(now.unix);
+        self.ledger.forget(now.mono);
+        self.asked.forget(now.mono);
+        while let Some(question) = self.waiting.overdue(now.mono) {
+            self.verdict(question, false, now);
+        }
+        while let Some(key) = self.routes.overdue(now.mono) {
+            self.end_route(key, "Session restarted", now);
+        }
+        while let Some(publication) = self.post.due(now.mono) {
+            self.try_again(publication, now);
+        }
+        while let Some(caller) = self.sessions.expire(now.mono) {
+            self.out.push_back(ServerOutput::Ended(caller));
+        }
+    }
+
+    fn drop(&mut self, reason: DropReason) {
+        self.out.push_back(ServerOutput::Drop(reason));
+    }
+}

@@ -1,0 +1,143 @@
+//! Routes: requests that the application was asked and still owes an answer to.
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use contextvm_core::{Mono, Protection};
+use nostr::event::EventId;
+use nostr::key::PublicKey;
+
+use super::RequestKey;
+
+/// Cancelled requests whose late answer is still swallowed after their route is gone.
+const LATE: usize = 1_024;
+
+/// How an answer finds its way back.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    /// The client's own id as it wrote it.
+    pub(super) id: String,
+    /// The client's own progress token as it wrote it.
+    pub(super) token: Option<String>,
+    /// How the request travelled.
+    pub(super) protection: Protection,
+    /// The resource, when the request subscribes to one.
+    pub(super) subscribes: Option<String>,
+    /// The caller does not wait any more: the answer is swallowed.
+    pub(super) cancelled: bool,
+    /// Length of the request.
+    pub(super) bytes: usize,
+    nth: u64,
+    ends: Option<Mono>,
+}
+
+impl Route {
+    pub(super) const fn new(id: String, token: Option<String>, protection: Protection, bytes: usize) -> Self {
+        Self { id, token, protection, subscribes: None, cancelled: false, bytes, nth: 0, ends: None }
+    }
+}
+
+/// All routes, by request key. A second index finds the caller of an inner id, which is a hash and names one request.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    map: BTreeMap<RequestKey, Route>,
+    callers: BTreeMap<EventId, PublicKey>,
+    ends: BTreeSet<(Mono, RequestKey)>,
+    bytes: usize,
+    next: u64,
+    late: VecDeque<RequestKey>,
+}
+
+impl Routes {
+    pub(super) fn insert(&mut self, key: RequestKey, mut route: Route) {
+        self.next = self.next.wrapping_add(1);
+        route.nth = self.next;
+        self.bytes = self.bytes.saturating_add(route.bytes);
+        self.callers.insert(key.id, key.caller);
+        self.map.insert(key, route);
+    }
+
+    pub(super) fn get(&self, key: &RequestKey) -> Option<&Route> {
+        self.map.get(key)
+    }
+
+    pub(super) fn take(&mut self, key: &RequestKey) -> Option<Route> {
+        let route = self.map.remove(key)?;
+        self.callers.remove(&key.id);
+        self.bytes = self.bytes.saturating_sub(route.bytes);
+        if let Some(end) = route.ends {
+            self.ends.remove(&(end, *key));
+        }
+        Some(route)
+    }
+
+    /// Returns the request key of an inner id.
+    pub(super) fn key_of(&self, id: EventId) -> Option<RequestKey> {
+        self.callers.get(&id).map(|caller| RequestKey { caller: *caller, id })
+    }
+
+    /// Returns the newest open request of one caller with this id.
+    pub(super) fn find(&self, caller: PublicKey, is_it: impl Fn(&str) -> bool) -> Option<RequestKey> {
+        let open = self.of(caller).filter(|(_, route)| !route.cancelled && is_it(&route.id));
+        open.max_by_key(|(_, route)| route.nth).map(|(key, _)| *key)
+    }
+
+    /// Lists the request keys of one caller.
+    pub(super) fn keys_of(&self, caller: PublicKey) -> Vec<RequestKey> {
+        self.of(caller).map(|(key, _)| *key).collect()
+    }
+
+    /// Marks a route whose answer nobody waits for; it ends at the given time at the latest.
+    pub(super) fn cancel(&mut self, key: &RequestKey, end: Mono) {
+        if let Some(route) = self.map.get_mut(key) {
+            route.cancelled = true;
+        }
+        self.end_at(key, end);
+    }
+
+    /// Sets the time at which a route ends without an answer of the application.
+    pub(super) fn end_at(&mut self, key: &RequestKey, end: Mono) {
+        let Some(route) = self.map.get_mut(key) else { return };
+        if let Some(old) = route.ends.replace(end) {
+            self.ends.remove(&(old, *key));
+        }
+        self.ends.insert((end, *key));
+    }
+
+    /// Returns a route that is over its time.
+    pub(super) fn overdue(&self, now: Mono) -> Option<RequestKey> {
+        self.ends.first().filter(|(end, _)| *end <= now).map(|(_, key)| *key)
+    }
+
+    pub(super) fn next_end(&self) -> Option<Mono> {
+        self.ends.first().map(|(end, _)| *end)
+    }
+
+    /// Remembers for a while that an answer to this key is of no interest.
+    pub(super) fn expect_late(&mut self, key: RequestKey) {
+        if self.late.len() >= LATE {
+            self.late.pop_front();
+        }
+        self.late.push_back(key);
+    }
+
+    /// Whether this is the late answer to a request that ended, and forgets it.
+    pub(super) fn was_late(&mut self, key: &RequestKey) -> bool {
+        let found = self.late.iter().position(|late| late == key);
+        found.is_some_and(|at| self.late.remove(at).is_some())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn of(&self, caller: PublicKey) -> impl Iterator<Item = (&RequestKey, &Route)> {
+        let first = RequestKey { caller, id: EventId::from_byte_array([0; 32]) };
+        let last = RequestKey { caller, id: EventId::from_byte_array([u8::MAX; 32]) };
+        self.map.range(first..=last)
+    }
+}

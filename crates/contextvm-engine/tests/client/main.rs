@@ -1,0 +1,25 @@
+//! Stories about the client machine, each module named by its sentence.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    clippy::too_many_lines,
+    reason = "tests"
+)]
+mod rig;
+
+mod a_call_ends_once;
+mod a_note_before_the_answer;
+mod a_relay_that_hides_the_tag;
+mod answers_nobody_asked_for;
+mod calls_that_are_lost_say_why;
+mod equal_calls_have_different_ids;
+mod old_plaintext_does_not_lower_the_floor;
+mod requests_of_the_server;
+mod sending_again;
+mod sessions_of_the_existing_sdk;
+mod stateless_clients;
+mod what_a_request_carries;
+mod what_is_remembered_of_the_server;

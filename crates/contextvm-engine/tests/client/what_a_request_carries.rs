@@ -1,0 +1,91 @@
+//! Tags and text of what goes out.
+use contextvm_engine::ClientConfig;
+
+use crate::rig::{check, config};
+
+#[test]
+fn flags_go_with_every_request_until_a_relay_took_one() {
+    check(
+        config(),
+        r#"
+        > app {"jsonrpc":"2.0","id":1,"method":"ping"}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":1,"method":"ping"}
+        > app {"jsonrpc":"2.0","method":"notifications/x"}
+        publish 2 1059 {"jsonrpc":"2.0","method":"notifications/x"}
+        > ok 2
+        forget 2
+        > unknown 1
+        > app {"jsonrpc":"2.0","id":2,"method":"tools/list"}
+        publish 3 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":2,"method":"tools/list"}
+        > refused 3 no
+        > app {"jsonrpc":"2.0","id":3,"method":"resources/list"}
+        publish 4 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":3,"method":"resources/list"}
+        > ok 4
+        > app {"jsonrpc":"2.0","id":4,"method":"prompts/list"}
+        publish 5 1059 {"jsonrpc":"2.0","id":4,"method":"prompts/list"}
+        # an initialize makes the server forget, so it carries them again
+        > app {"jsonrpc":"2.0","id":5,"method":"initialize","params":{}}
+        publish 6 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":5,"method":"initialize","params":{}}
+        > app {"jsonrpc":"2.0","id":6,"method":"tools/list"}
+        publish 7 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":6,"method":"tools/list"}
+        "#,
+    );
+}
+
+#[test]
+fn the_text_goes_out_as_the_application_wrote_it() {
+    check(
+        config(),
+        r#"
+        > app { "method":"ping" , "odd": [1.50, 1e3], "jsonrpc":"2.0", "id": "\u0061" }
+        publish 1 1059 +support_encryption +support_encryption_ephemeral { "method":"ping" , "odd": [1.50, 1e3], "jsonrpc":"2.0", "id": "\u0061" }
+        # another spelling of the same id
+        > app {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"a"}}
+        publish 2 1059 {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"a"}}
+        forget 1
+        "#,
+    );
+}
+
+#[test]
+fn a_server_that_wraps_ephemerally_or_says_so_gets_ephemeral_wraps() {
+    for line in [
+        r#"server 21059 {"jsonrpc":"2.0","method":"notifications/a"}"#,
+        r#"server plain +support_encryption_ephemeral {"jsonrpc":"2.0","method":"notifications/a"}"#,
+    ] {
+        check(
+            ClientConfig {
+                answer_server_requests: true,
+                ..config()
+            },
+            &format!(
+                r#"
+            > {line}
+            learned
+            deliver {{"jsonrpc":"2.0","method":"notifications/a"}}
+            > app {{"jsonrpc":"2.0","id":1,"method":"ping"}}
+            publish 1 21059 +support_encryption +support_encryption_ephemeral +support_server_requests {{"jsonrpc":"2.0","id":1,"method":"ping"}}
+            "#
+            ),
+        );
+    }
+}
+
+#[test]
+fn a_subscription_stays_open_once_the_server_took_it() {
+    check(
+        config(),
+        r#"
+        > app {"jsonrpc":"2.0","id":9,"method":"subscriptions/listen","params":{}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":9,"method":"subscriptions/listen","params":{}}
+        > ok 1
+        > wait 50000
+        > server 1059 e1 {"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":9}}}
+        deliver {"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":9}}}
+        > wait 10000000
+        > server 1059 e1 {"jsonrpc":"2.0","id":9,"result":{}}
+        forget 1
+        deliver {"jsonrpc":"2.0","id":9,"result":{}}
+        "#,
+    );
+}

@@ -1,0 +1,158 @@
+//! The bounded queue of frames to one client, and the loop that writes them.
+use crate::faults::CloseAfter;
+use crate::room::Room;
+use futures_util::{Sink, SinkExt};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+/// A reordered frame is let go after this time even when nothing overtakes it.
+const HELD_AT_MOST: Duration = Duration::from_millis(50);
+
+/// A frame on its way into a queue.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    /// The text of the frame.
+    pub(crate) text: Utf8Bytes,
+    /// When it may be written at the earliest.
+    pub(crate) due: Option<Instant>,
+    /// How many later frames overtake it.
+    pub(crate) hold: usize,
+    /// Whether it counts for [`CloseAfter::Events`].
+    pub(crate) counts: bool,
+}
+
+#[derive(Debug)]
+struct Queued {
+    draft: Draft,
+    _bytes: OwnedSemaphorePermit,
+}
+
+/// Says that a queue is full or its connection is gone.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+/// The writing end: bounded in frames and in bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Outbox {
+    frames: mpsc::Sender<Queued>,
+    bytes: Arc<Semaphore>,
+    max_bytes: u32,
+}
+
+/// The reading end, owned by the write loop.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    frames: mpsc::Receiver<Queued>,
+}
+
+/// Makes a queue for one connection.
+pub(crate) fn queue(max_frames: usize, max_bytes: usize) -> (Outbox, Outgoing) {
+    let max_bytes = u32::try_from(max_bytes)
+        .unwrap_or(u32::MAX)
+        .clamp(1, u32::MAX >> 4);
+    let (sender, receiver) = mpsc::channel(max_frames.max(1));
+    let bytes = Arc::new(Semaphore::new(
+        usize::try_from(max_bytes).unwrap_or(usize::MAX >> 4),
+    ));
+    (
+        Outbox {
+            frames: sender,
+            bytes,
+            max_bytes,
+        },
+        Outgoing { frames: receiver },
+    )
+}
+
+impl Outbox {
+    fn cost(&self, draft: &Draft) -> u32 {
+        u32::try_from(draft.text.len())
+            .unwrap_or(u32::MAX)
+            .min(self.max_bytes)
+    }
+
+    /// Queues a frame now or not at all.
+    pub(crate) fn offer(&self, draft: Draft) -> Result<(), Full> {
+        let permit = Arc::clone(&self.bytes)
+            .try_acquire_many_owned(self.cost(&draft))
+            .map_err(|_| Full)?;
+        self.frames
+            .try_send(Queued {
+                draft,
+                _bytes: permit,
+            })
+            .map_err(|_| Full)
+    }
+
+    /// Queues a frame as soon as there is room; the client's own frames wait meanwhile.
+    pub(crate) async fn push(&self, draft: Draft) -> Result<(), Full> {
+        let permit = Arc::clone(&self.bytes)
+            .acquire_many_owned(self.cost(&draft))
+            .await
+            .map_err(|_| Full)?;
+        self.frames
+            .send(Queued {
+                draft,
+                _bytes: permit,
+            })
+            .await
+            .map_err(|_| Full)
+    }
+}
+
+/// Writes frames until the queue ends, the socket fails or the close-after fault strikes.
+pub(crate) async fn write_loop<S>(mut outgoing: Outgoing, mut sink: S, room: &Room)
+where
+    S: Sink<Message> + Unpin,
+{
+    let mut held: Vec<Queued> = Vec::new();
+    let mut counted = 0_u64;
+    loop {
+        let next = if held.is_empty() {
+            match outgoing.frames.recv().await {
+                Some(queued) => Some(queued),
+                None => return,
+            }
+        } else {
+            match tokio::time::timeout(HELD_AT_MOST, outgoing.frames.recv()).await {
+                Ok(Some(queued)) => Some(queued),
+                Ok(None) | Err(_) => None,
+            }
+        };
+        let mut ready = Vec::new();
+        match next {
+            None => ready.append(&mut held),
+            Some(queued) if queued.draft.hold > 0 => held.push(queued),
+            Some(queued) => {
+                ready.push(queued);
+                for waiting in &mut held {
+                    waiting.draft.hold = waiting.draft.hold.saturating_sub(1);
+                }
+                ready.extend(held.extract_if(.., |waiting| waiting.draft.hold == 0));
+            }
+        }
+        for queued in ready {
+            if let Some(due) = queued.draft.due.filter(|due| *due > Instant::now()) {
+                if sink.flush().await.is_err() {
+                    return;
+                }
+                tokio::time::sleep_until(due).await;
+            }
+            counted += u64::from(queued.draft.counts);
+            if sink.feed(Message::Text(queued.draft.text)).await.is_err() {
+                return;
+            }
+            if matches!(room.faults().close_after, Some(CloseAfter::Events(most)) if counted >= most) {
+                // The cut comes after the last frame counted, so its outcome does not matter.
+                let _ = sink.flush().await;
+                return;
+            }
+        }
+        if outgoing.frames.is_empty() && sink.flush().await.is_err() {
+            return;
+        }
+    }
+}

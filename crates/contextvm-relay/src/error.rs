@@ -1,0 +1,64 @@
+//! What can go wrong before and while a relay is reached.
+use contextvm_core::Fault;
+
+/// Why relay connections could not be set up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RelayError {
+    /// A filter is not a JSON object.
+    #[error("filter is not a JSON object")]
+    Filter,
+    /// There is no tokio runtime to run on.
+    #[error("no tokio runtime is running")]
+    Runtime,
+    /// The TLS library refused its own settings.
+    #[error("TLS settings were refused")]
+    Tls,
+    /// More relays than can be numbered.
+    #[error("more than {} relays were added", u16::MAX)]
+    TooMany,
+    /// Random bytes could not be had from the operating system.
+    #[error("no random bytes from the operating system")]
+    Entropy,
+}
+
+impl RelayError {
+    /// Returns whose fault it is.
+    #[must_use]
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Filter | Self::Runtime | Self::TooMany | Self::Entropy => Fault::Local,
+            Self::Tls => Fault::Bug,
+        }
+    }
+}
+
+/// Why one connection could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// The URL names no host or port.
+    #[error("address has no host")]
+    Host,
+    /// The name has no address.
+    #[error("name not found: {0}")]
+    Name(String),
+    /// The name leads to an address that may not be dialled.
+    #[error("address {0} is not public")]
+    Private(std::net::IpAddr),
+    /// The address has no TLS, which is demanded here.
+    #[error("address is not wss")]
+    Plain,
+    /// TCP failed.
+    #[error("cannot connect: {0}")]
+    Tcp(String),
+    /// TLS failed.
+    #[error("TLS failed: {0}")]
+    Tls(String),
+    /// The server did not upgrade to a websocket.
+    #[error("no websocket: {0}")]
+    Upgrade(String),
+    /// Nothing happened in time.
+    #[error("no connection within {0:?}")]
+    Timeout(std::time::Duration),
+}

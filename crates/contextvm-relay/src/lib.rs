@@ -1,0 +1,50 @@
+//! Relay I/O for ContextVM: connections that come back, one subscription that is kept alive, publications with outcomes.
+//!
+//! [`Relays`] holds a set of relays. What is published goes to all of them at once and is reported at the first success;
+//! what any of them sends comes out of one bounded [`Inbox`], raw and unchecked. One dead or slow relay delays nothing.
+//! [`Query`] asks a few relays one question and lets them go.
+//!
+//! Connections are kept by `nostr-relay-pool`, behind a seam of three functions; it sees no frame (module `pool`).
+//! It logs under the target `nostr_relay_pool`, which says nothing that is not said here.
+//!
+//! ```no_run
+//! # async fn example(event: contextvm_relay::PublishEvent) -> Result<(), Box<dyn std::error::Error>> {
+//! use contextvm_relay::{Filter, Incoming, Relays, RelaysConfig};
+//! use std::time::Duration;
+//!
+//! let filter = Filter::new(r##"{"kinds":[25910],"#p":["..."]}"##, Duration::ZERO)?;
+//! let config = RelaysConfig::new([nostr::types::RelayUrl::parse("wss://relay.example")?]).with_filter(filter);
+//! let (relays, mut inbox) = Relays::connect(config)?;
+//! relays.ready(Duration::from_secs(5)).await;
+//! let report = relays.publish(event).await;
+//! println!("taken first by {:?}", report.accepted);
+//! while let Some(incoming) = inbox.recv().await {
+//!     if let Incoming::Event { json, .. } = incoming {
+//!         println!("{json}");
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod auth;
+mod backoff;
+mod config;
+mod connect;
+mod dial;
+mod error;
+mod link;
+mod pool;
+mod publish;
+mod query;
+mod relays;
+mod status;
+
+pub use auth::{AuthSigner, SignedAuth};
+pub use config::{Filter, RelaysConfig, Timing};
+pub use dial::Addresses;
+pub use error::{DialError, RelayError};
+pub use publish::{PublishEvent, PublishOutcome, PublishReport, RelayOutcome};
+pub use query::{Query, QueryOutcome, QueryReport, query};
+pub use relays::{Inbox, Incoming, Relays};
+pub use status::{RelayCounts, RelayState, RelayStatus};

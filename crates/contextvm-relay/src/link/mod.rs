@@ -1,0 +1,260 @@
+//! One relay: its task, its queues and everything known about it.
+mod backlog;
+mod outbox;
+mod session;
+mod talk;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use contextvm_core::printable::Printable;
+use nostr::types::RelayUrl;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+
+use crate::auth::AuthSigner;
+use crate::backoff::Backoff;
+use crate::config::{Filter, RelaysConfig, Timing};
+use crate::connect::{Attempt, Connector};
+use crate::publish::Publication;
+use crate::relays::Incoming;
+use crate::status::{RelayCounts, RelayState, RelayStatus};
+use backlog::Backlog;
+use outbox::Outbox;
+
+/// Longest text of a relay that is kept, characters.
+const TEXT: usize = 200;
+/// Delivered events over which invalid ones are counted, and how many of them may be invalid.
+const INVALID_WINDOW: u64 = 100;
+const INVALID_MOST: usize = 5;
+
+/// What all links of one set share.
+pub(crate) struct Shared {
+    pub(crate) filters: Vec<Filter>,
+    pub(crate) signer: Option<Arc<dyn AuthSigner>>,
+    pub(crate) timing: Timing,
+    /// How many links are live.
+    pub(crate) live: watch::Sender<usize>,
+    /// The subscription id, drawn once.
+    pub(crate) subscription: String,
+    /// Unix seconds at the start; no subscription reaches back further than this less its lookback.
+    pub(crate) start: u64,
+}
+
+/// One relay. Its one task owns the socket; everybody else reaches it through the locks in here, held briefly.
+pub(crate) struct Link {
+    pub(crate) relay: u16,
+    pub(crate) url: RelayUrl,
+    shared: Arc<Shared>,
+    inbox: mpsc::Sender<Incoming>,
+    outbox: Outbox,
+    backlog: Backlog,
+    backoff: Arc<Mutex<Backoff>>,
+    facts: Mutex<Facts>,
+    /// Wakes the writer: something is to be sent.
+    wake: Notify,
+    /// Ends the connection, with the reason in [`Facts::cut`].
+    cut: Notify,
+    stop: watch::Sender<bool>,
+}
+
+/// What is remembered from one connection to the next.
+struct Facts {
+    state: RelayState,
+    last_error: Option<String>,
+    last_notice: Option<String>,
+    rtt: Option<std::time::Duration>,
+    counts: RelayCounts,
+    /// Unix seconds until which everything was seen.
+    seen: u64,
+    last_signature: Option<Instant>,
+    /// The value of `counts.events` at each recent report of an invalid event.
+    invalid: VecDeque<u64>,
+    cut: Option<String>,
+}
+
+impl Link {
+    pub(crate) fn new(
+        relay: u16,
+        url: RelayUrl,
+        shared: Arc<Shared>,
+        inbox: mpsc::Sender<Incoming>,
+        config: &RelaysConfig,
+    ) -> Self {
+        let (limits, timing) = (&config.limits, &config.timing);
+        let pause = Backoff::new(timing.reopen_first, timing.reopen_most);
+        let facts = Facts {
+            state: RelayState::Connecting,
+            last_error: None,
+            last_notice: None,
+            rtt: None,
+            counts: RelayCounts::default(),
+            seen: shared.start,
+            last_signature: None,
+            invalid: VecDeque::new(),
+            cut: None,
+        };
+        Self {
+            relay,
+            url,
+            inbox,
+            outbox: Outbox::new(relay, limits.outbound_events, limits.outbound_bytes, pause),
+            backlog: Backlog::new(limits.open_queue, limits.outbound_bytes),
+            backoff: Arc::new(Mutex::new(Backoff::new(timing.retry_first, timing.retry_most))),
+            facts: Mutex::new(facts),
+            wake: Notify::new(),
+            cut: Notify::new(),
+            stop: watch::Sender::new(false),
+            shared,
+        }
+    }
+
+    /// Runs until the link is stopped; this is the link's one task.
+    pub(crate) async fn run(self: Arc<Self>, connector: Arc<dyn Connector>) {
+        tokio::select! {
+            () = self.serve(connector.as_ref()) => {}
+            () = self.backlog.deliver(&self.inbox) => {}
+        }
+        self.facts().state = RelayState::Stopped;
+        self.outbox.abandon();
+        connector.detach(&self.url).await;
+    }
+
+    /// Serves one connection after another until the link is stopped.
+    async fn serve(&self, connector: &dyn Connector) {
+        let mut stop = self.stop.subscribe();
+        let mut attempts = match connector
+            .attach(self.url.clone(), Arc::clone(&self.backoff))
+            .await
+        {
+            Ok(attempts) => Some(attempts),
+            Err(error) => {
+                self.failed(&error);
+                None
+            }
+        };
+        loop {
+            let attempt = async {
+                match &mut attempts {
+                    Some(attempts) => attempts.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let attempt = tokio::select! {
+                attempt = attempt => attempt,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            match attempt {
+                None => attempts = None,
+                Some(Attempt::Failed(error)) => {
+                    self.facts().counts.failures += 1;
+                    self.failed(&error.to_string());
+                }
+                Some(Attempt::Connected(connection)) => self.talk(*connection).await,
+            }
+        }
+    }
+
+    /// Holds one connection from its first frame to its last.
+    async fn talk(&self, connection: crate::connect::Connection) {
+        let start = Instant::now();
+        {
+            let mut facts = self.facts();
+            facts.state = RelayState::Connected;
+            facts.counts.connections += 1;
+        }
+        tracing::info!(relay = %self.url, "connected");
+        self.backlog.push(Incoming::Up {
+            relay: self.relay,
+            url: self.url.clone(),
+        });
+        let reason = session::run(self, connection).await;
+        let now = Instant::now();
+        self.outbox.disconnected(now);
+        if now - start >= self.shared.timing.lived {
+            locked(&self.backoff).reset();
+        }
+        tracing::info!(relay = %self.url, %reason, "disconnected");
+        self.failed(&reason);
+        self.backlog.push(Incoming::Down {
+            relay: self.relay,
+            url: self.url.clone(),
+            reason,
+        });
+    }
+
+    /// Queues a publication for this relay.
+    pub(crate) fn publish(&self, publication: &Arc<Publication>) {
+        publication.expect(self.relay, self.url.clone());
+        self.outbox.push(publication, Instant::now());
+        self.wake.notify_one();
+    }
+
+    /// Counts an event of this relay as invalid; too many end the connection and delay the next one.
+    pub(crate) fn report_invalid(&self) {
+        let mut facts = self.facts();
+        facts.counts.invalid += 1;
+        let delivered = facts.counts.events;
+        facts.invalid.push_back(delivered);
+        while facts
+            .invalid
+            .front()
+            .is_some_and(|at| delivered - at >= INVALID_WINDOW)
+        {
+            facts.invalid.pop_front();
+        }
+        if facts.invalid.len() > INVALID_MOST {
+            facts.invalid.clear();
+            facts.cut = Some("too many invalid events".to_owned());
+            drop(facts);
+            locked(&self.backoff).punish();
+            self.cut.notify_one();
+        }
+    }
+
+    /// Asks the task to close the connection and end.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    pub(crate) fn status(&self) -> RelayStatus {
+        let facts = self.facts();
+        RelayStatus {
+            relay: self.relay,
+            url: self.url.clone(),
+            state: facts.state,
+            last_error: facts.last_error.clone(),
+            last_notice: facts.last_notice.clone(),
+            rtt: facts.rtt,
+            queued: self.outbox.len(),
+            counts: facts.counts,
+        }
+    }
+
+    fn failed(&self, reason: &str) {
+        tracing::debug!(relay = %self.url, reason, "not connected");
+        let mut facts = self.facts();
+        facts.state = RelayState::Connecting;
+        facts.last_error = Some(printable(reason));
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        locked(&self.facts)
+    }
+}
+
+/// Makes a relay's words fit to be shown and kept.
+pub(crate) fn printable(text: &str) -> String {
+    Printable::short(text, TEXT).to_string()
+}
+
+/// Reads the wall clock, Unix seconds.
+pub(crate) fn unix() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,388 @@
+//! One connection: a reader and a writer that never wait for each other.
+use std::sync::Mutex;
+use std::time::Duration;
+
+use contextvm_core::frame::{self, RelayFrame};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use nostr::event::EventId;
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use super::outbox::{Answer, RelaySuccess, Take};
+use super::talk::{Authenticated, Do, Talk};
+use super::{Link, locked, printable, unix};
+use crate::connect::Connection;
+use crate::dial::Socket;
+use crate::relays::Incoming;
+use crate::status::RelayState;
+
+/// Time allowed for a farewell.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Control frames of the relay accepted in one window; more end the connection.
+const CONTROLS: u32 = 100;
+const CONTROL_WINDOW: Duration = Duration::from_secs(10);
+
+/// Runs one connection to its end and returns why it ended.
+pub(super) async fn run(link: &Link, connection: Connection) -> String {
+    let Connection { socket, mut hold } = connection;
+    let (mut sink, stream) = socket.split();
+    let session = Session {
+        link,
+        talk: Mutex::new(Talk::new(
+            !link.shared.filters.is_empty(),
+            link.shared.signer.is_some(),
+            link.shared.timing.clone(),
+            link.facts().last_signature,
+        )),
+        ping: Mutex::new(false),
+        live: Live::new(link),
+    };
+    if link.shared.filters.is_empty() {
+        session.live.set(true);
+    }
+    link.facts().cut = None;
+    let mut stop = link.stop.subscribe();
+    let reason = tokio::select! {
+        reason = session.read(stream) => reason,
+        reason = session.write(&mut sink) => reason,
+        reason = session.cut() => reason,
+        () = hold.closed() => "given up".to_owned(),
+        _ = stop.wait_for(|stop| *stop) => "stopped".to_owned(),
+    };
+    session.live.set(false);
+    // A relay that does not take the farewell loses nothing by it.
+    let _ = timeout(FAREWELL, sink.close()).await;
+    reason
+}
+
+struct Session<'a> {
+    link: &'a Link,
+    talk: Mutex<Talk>,
+    /// Whether a ping is to be sent.
+    ping: Mutex<bool>,
+    live: Live<'a>,
+}
+
+impl Session<'_> {
+    /// Waits for somebody to end the connection.
+    async fn cut(&self) -> String {
+        loop {
+            self.link.cut.notified().await;
+            // A cut that was meant for an earlier connection leaves no reason behind.
+            if let Some(reason) = self.link.facts().cut.take() {
+                return reason;
+            }
+        }
+    }
+
+    async fn read(&self, mut stream: SplitStream<Socket>) -> String {
+        let timing = &self.link.shared.timing;
+        let mut heard = Instant::now();
+        let mut pinged = false;
+        let mut controls = Controls {
+            start: heard,
+            count: 0,
+        };
+        loop {
+            if self.link.backlog.room().await {
+                // The silence was ours.
+                (heard, pinged) = (Instant::now(), false);
+            }
+            let patience = heard + if pinged { timing.dead } else { timing.ping };
+            let message = match tokio::time::timeout_at(patience, stream.next()).await {
+                Err(_) if pinged => return format!("silent for {:?}", timing.dead),
+                Err(_) => {
+                    pinged = true;
+                    *locked(&self.ping) = true;
+                    self.link.wake.notify_one();
+                    continue;
+                }
+                Ok(None) => return "closed by the relay".to_owned(),
+                Ok(Some(Err(error))) => return printable(&error.to_string()),
+                Ok(Some(Ok(message))) => message,
+            };
+            (heard, pinged) = (Instant::now(), false);
+            match message {
+                Message::Text(text) => self.hear(&text),
+                Message::Close(frame) => return closed(frame),
+                Message::Ping(_) | Message::Pong(_) if controls.too_many(heard) => {
+                    return "too many control frames".to_owned();
+                }
+                // The answer to a ping is queued by the socket itself; the writer has to push it out.
+                Message::Ping(_) => self.link.wake.notify_one(),
+                Message::Pong(_) => {}
+                Message::Binary(_) | Message::Frame(_) => self.link.facts().counts.malformed += 1,
+            }
+        }
+    }
+
+    /// Takes in one relay message.
+    fn hear(&self, text: &str) {
+        let now = Instant::now();
+        let ours = |subscription: &str| subscription == self.link.shared.subscription;
+        if self.live.get() {
+            self.link.facts().seen = unix();
+        }
+        match RelayFrame::parse(text) {
+            Ok(RelayFrame::Event { subscription, event }) => {
+                if ours(&subscription) {
+                    self.link.facts().counts.events += 1;
+                    let json = event.get().to_owned();
+                    self.link.backlog.push(Incoming::Event {
+                        relay: self.link.relay,
+                        json,
+                    });
+                } else {
+                    self.link.facts().counts.unknown_subscriptions += 1;
+                }
+            }
+            Ok(RelayFrame::Ok {
+                id,
+                accepted,
+                message,
+            }) => self.answered(&id, accepted, &message, now),
+            Ok(RelayFrame::EndOfStored { subscription }) => {
+                if ours(&subscription) && locked(&self.talk).end_of_stored(now) {
+                    self.live.set(true);
+                    self.link.facts().seen = unix();
+                }
+            }
+            Ok(RelayFrame::Closed {
+                subscription,
+                message,
+            }) => {
+                if ours(&subscription) {
+                    self.closed(&message, now);
+                }
+            }
+            Ok(RelayFrame::Auth { challenge }) => {
+                locked(&self.talk).challenged(&challenge);
+                self.link.wake.notify_one();
+            }
+            Ok(RelayFrame::Notice { message }) => {
+                let notice = printable(&message);
+                tracing::debug!(relay = %self.link.url, notice, "notice");
+                self.link.facts().last_notice = Some(notice);
+            }
+            // We never ask for a count.
+            Ok(RelayFrame::Count { .. }) => {}
+            Err(_) => self.link.facts().counts.malformed += 1,
+        }
+    }
+
+    fn closed(&self, message: &str, now: Instant) {
+        let text = printable(message);
+        tracing::debug!(relay = %self.link.url, reason = text, "subscription closed");
+        locked(&self.talk).closed(message.starts_with("auth-required:"), now);
+        self.live.set(false);
+        self.link.facts().last_error = Some(format!("subscription closed: {text}"));
+        self.link.wake.notify_one();
+    }
+
+    fn answered(&self, id: &EventId, accepted: bool, message: &str, now: Instant) {
+        let authenticated = locked(&self.talk).answered(id, accepted);
+        match authenticated {
+            Authenticated::Yes => {
+                tracing::debug!(relay = %self.link.url, "authenticated");
+                self.link.outbox.authenticated(now);
+            }
+            Authenticated::No => {
+                let text = printable(message);
+                self.link.outbox.not_authenticated(&text);
+                self.link.facts().last_error = Some(format!("authentication refused: {text}"));
+            }
+            Authenticated::NotOurs => {
+                self.published(id, accepted, message, now);
+                return;
+            }
+        }
+        self.link.wake.notify_one();
+    }
+
+    /// Takes in the answer to a publication.
+    fn published(&self, id: &EventId, accepted: bool, message: &str, now: Instant) {
+        let answer = self.answer(accepted, message);
+        let text = if accepted {
+            String::new()
+        } else {
+            printable(message)
+        };
+        let took = self.link.outbox.answered(id, answer, &text, now);
+        let mut facts = self.link.facts();
+        match (took, answer) {
+            (None, _) => facts.counts.unknown_answers += 1,
+            (Some(took), Answer::Success(_)) => {
+                facts.rtt = Some(took);
+                facts.counts.accepted += 1;
+            }
+            (Some(took), Answer::Authenticate | Answer::Later | Answer::No) => {
+                facts.rtt = Some(took);
+                facts.counts.refused += 1;
+                facts.last_error = Some(format!("event refused: {text}"));
+            }
+        }
+        drop(facts);
+        self.link.wake.notify_one();
+    }
+
+    fn answer(&self, accepted: bool, message: &str) -> Answer {
+        if message.starts_with("duplicate:") {
+            Answer::Success(RelaySuccess::Old)
+        } else if accepted {
+            Answer::Success(RelaySuccess::New)
+        } else if message.starts_with("rate-limited:") {
+            Answer::Later
+        } else if message.starts_with("auth-required:") && locked(&self.talk).auth_required() {
+            Answer::Authenticate
+        } else {
+            Answer::No
+        }
+    }
+
+    async fn write(&self, sink: &mut SplitSink<Socket, Message>) -> String {
+        let dead = self.link.shared.timing.dead;
+        loop {
+            let now = Instant::now();
+            let wait = match self.next(now) {
+                Ok(message) => match timeout(dead, sink.feed(message)).await {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(error)) => return printable(&error.to_string()),
+                    Err(_) => return format!("took nothing for {dead:?}"),
+                },
+                Err(wait) => wait,
+            };
+            match timeout(dead, sink.flush()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return printable(&error.to_string()),
+                Err(_) => return format!("took nothing for {dead:?}"),
+            }
+            match wait {
+                Some(until) => {
+                    // Being woken early and being woken on time lead to the same look around.
+                    let _ = tokio::time::timeout_at(until, self.link.wake.notified()).await;
+                }
+                None => self.link.wake.notified().await,
+            }
+        }
+    }
+
+    /// Finds the next message to send, or until when there is none: first the subscription, then events.
+    fn next(&self, now: Instant) -> Result<Message, Option<Instant>> {
+        let until = loop {
+            let next = locked(&self.talk).next(now);
+            match next {
+                Do::Subscribe => return Ok(self.request()),
+                Do::Sign(challenge) => {
+                    if let Some(message) = self.sign(&challenge, now) {
+                        return Ok(message);
+                    }
+                }
+                Do::Wait(until) => break until,
+            }
+        };
+        if std::mem::take(&mut *locked(&self.ping)) {
+            return Ok(Message::Ping(tungstenite::Bytes::new()));
+        }
+        match self.link.outbox.take(now) {
+            Take::Send(publication) => {
+                self.link.facts().counts.sent += 1;
+                Ok(Message::Text(publication.frame.clone()))
+            }
+            Take::Wait(None) => Err(until),
+            Take::Wait(Some(other)) => Err(Some(until.map_or(other, |until| until.min(other)))),
+        }
+    }
+
+    /// Spells the subscription, reaching back to when this relay was last seen.
+    fn request(&self) -> Message {
+        let shared = &self.link.shared;
+        let seen = self.link.facts().seen;
+        let since = seen
+            .saturating_sub(shared.timing.overlap.as_secs())
+            .max(shared.start);
+        let filters: Vec<String> = shared.filters.iter().map(|filter| filter.since(since)).collect();
+        Message::text(frame::req(&shared.subscription, &filters))
+    }
+
+    fn sign(&self, challenge: &str, now: Instant) -> Option<Message> {
+        let signer = self.link.shared.signer.as_ref()?;
+        let answer = signer.sign_auth(&self.link.url.to_string(), challenge, unix());
+        let mut talk = locked(&self.talk);
+        talk.signed(answer.as_ref(), now);
+        self.link.facts().last_signature = talk.last_signature();
+        drop(talk);
+        answer.map(|answer| Message::text(frame::auth(&answer.json)))
+    }
+}
+
+/// Counts control frames.
+struct Controls {
+    start: Instant,
+    count: u32,
+}
+
+impl Controls {
+    fn too_many(&mut self, now: Instant) -> bool {
+        if now - self.start >= CONTROL_WINDOW {
+            (self.start, self.count) = (now, 0);
+        }
+        self.count += 1;
+        self.count > CONTROLS
+    }
+}
+
+/// Whether this connection counts as live; it stops counting when dropped.
+struct Live<'a> {
+    link: &'a Link,
+    now: Mutex<bool>,
+}
+
+impl<'a> Live<'a> {
+    const fn new(link: &'a Link) -> Self {
+        Self {
+            link,
+            now: Mutex::new(false),
+        }
+    }
+
+    fn get(&self) -> bool {
+        *locked(&self.now)
+    }
+
+    fn set(&self, live: bool) {
+        let before = std::mem::replace(&mut *locked(&self.now), live);
+        if before == live {
+            return;
+        }
+        self.link.facts().state = if live {
+            RelayState::Live
+        } else {
+            RelayState::Connected
+        };
+        self.link.shared.live.send_modify(|count| {
+            *count = if live {
+                count.saturating_add(1)
+            } else {
+                count.saturating_sub(1)
+            };
+        });
+    }
+}
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        self.set(false);
+    }
+}
+
+fn closed(frame: Option<tungstenite::protocol::CloseFrame>) -> String {
+    match frame {
+        Some(frame) => printable(&format!(
+            "closed by the relay: {} {}",
+            u16::from(frame.code),
+            frame.reason
+        )),
+        None => "closed by the relay".to_owned(),
+    }
+}

@@ -1,0 +1,206 @@
+//! The loop: relays, cryptography, application, timer; handle; drain.
+use std::sync::Arc;
+use std::time::Duration;
+
+use contextvm_core::Limits;
+use contextvm_crypto::Keys;
+use contextvm_engine::gate::Gate;
+use contextvm_engine::GiftWrapMode;
+use contextvm_relay::{Addresses, AuthSigner, Inbox, Incoming, Relays, RelaysConfig};
+use nostr::types::RelayUrl;
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::endpoint::{Effect, Endpoint, Input};
+use crate::inbound::Intake;
+use crate::outbound::Outbox;
+use crate::stats::Counters;
+use crate::subscription;
+
+/// How long answers under way may take at shutdown by default.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// What a driver is told at start.
+#[derive(Clone, Debug)]
+pub struct DriverOptions {
+    /// The endpoint's identity.
+    pub keys: Arc<Keys>,
+    /// The relays to use.
+    pub relays: Vec<RelayUrl>,
+    /// Which network addresses may be dialled.
+    pub addresses: Addresses,
+    /// Which gift wraps are subscribed to.
+    pub gift_wrap: GiftWrapMode,
+    /// Bounds.
+    pub limits: Limits,
+    /// How long what is under way may take at shutdown.
+    pub shutdown_grace: Duration,
+}
+
+/// Why a driver could not be started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The host gives no randomness.
+    #[error("the host gives no randomness")]
+    NoEntropy,
+    /// The relays cannot be used.
+    #[error("the relays cannot be used: {0}")]
+    Relays(#[from] contextvm_relay::RelayError),
+}
+
+/// A connected driver that waits for its endpoint.
+pub struct Driver {
+    options: DriverOptions,
+    relays: Relays,
+    inbox: Inbox,
+    counters: Counters,
+    clock: Clock,
+    seed: [u8; 32],
+}
+
+impl Driver {
+    /// Begins to connect and to subscribe; [`Relays::ready`] says when that is done.
+    ///
+    /// # Errors
+    /// Fails when the host gives no randomness or the relays cannot be used.
+    pub fn connect(options: DriverOptions) -> Result<Self, StartError> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|_| StartError::NoEntropy)?;
+        let me = options.keys.public_key();
+        let signer: Arc<dyn AuthSigner> = options.keys.clone();
+        let config = RelaysConfig::new(options.relays.clone())
+            .with_filter(subscription::filter(&me, options.gift_wrap)?)
+            .with_limits(options.limits.clone())
+            .with_addresses(options.addresses)
+            .with_signer(signer);
+        let (relays, inbox) = Relays::connect(config)?;
+        Ok(Self { options, relays, inbox, counters: Counters::default(), clock: Clock::start(), seed })
+    }
+
+    /// Returns the connections.
+    #[must_use]
+    pub fn relays(&self) -> Relays {
+        self.relays.clone()
+    }
+
+    /// Returns the counters.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters.clone()
+    }
+
+    /// Returns the seed for the endpoint's machine.
+    #[must_use]
+    pub const fn seed(&self) -> [u8; 32] {
+        self.seed
+    }
+
+    /// Runs an endpoint until it stops, then closes the relays.
+    pub async fn run<E: Endpoint>(self, endpoint: E, gate: Gate) {
+        let Self { options, relays, inbox, counters, clock, seed: _ } = self;
+        let limits = Arc::new(options.limits);
+        let intake = Intake::new(gate, Arc::clone(&options.keys), Arc::clone(&limits), relays.clone(), counters.clone());
+        let outbox = Outbox::new(E::KEEPS, options.keys, relays.clone(), &limits, counters.clone());
+        let grace = options.shutdown_grace;
+        let running = Running { endpoint, inbox, intake, outbox, counters, clock, grace, stop_at: None };
+        Box::pin(running.run()).await;
+        relays.shutdown().await;
+    }
+}
+
+/// What woke the loop.
+enum Step<E> {
+    Incoming(Option<Incoming>),
+    Input(Option<Input<E>>),
+    StopNow,
+}
+
+struct Running<E: Endpoint> {
+    endpoint: E,
+    inbox: Inbox,
+    intake: Intake,
+    outbox: Outbox,
+    counters: Counters,
+    clock: Clock,
+    grace: Duration,
+    /// Set once the endpoint stops: the time at which everything left is given up.
+    stop_at: Option<Instant>,
+}
+
+impl<E: Endpoint> Running<E> {
+    async fn run(mut self) {
+        loop {
+            let step = self.step().await;
+            let now = self.clock.now();
+            match step {
+                Step::Incoming(Some(Incoming::Event { relay, json })) => {
+                    self.intake.take(relay, &json, now);
+                    continue;
+                }
+                Step::Incoming(Some(Incoming::Up { relay, url })) => {
+                    tracing::info!(relay, %url, "relay up");
+                    self.endpoint.handle(Input::RelayUp, now);
+                }
+                Step::Incoming(Some(Incoming::Down { relay, url, reason })) => {
+                    tracing::info!(relay, %url, ?reason, "relay down");
+                    continue;
+                }
+                Step::Incoming(None) => self.stop(),
+                Step::Input(Some(input)) => self.endpoint.handle(input, now),
+                Step::Input(None) => {}
+                Step::StopNow => return,
+            }
+            self.drain();
+            if self.stop_at.is_some() && self.outbox.is_idle() && !self.endpoint.owes() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for the next thing; every branch is cancel-safe.
+    async fn step(&mut self) -> Step<E::Event> {
+        let due = self.endpoint.poll_timeout().map(|mono| self.clock.instant(mono));
+        let timer = sleep_until(due);
+        let end = sleep_until(self.stop_at);
+        let room = self.outbox.has_room();
+        let intake_open = self.stop_at.is_none() && room && self.intake.has_room();
+        tokio::select! {
+            incoming = self.inbox.recv(), if intake_open => Step::Incoming(incoming),
+            opened = self.intake.next(), if !self.intake.is_empty() => Step::Input(opened.map(Input::Opened)),
+            event = self.endpoint.next(), if room => Step::Input(Some(Input::App(event))),
+            ended = self.outbox.next() => {
+                Step::Input(ended.map(|(ticket, outcome)| Input::Published(ticket, outcome)))
+            }
+            () = timer => Step::Input(Some(Input::Wake)),
+            () = end => Step::StopNow,
+        }
+    }
+
+    /// Does everything that the endpoint wants, without awaiting anything.
+    fn drain(&mut self) {
+        while let Some(effect) = self.endpoint.poll() {
+            match effect {
+                Effect::Publish(outbound) => self.outbox.publish(outbound),
+                Effect::Republish { ticket, rewrap } => self.outbox.republish(ticket, rewrap),
+                Effect::Forget(ticket) => self.outbox.forget(ticket),
+                Effect::Drop(reason) => self.counters.drop(reason),
+                Effect::Stop => self.stop(),
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        if self.stop_at.is_none() {
+            self.stop_at = Some(Instant::now() + self.grace);
+        }
+    }
+}
+
+/// Sleeps until an instant, or for ever.
+async fn sleep_until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => core::future::pending().await,
+    }
+}

@@ -1,0 +1,63 @@
+//! What a face puts around a machine so that the driver can run it.
+use contextvm_core::{Mono, Now, Opened};
+use contextvm_engine::{DropReason, Outbound, Outcome, Ticket};
+
+/// What the driver tells an endpoint.
+#[derive(Debug)]
+pub enum Input<E> {
+    /// An event came in and was checked.
+    Opened(Box<Opened>),
+    /// A publication ended.
+    Published(Ticket, Outcome),
+    /// A relay connection came (back) up.
+    RelayUp,
+    /// The application's side of the endpoint has something.
+    App(E),
+    /// A time that [`Endpoint::poll_timeout`] named has come.
+    Wake,
+}
+
+/// What an endpoint wants the driver to do.
+#[derive(Debug)]
+#[must_use]
+pub enum Effect {
+    /// Sign, seal and publish.
+    Publish(Outbound),
+    /// Publish again what a ticket names.
+    Republish {
+        /// The earlier publication.
+        ticket: Ticket,
+        /// Make a new gift wrap around the same signed inner event.
+        rewrap: bool,
+    },
+    /// The ticket is not needed any more.
+    Forget(Ticket),
+    /// Count a refusal.
+    Drop(DropReason),
+    /// Stop taking events in, let what is under way finish in bounded time, and end.
+    Stop,
+}
+
+/// A machine together with its application side.
+pub trait Endpoint: Send + 'static {
+    /// What the application side says.
+    type Event: Send + 'static;
+
+    /// Whether signed events are kept under their ticket until [`Effect::Forget`].
+    const KEEPS: bool;
+
+    /// Waits for the application side. Must be cancel-safe, and must wait for ever once nothing can come.
+    fn next(&mut self) -> impl Future<Output = Self::Event> + Send;
+
+    /// Takes one input; the driver then drains [`Self::poll`].
+    fn handle(&mut self, input: Input<Self::Event>, now: Now);
+
+    /// Returns the next thing to do.
+    fn poll(&mut self) -> Option<Effect>;
+
+    /// Returns when to come back.
+    fn poll_timeout(&self) -> Option<Mono>;
+
+    /// Whether the application still owes something that is worth waiting for at shutdown.
+    fn owes(&self) -> bool;
+}

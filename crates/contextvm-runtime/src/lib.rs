@@ -1,0 +1,28 @@
+//! The one async loop that drives a ContextVM endpoint machine over relays.
+//!
+//! Inbound: relay inbox, gate, open (on tasks, order kept), machine. Outbound: machine, sign and seal (on tasks,
+//! order kept), publish, outcome back to the machine. Nothing awaits between an input and the end of the drain.
+
+pub mod clock;
+pub mod driver;
+pub mod endpoint;
+pub mod stats;
+pub mod subscription;
+
+mod inbound;
+mod outbound;
+
+pub use clock::Clock;
+pub use driver::{Driver, DriverOptions, StartError};
+pub use endpoint::{Effect, Endpoint, Input};
+pub use stats::{Counters, Stats};
+
+/// Makes a new identity from the host's randomness.
+///
+/// # Errors
+/// Fails when the host gives no randomness.
+pub fn new_keys() -> Result<contextvm_crypto::Keys, StartError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|_| StartError::NoEntropy)?;
+    contextvm_crypto::Keys::from_entropy(bytes).map_err(|_| StartError::NoEntropy)
+}

@@ -1,0 +1,26 @@
+//! Error answers that the face gives in the application's stead.
+use contextvm_core::envelope;
+use contextvm_engine::RequestKey;
+use serde_json::value::RawValue;
+
+/// JSON-RPC internal error.
+const INTERNAL: i64 = -32603;
+/// JSON-RPC invalid request.
+#[cfg(feature = "rmcp")]
+const INVALID_REQUEST: i64 = -32600;
+
+/// Prints the answer to a request that the application has no room for.
+pub(crate) fn busy(key: &RequestKey) -> Option<String> {
+    error(key, INTERNAL, "the server is busy")
+}
+
+/// Prints the answer to a request that the typed service cannot read.
+#[cfg(feature = "rmcp")]
+pub(crate) fn unreadable(key: &RequestKey) -> Option<String> {
+    error(key, INVALID_REQUEST, "the request does not have the form of its method")
+}
+
+fn error(key: &RequestKey, code: i64, message: &str) -> Option<String> {
+    let id = RawValue::from_string(format!("\"{}\"", key.id.to_hex())).ok()?;
+    Some(envelope::response_error(&id, code, message, None))
+}

@@ -1,0 +1,283 @@
+//! The server machine with its application side: sessions out, commands in, access decisions on tasks.
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use contextvm_core::{Limits, Mono, Now};
+use contextvm_engine::server::{Delivery, Question};
+use contextvm_engine::{ServerInput, ServerMachine, ServerOutput};
+use contextvm_runtime::{Counters, Effect, Endpoint, Input};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use nostr::key::PublicKey;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::access::AccessCallback;
+use crate::session::{Inbound, Session};
+
+/// Notifications that may wait in one session beyond its requests.
+const NOTIFICATIONS: usize = 256;
+
+/// What the application side tells the desk.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Send { to: PublicKey, message: String },
+    Broadcast(String),
+    Shutdown,
+}
+
+/// What [`Desk::next`] yields.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Command(Command),
+    /// The application dropped the session with this number.
+    Left(PublicKey, u64),
+    Verdict { question: u64, allow: bool },
+}
+
+/// Where a caller's messages go.
+struct Seat {
+    number: u64,
+    inbound: mpsc::Sender<Inbound>,
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The server machine with its application side.
+pub(crate) struct Desk {
+    machine: ServerMachine,
+    limits: Limits,
+    callback: Option<Arc<dyn AccessCallback>>,
+    accept: mpsc::Sender<Session>,
+    /// For the sessions to come; weak, so that the handles alone keep the server alive.
+    commands: mpsc::WeakSender<Command>,
+    inbox: mpsc::Receiver<Command>,
+    counters: Counters,
+    seats: BTreeMap<PublicKey, Seat>,
+    leaving: FuturesUnordered<Boxed<(PublicKey, u64)>>,
+    verdicts: FuturesUnordered<Boxed<(u64, bool)>>,
+    next_number: u64,
+    now: Now,
+    inbox_gone: bool,
+    stopping: bool,
+    stop_due: bool,
+}
+
+impl Desk {
+    pub(crate) fn new(
+        machine: ServerMachine,
+        limits: Limits,
+        callback: Option<Arc<dyn AccessCallback>>,
+        accept: mpsc::Sender<Session>,
+        commands: mpsc::WeakSender<Command>,
+        inbox: mpsc::Receiver<Command>,
+        counters: Counters,
+    ) -> Self {
+        Self {
+            machine,
+            limits,
+            callback,
+            accept,
+            commands,
+            inbox,
+            counters,
+            seats: BTreeMap::new(),
+            leaving: FuturesUnordered::new(),
+            verdicts: FuturesUnordered::new(),
+            next_number: 0,
+            now: Now::default(),
+            inbox_gone: false,
+            stopping: false,
+            stop_due: false,
+        }
+    }
+}
+
+impl Endpoint for Desk {
+    type Event = Event;
+    const KEEPS: bool = false;
+
+    async fn next(&mut self) -> Event {
+        loop {
+            tokio::select! {
+                command = self.inbox.recv(), if !self.inbox_gone => {
+                    self.inbox_gone = command.is_none();
+                    return Event::Command(command.unwrap_or(Command::Shutdown));
+                }
+                () = self.accept.closed(), if !self.stopping => return Event::Command(Command::Shutdown),
+                Some((caller, number)) = self.leaving.next(), if !self.leaving.is_empty() => {
+                    return Event::Left(caller, number);
+                }
+                Some((question, allow)) = self.verdicts.next(), if !self.verdicts.is_empty() => {
+                    return Event::Verdict { question, allow };
+                }
+                else => core::future::pending::<()>().await,
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input<Event>, now: Now) {
+        self.now = now;
+        match input {
+            Input::Opened(opened) => self.tell(ServerInput::Opened(opened)),
+            Input::Published(ticket, outcome) => self.tell(ServerInput::Published(ticket, outcome)),
+            Input::Wake => self.tell(ServerInput::Wake),
+            Input::RelayUp => {}
+            Input::App(event) => self.take(event),
+        }
+    }
+
+    fn poll(&mut self) -> Option<Effect> {
+        while let Some(output) = self.machine.poll_output() {
+            if let Some(effect) = self.act(output) {
+                return Some(effect);
+            }
+        }
+        core::mem::take(&mut self.stop_due).then_some(Effect::Stop)
+    }
+
+    fn poll_timeout(&self) -> Option<Mono> {
+        self.machine.poll_timeout().map(|(mono, _why)| mono)
+    }
+
+    fn owes(&self) -> bool {
+        false
+    }
+}
+
+impl Desk {
+    fn tell(&mut self, input: ServerInput) {
+        self.machine.handle(input, self.now);
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Command(Command::Send { to, message }) => self.tell(ServerInput::Send { to, message }),
+            Event::Command(Command::Broadcast(message)) => self.tell(ServerInput::Broadcast(message)),
+            Event::Command(Command::Shutdown) => {
+                self.stopping = true;
+                self.stop_due = true;
+            }
+            Event::Left(caller, number) => {
+                if self.seats.get(&caller).is_some_and(|seat| seat.number == number) {
+                    self.seats.remove(&caller);
+                    self.tell(ServerInput::SessionClosed(caller));
+                }
+            }
+            Event::Verdict { question, allow } => self.tell(ServerInput::Verdict { question, allow }),
+        }
+    }
+
+    fn act(&mut self, output: ServerOutput) -> Option<Effect> {
+        match output {
+            ServerOutput::Publish(outbound) => return Some(Effect::Publish(outbound)),
+            ServerOutput::Deliver { caller, delivery, message, event, tags } => {
+                self.deliver(caller, Inbound { delivery, message, event, tags });
+            }
+            ServerOutput::Ask { id, question } => self.ask(id, question),
+            ServerOutput::Restarted(caller) | ServerOutput::Ended(caller) => {
+                // The session reads what still waits for it, and then its end.
+                self.seats.remove(&caller);
+            }
+            ServerOutput::Undeliverable { to: _, reason } | ServerOutput::Drop(reason) => {
+                return Some(Effect::Drop(reason));
+            }
+        }
+        None
+    }
+
+    /// Hands a message to its caller's session without ever waiting for the application.
+    fn deliver(&mut self, caller: PublicKey, inbound: Inbound) {
+        let in_flight = self.limits.in_flight_per_caller;
+        let refused = match self.seat(caller) {
+            Some(seat) => seat.offer(inbound, in_flight),
+            None => Err(Unread::Full(Box::new(inbound))),
+        };
+        match refused {
+            Ok(()) => {}
+            Err(Unread::Full(inbound)) => self.refuse(caller, &inbound),
+            Err(Unread::Gone) => {
+                self.seats.remove(&caller);
+                self.tell(ServerInput::SessionClosed(caller));
+            }
+        }
+    }
+
+    /// Finds or makes the seat of a caller; `None` when the application accepts no more sessions.
+    fn seat(&mut self, caller: PublicKey) -> Option<&Seat> {
+        if !self.seats.contains_key(&caller) {
+            let commands = self.commands.upgrade()?;
+            let place = self.accept.try_reserve().ok()?;
+            self.next_number = self.next_number.saturating_add(1);
+            let number = self.next_number;
+            let (inbound, messages) = mpsc::channel(seat_bound(self.limits.in_flight_per_caller));
+            let (alive, left) = oneshot::channel();
+            place.send(Session::new(caller, messages, commands, alive));
+            self.leaving.push(Box::pin(async move {
+                let _dropped = left.await;
+                (caller, number)
+            }));
+            self.seats.insert(caller, Seat { number, inbound });
+        }
+        self.seats.get(&caller)
+    }
+
+    /// Counts a message that the application did not take, and answers it if it is a request.
+    fn refuse(&mut self, caller: PublicKey, inbound: &Inbound) {
+        self.counters.unread();
+        if let Delivery::Request { key, method: _ } = &inbound.delivery
+            && let Some(message) = crate::answer::busy(key)
+        {
+            self.tell(ServerInput::Send { to: caller, message });
+        }
+    }
+
+    /// Puts a question to the application on its own task; a panic or a late answer means no.
+    fn ask(&mut self, id: u64, question: Question) {
+        let Some(callback) = self.callback.clone() else {
+            self.verdicts.push(Box::pin(core::future::ready((id, false))));
+            return;
+        };
+        let timeout = self.limits.access_timeout;
+        let asked = AbortOnDropHandle::new(tokio::spawn(async move {
+            match question {
+                Question::Key(key) => callback.key_allowed(key).await,
+                Question::Capability { method, name } => callback.capability_open(&method, name.as_deref()).await,
+            }
+        }));
+        self.verdicts.push(Box::pin(async move {
+            let allow = matches!(tokio::time::timeout(timeout, asked).await, Ok(Ok(true)));
+            (id, allow)
+        }));
+    }
+}
+
+/// Why a session did not take a message.
+enum Unread {
+    Full(Box<Inbound>),
+    Gone,
+}
+
+impl Seat {
+    /// Queues a message; notifications leave the places that requests may need.
+    fn offer(&self, inbound: Inbound, in_flight: usize) -> Result<(), Unread> {
+        let optional = matches!(inbound.delivery, Delivery::Notification { .. });
+        if optional && !self.inbound.is_closed() && self.inbound.capacity() <= reserve(in_flight) {
+            return Err(Unread::Full(Box::new(inbound)));
+        }
+        self.inbound.try_send(inbound).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(inbound) => Unread::Full(Box::new(inbound)),
+            mpsc::error::TrySendError::Closed(_) => Unread::Gone,
+        })
+    }
+}
+
+/// Places in a session's queue that only requests and answers may take.
+fn reserve(in_flight: usize) -> usize {
+    in_flight.saturating_mul(2)
+}
+
+fn seat_bound(in_flight: usize) -> usize {
+    reserve(in_flight).saturating_add(NOTIFICATIONS)
+}

@@ -1,0 +1,27 @@
+//! The ContextVM server transport: a listener that yields one session per caller.
+//!
+//! [`Server::builder`] collects the options, [`Server::start`] connects and gives a [`Listener`];
+//! [`Listener::accept`] yields a [`Session`] for each caller that was let in, and `serve_rmcp` (feature `rmcp`)
+//! runs one typed MCP service per caller on top of it.
+
+pub mod access;
+pub mod error;
+pub mod listener;
+pub mod options;
+#[cfg(feature = "rmcp")]
+pub mod rmcp;
+pub mod session;
+
+mod answer;
+mod desk;
+
+pub use access::{AccessCallback, Answer};
+pub use contextvm_engine::server::{Access, Delivery, RequestKey};
+pub use contextvm_engine::{EncryptionMode, GiftWrapMode, Identity, ServerConfig};
+pub use error::{Error, ErrorKind};
+pub use listener::{Listener, ServerHandle, ServerStatus};
+pub use options::{Server, ServerBuilder, ServerOptions};
+pub use session::{Inbound, Session, SessionSender};
+
+#[cfg(feature = "rmcp")]
+pub use crate::rmcp::{Caller, caller, peer_tags, request_event, serve_rmcp};

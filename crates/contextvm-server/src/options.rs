@@ -1,0 +1,171 @@
+//! How a server is configured and started.
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use contextvm_core::Limits;
+use contextvm_crypto::Keys;
+use contextvm_engine::server::Access;
+use contextvm_engine::{EncryptionMode, GiftWrapMode, Identity, ServerConfig};
+use nostr::key::PublicKey;
+
+use crate::access::AccessCallback;
+use crate::listener::{self, Listener};
+use crate::Error;
+
+/// How long [`Server::start`] waits for a relay by default.
+pub const READY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Everything a server is told at start.
+#[derive(Clone)]
+pub struct ServerOptions {
+    /// The server's identity.
+    pub keys: Arc<Keys>,
+    /// Websocket URLs of the relays to serve on.
+    pub relays: Vec<String>,
+    /// Policy of the endpoint.
+    pub config: ServerConfig,
+    /// Asked where `config.access` says so.
+    pub access_callback: Option<Arc<dyn AccessCallback>>,
+    /// How long to wait for the first relay before serving anyway.
+    pub ready_timeout: Duration,
+    /// Whether callers may know this key from an earlier run: then nothing stamped before this start is taken.
+    pub known_key: bool,
+    /// How long answers under way may take at shutdown.
+    pub shutdown_grace: Duration,
+}
+
+impl fmt::Debug for ServerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerOptions")
+            .field("relays", &self.relays)
+            .field("config", &self.config)
+            .field("known_key", &self.known_key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The server face; see [`Server::builder`].
+#[derive(Clone, Copy, Debug)]
+pub struct Server;
+
+impl Server {
+    /// Starts collecting options for a server with these keys. Everybody may call it unless told otherwise.
+    pub fn builder(keys: Keys) -> ServerBuilder {
+        ServerBuilder {
+            options: ServerOptions {
+                keys: Arc::new(keys),
+                relays: Vec::new(),
+                config: ServerConfig::default(),
+                access_callback: None,
+                ready_timeout: READY_TIMEOUT,
+                known_key: true,
+                shutdown_grace: contextvm_runtime::driver::SHUTDOWN_GRACE,
+            },
+        }
+    }
+
+    /// Connects to the relays and begins to serve. Returns once a relay listens for us, or after the ready timeout.
+    ///
+    /// # Errors
+    /// Fails when the options cannot work.
+    pub async fn start(options: ServerOptions) -> Result<Listener, Error> {
+        listener::start(options).await
+    }
+}
+
+/// Collects [`ServerOptions`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ServerBuilder {
+    options: ServerOptions,
+}
+
+impl ServerBuilder {
+    /// Adds a relay.
+    pub fn relay(mut self, url: impl Into<String>) -> Self {
+        self.options.relays.push(url.into());
+        self
+    }
+
+    /// Adds relays.
+    pub fn relays<I: IntoIterator<Item = S>, S: Into<String>>(mut self, urls: I) -> Self {
+        self.options.relays.extend(urls.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets what the server says about itself.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.options.config.identity = identity;
+        self
+    }
+
+    /// Sets the encryption policy.
+    pub fn encryption(mut self, mode: EncryptionMode) -> Self {
+        self.options.config.encryption = mode;
+        self
+    }
+
+    /// Sets the gift wrap policy.
+    pub fn gift_wrap(mut self, mode: GiftWrapMode) -> Self {
+        self.options.config.gift_wrap = mode;
+        self
+    }
+
+    /// Lets in these keys only; an empty list lets in nobody.
+    pub fn allow(mut self, keys: impl IntoIterator<Item = PublicKey>) -> Self {
+        self.options.config.access.allowed = Some(keys.into_iter().collect::<BTreeSet<_>>());
+        self
+    }
+
+    /// Sets the whole access policy.
+    pub fn access(mut self, access: Access) -> Self {
+        self.options.config.access = access;
+        self
+    }
+
+    /// Sets who decides where the access policy asks the application.
+    pub fn access_callback(mut self, callback: Arc<dyn AccessCallback>) -> Self {
+        self.options.access_callback = Some(callback);
+        self
+    }
+
+    /// Puts the caller's key into `params._meta.clientPubkey` (CEP-16).
+    pub fn inject_client_pubkey(mut self, on: bool) -> Self {
+        self.options.config.inject_client_pubkey = on;
+        self
+    }
+
+    /// Sets the bounds.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.options.config.limits = limits;
+        self
+    }
+
+    /// Says that the key was made for this run, so that no older event can be meant for it.
+    pub fn fresh_key(mut self) -> Self {
+        self.options.known_key = false;
+        self
+    }
+
+    /// Sets how long to wait for the first relay before serving anyway.
+    pub fn ready_timeout(mut self, timeout: Duration) -> Self {
+        self.options.ready_timeout = timeout;
+        self
+    }
+
+    /// Returns the options.
+    #[must_use]
+    pub fn build(self) -> ServerOptions {
+        self.options
+    }
+
+    /// Starts the server, see [`Server::start`].
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start(self) -> Result<Listener, Error> {
+        Server::start(self.options).await
+    }
+}

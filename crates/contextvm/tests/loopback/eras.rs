@@ -1,0 +1,151 @@
+//! Typed servers and clients: both revisions on one server, and callers that begin in odd ways.
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use contextvm::client::ErrorKind;
+use contextvm::server::{Caller, ServerHandle, caller as caller_of, serve_rmcp};
+use contextvm_local_relay::LocalRelay;
+use rmcp::model::{CallToolRequestParams, ServerCapabilities, ServerConfig};
+use rmcp::service::RequestContext;
+use rmcp::{RoleServer, ServerHandler, ServiceExt, tool, tool_handler, tool_router};
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+#[derive(Debug, Clone)]
+struct Tools {
+    made_for: Caller,
+}
+
+#[tool_router]
+impl Tools {
+    #[tool(description = "the caller's key")]
+    fn who(&self, context: RequestContext<RoleServer>) -> String {
+        let caller = caller_of(&context).expect("a caller");
+        assert_eq!(caller, self.made_for);
+        caller.key.to_hex()
+    }
+
+    #[tool(description = "panics")]
+    fn panics(&self) -> String {
+        panic!("as told")
+    }
+}
+
+#[tool_handler]
+impl ServerHandler for Tools {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+    }
+}
+
+/// Starts the typed server; the number counts the services made.
+async fn typed(relay: &LocalRelay) -> (ServerHandle, Arc<AtomicU64>) {
+    let listener = server(relay).start().await.unwrap();
+    let (handle, made) = (listener.handle(), Arc::new(AtomicU64::new(0)));
+    let count = Arc::clone(&made);
+    tokio::spawn(serve_rmcp(listener, move |made_for| {
+        count.fetch_add(1, Ordering::SeqCst);
+        Tools { made_for }
+    }));
+    (handle, made)
+}
+
+fn text_of(result: &Value) -> &str {
+    result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text in {result}"))
+}
+
+fn modern_call(id: u64) -> String {
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "modern", "version": "1"},
+    });
+    let params = json!({"name": "who", "arguments": {}, "_meta": meta});
+    json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_typed_client_calls_a_typed_server() {
+    let relay = relay().await;
+    let (server, _made) = typed(&relay).await;
+    let (client, messages) = client(&relay, server.public_key()).connect().await.unwrap();
+    let me = client.public_key().to_hex();
+    let mcp = soon(().serve(client.into_transport(messages))).await.unwrap();
+    let tools = soon(mcp.list_all_tools()).await.unwrap();
+    assert_eq!(tools.len(), 2);
+    let answer = soon(mcp.call_tool(CallToolRequestParams::new("who"))).await.unwrap();
+    assert_eq!(text_of(&serde_json::to_value(&answer).unwrap()), me);
+    soon(mcp.cancel()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_never_initialises_is_served() {
+    let relay = relay().await;
+    let (server, made) = typed(&relay).await;
+    let client = caller(&relay, server.public_key()).await;
+    let answer = call(&client, "who", json!(null)).await.unwrap();
+    assert_eq!(text_of(&answer), client.public_key().to_hex());
+    assert_eq!(made.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_modern_request_is_served_and_may_alternate_with_legacy_ones() {
+    let relay = relay().await;
+    let (server, made) = typed(&relay).await;
+    let (client, mut messages) = client(&relay, server.public_key()).connect().await.unwrap();
+    let me = client.public_key().to_hex();
+    for id in [1, 2] {
+        client.send(modern_call(id)).await.unwrap();
+        let answer = next(&mut messages).await;
+        assert_eq!((&answer["id"], text_of(&answer["result"])), (&json!(id), me.as_str()));
+        client.send(call_text(&json!(id + 10), "who", &json!(null), None)).await.unwrap();
+        let answer = next(&mut messages).await;
+        assert_eq!((&answer["id"], text_of(&answer["result"])), (&json!(id + 10), me.as_str()));
+    }
+    assert_eq!(made.load(Ordering::SeqCst), 2, "one service per era");
+    client.send(initialize(20)).await.unwrap();
+    let answer = next(&mut messages).await;
+    assert!(answer["result"]["serverInfo"].is_object(), "{answer}");
+    assert_eq!(made.load(Ordering::SeqCst), 3, "a new service per initialize");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_odd_first_message_ends_nobodys_service_and_not_even_its_own_callers() {
+    let relay = relay().await;
+    let (server, _made) = typed(&relay).await;
+    let steady = caller(&relay, server.public_key()).await;
+    assert!(call(&steady, "who", json!(null)).await.is_ok());
+    let odd = [
+        INITIALIZED.to_owned(),
+        json!({"jsonrpc": "2.0", "id": 9, "result": {}}).to_string(),
+        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "x"}}).to_string(),
+        json!({"jsonrpc": "2.0", "id": 1, "method": "no/such/method"}).to_string(),
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": 5}}).to_string(),
+        json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}).to_string(),
+    ];
+    for first in odd {
+        let (stranger, messages) = client(&relay, server.public_key()).connect().await.unwrap();
+        forget(messages);
+        stranger.send(first.clone()).await.unwrap();
+        let answer = call(&stranger, "who", json!(null)).await.unwrap_or_else(|error| panic!("{first}: {error:?}"));
+        assert_eq!(text_of(&answer), stranger.public_key().to_hex());
+        assert!(call(&steady, "who", json!(null)).await.is_ok(), "{first}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_panics_touches_no_other_caller() {
+    let relay = relay().await;
+    let (server, _made) = typed(&relay).await;
+    let steady = caller(&relay, server.public_key()).await;
+    assert!(call(&steady, "who", json!(null)).await.is_ok());
+    let builder = client(&relay, server.public_key()).stateless().request_timeout(Duration::from_secs(3));
+    let (unlucky, messages) = builder.connect().await.unwrap();
+    forget(messages);
+    let error = call(&unlucky, "panics", json!(null)).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Server | ErrorKind::Timeout), "{error:?}");
+    assert!(call(&steady, "who", json!(null)).await.is_ok());
+    assert!(call(&unlucky, "who", json!(null)).await.is_ok());
+}

@@ -1,0 +1,418 @@
+//! The client machine under any order of application, server, relay and clock.
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use contextvm_core::envelope::{Envelope, MessageKind};
+use contextvm_core::{Limits, Mono, Now, Opened, Protection};
+use contextvm_crypto::Keys;
+use contextvm_engine::{
+    ClientConfig, ClientInput, ClientMachine, ClientOutput, EncryptionMode, GiftWrapMode, Outbound, Outcome,
+    Ticket,
+};
+use nostr::event::{EventId, Tag};
+use serde_json::Value;
+
+use crate::bytes::Bytes;
+use crate::people::{PROTECTIONS, START, keys, message, opened, tags};
+
+/// Most operations of one run.
+const OPERATIONS: usize = 200;
+/// Most outputs of one input.
+const OUTPUTS: usize = 4_096;
+
+/// One run: the machine, everybody around it, and what was counted.
+struct Run {
+    machine: ClientMachine,
+    config: ClientConfig,
+    limits: Limits,
+    now: Now,
+    me: Keys,
+    server: Keys,
+    stranger: Keys,
+    /// Inner ids of what was published, in order.
+    asked: Vec<EventId>,
+    tickets: Vec<Ticket>,
+    kept: BTreeSet<Ticket>,
+    heard: Vec<Opened>,
+    /// Under each JSON-RPC id: calls begun, calls ended by a delivery, calls taken back by the application.
+    begun: BTreeMap<String, usize>,
+    ended: BTreeMap<String, usize>,
+    taken_back: BTreeMap<String, usize>,
+}
+
+/// What the machine did in answer to one input.
+#[derive(Default)]
+struct Step {
+    delivered: Vec<String>,
+}
+
+/// Decodes a list of operations and carries it out; every call must end exactly once.
+pub fn client_engine(data: &[u8]) {
+    let mut bytes = Bytes(data);
+    let mut run = Run::new(&mut bytes);
+    for _ in 0..OPERATIONS {
+        if bytes.is_empty() {
+            break;
+        }
+        run.operation(&mut bytes);
+    }
+    run.finish();
+}
+
+impl Run {
+    fn new(bytes: &mut Bytes<'_>) -> Self {
+        let (me, server, stranger) = (keys(0x22), keys(0x11), keys(0x33));
+        let limits = Limits {
+            pending: 1 + bytes.below(8),
+            outbound_events: 4,
+            in_flight_per_caller: 3,
+            request_timeout: Duration::from_secs(60),
+            ..Limits::default()
+        };
+        let config = ClientConfig {
+            server: server.public_key(),
+            encryption: bytes.pick(&[
+                EncryptionMode::Optional,
+                EncryptionMode::Required,
+                EncryptionMode::Disabled,
+            ]),
+            gift_wrap: bytes.pick(&[
+                GiftWrapMode::Optional,
+                GiftWrapMode::Ephemeral,
+                GiftWrapMode::Persistent,
+            ]),
+            stateless: bytes.flag(),
+            answer_server_requests: bytes.flag(),
+            limits: limits.clone(),
+        };
+        let machine = ClientMachine::new(config.clone(), me.public_key(), [3; 32]);
+        Self {
+            machine,
+            config,
+            limits,
+            now: Now {
+                mono: Mono(0),
+                unix: START,
+            },
+            me,
+            server,
+            stranger,
+            asked: Vec::new(),
+            tickets: Vec::new(),
+            kept: BTreeSet::new(),
+            heard: Vec::new(),
+            begun: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            taken_back: BTreeMap::new(),
+        }
+    }
+
+    fn operation(&mut self, bytes: &mut Bytes<'_>) {
+        match bytes.below(12) {
+            0 | 1 => self.send_request(bytes),
+            2 => self.send_notification(bytes),
+            3 => self.send_anything(bytes.text()),
+            4 | 5 => self.server_answers(bytes),
+            6 => self.server_speaks(bytes),
+            7 => self.repeat(bytes),
+            8 | 9 => self.publication_ends(bytes),
+            10 => self.time_passes(bytes),
+            _ => match bytes.below(16) {
+                0 => {
+                    let _ = self.input(ClientInput::Close);
+                }
+                1..8 => self.wake(),
+                _ => {
+                    let _ = self.input(ClientInput::RelayUp);
+                }
+            },
+        }
+    }
+
+    fn send_request(&mut self, bytes: &mut Bytes<'_>) {
+        let id = request_id(bytes);
+        let method = bytes.pick(&[
+            "tools/call",
+            "initialize",
+            "tools/list",
+            "ping",
+            "resources/read",
+            "x",
+        ]);
+        let params = match bytes.below(4) {
+            0 => String::new(),
+            1 => r#","params":{"name":"add"}"#.to_owned(),
+            2 => format!(
+                r#","params":{{"_meta":{{"progressToken":{}}}}}"#,
+                request_id(bytes)
+            ),
+            _ => format!(
+                r#","params":{{"name":"{}"}}"#,
+                "x".repeat(usize::from(bytes.short()) * 2)
+            ),
+        };
+        let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}"{params}}}"#);
+        *self.begun.entry(same(&id)).or_default() += 1;
+        let _ = self.input(ClientInput::Send(text));
+    }
+
+    fn send_notification(&mut self, bytes: &mut Bytes<'_>) {
+        if bytes.flag() {
+            let method = bytes.pick(&[
+                "notifications/initialized",
+                "notifications/roots/list_changed",
+                "x",
+            ]);
+            let _ = self.input(ClientInput::Send(format!(
+                r#"{{"jsonrpc":"2.0","method":"{method}"}}"#
+            )));
+            return;
+        }
+        let id = request_id(bytes);
+        let text = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
+        );
+        let before = self.machine.pending_calls();
+        let _ = self.input(ClientInput::Send(text));
+        let ended = before - self.machine.pending_calls();
+        assert!(ended <= 1, "a cancellation takes back one call");
+        *self.taken_back.entry(same(&id)).or_default() += ended;
+    }
+
+    /// Text of which nothing is known: what it begins is found out by a second reading.
+    fn send_anything(&mut self, text: String) {
+        match Envelope::parse(&text, &self.limits) {
+            Ok(parsed) if parsed.kind == MessageKind::Request => {
+                let id = parsed.id.expect("a request has an id");
+                *self.begun.entry(same(id.get())).or_default() += 1;
+                let _ = self.input(ClientInput::Send(text));
+            }
+            Ok(parsed) if parsed.kind == MessageKind::Notification => {}
+            Ok(_) => {
+                let step = self.input(ClientInput::Send(text));
+                assert!(step.delivered.is_empty(), "an answer to the server makes nothing");
+            }
+            Err(_) => {
+                let before = self.ended.clone();
+                let step = self.input(ClientInput::Send(text));
+                assert!(step.delivered.len() <= 1, "one text is refused once");
+                self.ended = before;
+            }
+        }
+    }
+
+    fn server_answers(&mut self, bytes: &mut Bytes<'_>) {
+        let asked = match self.asked.len() {
+            0 => EventId::from_slice(&[9; 32]).expect("32 bytes are an id"),
+            count => self.asked[usize::from(bytes.short()) % count],
+        };
+        let id = request_id(bytes);
+        let content = match bytes.below(5) {
+            0 => format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"result":{{"tools":[{{"name":"add","annotations":{{"readOnlyHint":true}}}}]}}}}"#
+            ),
+            1 => format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32000,"message":"no"}}}}"#),
+            2 => r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"no"}}"#.to_owned(),
+            3 => format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{id},"progress":1}}}}"#
+            ),
+            _ => bytes.text(),
+        };
+        let mut more = vec![Tag::event(asked)];
+        more.extend(said(bytes));
+        self.hear(bytes, more, content);
+    }
+
+    fn server_speaks(&mut self, bytes: &mut Bytes<'_>) {
+        let id = request_id(bytes);
+        let content = match bytes.below(5) {
+            0 => r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#.to_owned(),
+            1 => format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#),
+            2 => format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
+            ),
+            3 => format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#),
+            _ => bytes.text(),
+        };
+        let more = said(bytes);
+        self.hear(bytes, more, content);
+    }
+
+    fn hear(&mut self, bytes: &mut Bytes<'_>, more: Vec<Tag>, content: String) {
+        let by_server = bytes.below(8) != 7;
+        let author = if by_server { &self.server } else { &self.stranger };
+        let event = message(author, self.now.unix, tags(&self.me.public_key(), more), content);
+        let protection = bytes.pick(&PROTECTIONS);
+        if let Some(opened) = opened(event, protection, &self.me.public_key(), self.now.unix) {
+            self.heard.push(opened.clone());
+            self.take(opened);
+        }
+    }
+
+    fn repeat(&mut self, bytes: &mut Bytes<'_>) {
+        if !self.heard.is_empty() {
+            let again = self.heard[bytes.below(self.heard.len())].clone();
+            self.take(again);
+        }
+    }
+
+    fn take(&mut self, opened: Opened) {
+        let by_server = opened.event().pubkey == self.server.public_key();
+        let plain = opened.protection() == Protection::Plain;
+        let step = self.input(ClientInput::Opened(Box::new(opened)));
+        assert!(by_server || step.delivered.is_empty(), "strangers are not heard");
+        let refused = plain && self.config.encryption == EncryptionMode::Required;
+        assert!(
+            !refused || step.delivered.is_empty(),
+            "plaintext is not heard where encryption is required"
+        );
+    }
+
+    fn publication_ends(&mut self, bytes: &mut Bytes<'_>) {
+        let ticket = match self.tickets.len() {
+            0 => Ticket(u64::from(bytes.byte())),
+            count => self.tickets[usize::from(bytes.short()) % count],
+        };
+        let outcome = match bytes.below(3) {
+            0 => Outcome::Accepted,
+            1 => Outcome::Unknown,
+            _ => Outcome::Refused("blocked: \u{202e}no\n".to_owned()),
+        };
+        let _ = self.input(ClientInput::Published(ticket, outcome));
+    }
+
+    fn time_passes(&mut self, bytes: &mut Bytes<'_>) {
+        let ms = u64::from(bytes.byte()) * bytes.pick(&[1, 100, 1_000]);
+        self.pass(self.now.mono.0 + ms);
+    }
+
+    fn pass(&mut self, to: u64) {
+        let ms = to.saturating_sub(self.now.mono.0);
+        self.now = Now {
+            mono: Mono(self.now.mono.0 + ms),
+            unix: START + (self.now.mono.0 + ms) / 1_000,
+        };
+    }
+
+    fn wake(&mut self) {
+        if let Some((at, _)) = self.machine.poll_timeout() {
+            self.pass(at.0);
+            let _ = self.input(ClientInput::Wake);
+        }
+    }
+
+    fn input(&mut self, input: ClientInput) -> Step {
+        self.machine.handle(input, self.now);
+        let mut step = Step::default();
+        for count in 0.. {
+            assert!(count < OUTPUTS, "outputs come to an end");
+            let Some(output) = self.machine.poll_output() else {
+                break;
+            };
+            match output {
+                ClientOutput::Publish(outbound) => self.publish(&outbound),
+                ClientOutput::Republish { ticket, .. } => {
+                    assert!(
+                        self.kept.contains(&ticket),
+                        "only what is kept can be published again"
+                    );
+                }
+                ClientOutput::Forget(ticket) => {
+                    assert!(self.kept.remove(&ticket), "a ticket is forgotten once");
+                }
+                ClientOutput::Deliver(text) => {
+                    self.deliver(&text);
+                    step.delivered.push(text);
+                }
+                ClientOutput::Lost(_) | ClientOutput::Learned | ClientOutput::Drop(_) => {}
+            }
+        }
+        assert!(self.machine.pending_calls() <= self.limits.pending);
+        step
+    }
+
+    fn publish(&mut self, outbound: &Outbound) {
+        assert!(self.kept.insert(outbound.ticket), "a ticket is used once");
+        assert_eq!(outbound.draft.author, self.me.public_key());
+        assert_eq!(outbound.recipient, self.server.public_key());
+        assert!(
+            !self.asked.contains(&outbound.draft.id),
+            "no two drafts have one id"
+        );
+        let encrypted = self.config.encryption != EncryptionMode::Disabled;
+        assert_eq!(outbound.protection.is_encrypted(), encrypted);
+        assert!(Envelope::parse(&outbound.draft.content, &self.limits).is_ok());
+        self.tickets.push(outbound.ticket);
+        self.asked.push(outbound.draft.id);
+    }
+
+    fn deliver(&mut self, text: &str) {
+        let parsed = Envelope::parse(text, &self.limits).expect("what is delivered is JSON-RPC");
+        match parsed.kind {
+            MessageKind::Response | MessageKind::Error => {
+                let id = parsed.id.expect("an answer that is delivered has an id");
+                *self.ended.entry(same(id.get())).or_default() += 1;
+            }
+            MessageKind::Request => assert!(self.config.answer_server_requests),
+            MessageKind::Notification => {}
+        }
+    }
+
+    /// Lets every deadline pass without an answer: what is still open must end, and the clock must run down.
+    fn finish(mut self) {
+        for count in 0.. {
+            let Some((at, _)) = self.machine.poll_timeout() else {
+                break;
+            };
+            assert!(count < 10_000, "the timers run down");
+            self.pass(at.0);
+            let _ = self.input(ClientInput::Wake);
+        }
+        assert_eq!(self.machine.pending_calls(), 0, "every call has a deadline");
+        for (id, begun) in &self.begun {
+            let ended = self.ended.get(id).copied().unwrap_or_default();
+            let taken_back = self.taken_back.get(id).copied().unwrap_or_default();
+            assert_eq!(ended + taken_back, *begun, "calls under the id {id}");
+        }
+        for id in self.ended.keys() {
+            assert!(self.begun.contains_key(id), "nobody asked under the id {id}");
+        }
+    }
+}
+
+/// A JSON-RPC id, from so few that they collide.
+fn request_id(bytes: &mut Bytes<'_>) -> String {
+    bytes
+        .pick(&[
+            "0",
+            "1",
+            "2",
+            "\"a\"",
+            "\"1\"",
+            "\"\"",
+            "-7",
+            "9007199254740991",
+            "\"\\u0061\"",
+        ])
+        .to_owned()
+}
+
+/// One spelling for ids that are the same JSON value.
+fn same(id: &str) -> String {
+    serde_json::from_str::<Value>(id)
+        .expect("an id is json")
+        .to_string()
+}
+
+/// Discovery tags of the server.
+fn said(bytes: &mut Bytes<'_>) -> Vec<Tag> {
+    match bytes.below(6) {
+        0 => vec![Tag::custom("support_repeats", [""; 0])],
+        1 => vec![
+            Tag::custom("support_encryption_ephemeral", [""; 0]),
+            Tag::custom("name", ["x"]),
+        ],
+        2 => vec![Tag::custom("e", [bytes.text()])],
+        _ => Vec::new(),
+    }
+}

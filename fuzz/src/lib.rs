@@ -1,0 +1,39 @@
+//! The bodies of the fuzz targets as plain functions: each takes any bytes and panics when a promise is broken.
+//!
+//! They need no fuzzer. `cargo test` runs every committed input through them on the stable toolchain.
+
+mod bytes;
+mod client;
+mod people;
+pub mod seeds;
+mod server;
+mod words;
+
+pub use client::client_engine;
+pub use server::server_engine;
+pub use words::{envelope, event, open, relay_frame, scan};
+
+/// A target: any bytes in, a panic when a promise is broken.
+pub type Target = fn(&[u8]);
+
+/// Every target under the name of its program and of its folder in `corpus`.
+pub const TARGETS: [(&str, Target); 7] = [
+    ("relay_frame", relay_frame),
+    ("event", event),
+    ("envelope", envelope),
+    ("scan", scan),
+    ("open", open),
+    ("client_engine", client_engine),
+    ("server_engine", server_engine),
+];
+
+/// Runs a target over the files named on the command line.
+///
+/// # Errors
+/// Returns the first file that could not be read.
+pub fn replay(target: Target) -> std::io::Result<()> {
+    for path in std::env::args_os().skip(1) {
+        target(&std::fs::read(path)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,285 @@
+//! The hand-made inputs of `corpus`: one per road that a target has, so that no fuzzer has to find JSON by itself.
+use contextvm_core::{Protection, WrapKind};
+use contextvm_crypto::{Entropy, seal};
+use nostr::event::Tag;
+
+use crate::people::{START, keys, message, tags};
+
+/// One input: its target, its file name, its bytes.
+pub type Seed = (&'static str, &'static str, Vec<u8>);
+
+/// Every seed.
+#[must_use]
+pub fn all() -> Vec<Seed> {
+    [
+        frames(),
+        events(),
+        envelopes(),
+        scans(),
+        opens(),
+        clients(),
+        servers(),
+    ]
+    .concat()
+}
+
+fn texts(target: &'static str, seeds: &[(&'static str, &str)]) -> Vec<Seed> {
+    seeds
+        .iter()
+        .map(|(name, text)| (target, *name, text.as_bytes().to_vec()))
+        .collect()
+}
+
+fn frames() -> Vec<Seed> {
+    let id = "ab".repeat(32);
+    let ok = format!(r#"["OK","{id}",false,"blocked: no"]"#);
+    let long = format!(r#"["REQ","{}",{{}}]"#, "s".repeat(200));
+    texts(
+        "relay_frame",
+        &[
+            ("event", r#"["EVENT","sub",{"id":"x","tags":[]}]"#),
+            ("ok", &ok),
+            ("eose", r#"["EOSE","sub"]"#),
+            (
+                "closed",
+                r#"["CLOSED","sub","auth-required: \u0007 who are you"]"#,
+            ),
+            ("notice", r#"["NOTICE","\ud83d\ude00 \u202e"]"#),
+            ("challenge", r#"["AUTH","challenge"]"#),
+            ("count", r#"["COUNT","sub",{"count":3}]"#),
+            ("publish", r#"["EVENT",{"id":"x"}]"#),
+            (
+                "req",
+                r##"["REQ","sub",{"kinds":[25910],"#p":["aa"]},{"ids":[],"limit":0}]"##,
+            ),
+            ("req_long", &long),
+            ("close", r#"["CLOSE","sub"]"#),
+            ("auth", r#"["AUTH",{"kind":22242}]"#),
+            ("count_request", r#"["COUNT","sub",{}]"#),
+            ("extra", r#" [ "EOSE" , "sub" , null , {} ] "#),
+            ("wrong_types", r#"["OK",1,"true",null]"#),
+            ("lone_surrogate", r#"["EOSE","\ud800"]"#),
+            ("deep", &format!(r#"["NOTICE",{}"#, "[".repeat(300))),
+        ],
+    )
+}
+
+fn events() -> Vec<Seed> {
+    let (client, me) = (keys(0x22), keys(0x11).public_key());
+    let ping = || r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#.to_owned();
+    let plain = message(&client, START, tags(&me, []), ping());
+    let flags = ["support_encryption", "support_repeats"].map(|name| Tag::custom(name, [""; 0]));
+    let flagged = message(&client, START, tags(&me, flags), ping());
+    let old = message(&client, START - 601, tags(&me, []), ping());
+    let elsewhere = message(&client, START, tags(&client.public_key(), []), ping());
+    let twice = message(&client, START, tags(&me, [Tag::public_key(me)]), ping());
+    let note = client.sign_event(1, START, tags(&me, []), "hello".to_owned(), [1; 32]);
+    let entropy = Entropy::from_bytes([5; Entropy::LEN]);
+    let wrapped = |kind| {
+        seal(&plain, &me, kind, START, &entropy)
+            .expect("it is small")
+            .as_json()
+    };
+    let json = plain.as_json();
+    texts(
+        "event",
+        &[
+            ("plain", &json),
+            ("flagged", &flagged.as_json()),
+            ("old", &old.as_json()),
+            ("elsewhere", &elsewhere.as_json()),
+            ("two_recipients", &twice.as_json()),
+            ("note", &note.as_json()),
+            ("persistent_wrap", &wrapped(WrapKind::Persistent)),
+            ("ephemeral_wrap", &wrapped(WrapKind::Ephemeral)),
+            ("forged_content", &json.replacen("ping", "pong", 1)),
+            ("duplicate_key", &json.replacen('{', r#"{"kind":1,"#, 1)),
+            ("unknown_key", &json.replacen('{', r#"{"seen":[{"a":1}],"#, 1)),
+            ("empty_tag", &json.replacen("[[", "[[],[", 1)),
+            ("cut", json.get(..200).unwrap_or_default()),
+        ],
+    )
+}
+
+fn envelopes() -> Vec<Seed> {
+    texts(
+        "envelope",
+        &[
+            (
+                "request",
+                r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add","arguments":{"a":1.50}}}"#,
+            ),
+            (
+                "token",
+                r#"{"id":"x","method":"m","jsonrpc":"2.0","params":{"_meta":{"progressToken":0,"k":[]}}}"#,
+            ),
+            (
+                "read",
+                r#"{"jsonrpc":"2.0","id":9007199254740991,"method":"resources/read","params":{"uri":"a:b"}}"#,
+            ),
+            (
+                "complete",
+                r#"{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"p"}}}"#,
+            ),
+            (
+                "notification",
+                r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"t","progress":1.0}}"#,
+            ),
+            (
+                "cancelled",
+                r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"\u0061"}}"#,
+            ),
+            (
+                "result",
+                r#"{"jsonrpc":"2.0","id":"a","result":{"x":123456789012345678901234567890}}"#,
+            ),
+            (
+                "error",
+                r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"no","data":null}}"#,
+            ),
+            (
+                "extra",
+                "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"_meta\":{},\"x\":[1 ,2]}\n",
+            ),
+            ("null_id", r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#),
+            ("fraction_id", r#"{"jsonrpc":"2.0","id":1.0,"method":"m"}"#),
+            ("batch", r#"[{"jsonrpc":"2.0","id":1,"method":"m"}]"#),
+            ("mixed", r#"{"jsonrpc":"2.0","id":1,"method":"m","result":{}}"#),
+            ("escaped_key", r#"{"jsonrpc":"2.0","id":1,"m\u0065thod":"m"}"#),
+            ("lookalike", r#"{"jsonrpc":"2.0","id":1,"method":"m","Id":2}"#),
+            (
+                "positional",
+                r#"{"jsonrpc":"2.0","id":1,"method":"m","params":[1]}"#,
+            ),
+        ],
+    )
+}
+
+fn scans() -> Vec<Seed> {
+    let open = "[".repeat(33);
+    let nodes = format!("[{}0]", "0,".repeat(520));
+    texts(
+        "scan",
+        &[
+            ("object", r#"{"a":[1,-2.5e3,true,false,null,"x"],"b":{"c":{}}}"#),
+            ("duplicate", r#"{"a":1,"\u0061":2}"#),
+            ("pair", r#""\ud83d\ude00""#),
+            ("lone", r#""\ud83d""#),
+            ("escapes", r#""\"\\\/\b\f\n\r\t\u0000""#),
+            ("number", "-0.0e-10"),
+            ("long_number", &"1".repeat(80)),
+            ("range", "1e400"),
+            ("leading_zero", "01"),
+            ("deep", &format!("{open}{}", "]".repeat(33))),
+            ("nodes", &nodes),
+            ("mark", "\u{feff}{}"),
+            ("control", "\"\u{1}\""),
+            ("trailing", "{} {}"),
+            ("comma", "[1,]"),
+            ("spaces", " \t\r\n{ \"a\" : [ ] }\n"),
+            ("truncated", r#"{"a":"#),
+        ],
+    )
+}
+
+fn opens() -> Vec<Seed> {
+    let with = |mode: u8, rest: &[u8]| [&[mode][..], rest].concat();
+    let inner = message(
+        &keys(0x22),
+        START,
+        tags(&keys(0x11).public_key(), []),
+        "{}".to_owned(),
+    )
+    .as_json();
+    [
+        ("content", with(0, &[&b"Ag"[..], &[b'A'; 130]].concat())),
+        ("short_content", with(0, b"Ag==")),
+        ("marker", with(0, b"#2")),
+        ("plaintext", with(1, inner.as_bytes())),
+        ("not_json", with(1, b"hello")),
+        ("undamaged", with(2, &[])),
+        ("inner_id", with(2, &[10, 0, 1])),
+        ("inner_signature", with(2, &[0xf0, 0, 1, 0xf1, 0, 2])),
+        ("inner_whitespace", with(2, &[0, 0, 0])),
+        ("wrap_undamaged", with(3, &[])),
+        ("wrap_version", with(3, &[0, 0, 1])),
+        ("wrap_mac", with(3, &[0xff, 2, 1])),
+        ("wrap_newline", with(3, &[20, 0, b'A' ^ b'\n'])),
+    ]
+    .map(|(name, bytes)| ("open", name, bytes))
+    .into()
+}
+
+/// Encrypted and stateful; eight calls may wait.
+const CLIENT: [u8; 5] = [7, 0, 0, 0, 1];
+
+fn clients() -> Vec<Seed> {
+    // A request under id 1: operation, id, method, params.
+    let call = [0, 1, 0, 1];
+    // The server's result for the first draft: operation, draft (two bytes), id, shape, tags, author, protection.
+    let result = [4, 0, 0, 1, 0, 3, 0, 2];
+    let wake = [11, 2];
+    [
+        ("answered", [&CLIENT[..], &call, &result].concat()),
+        ("answered_twice", [&CLIENT[..], &call, &result, &result].concat()),
+        ("repeated_answer", [&CLIENT[..], &call, &result, &[7, 0]].concat()),
+        (
+            "by_a_stranger",
+            [&CLIENT[..], &call, &[4, 0, 0, 1, 0, 3, 7, 2]].concat(),
+        ),
+        ("unanswered", [&CLIENT[..], &call, &wake, &wake, &wake].concat()),
+        (
+            "refused",
+            [&CLIENT[..], &call, &[8, 0, 0, 2], &wake, &[8, 0, 0, 2], &wake].concat(),
+        ),
+        (
+            "unknown_then_up",
+            [&CLIENT[..], &call, &[8, 0, 0, 1], &[11, 9], &wake].concat(),
+        ),
+        (
+            "repeats_promised",
+            [&CLIENT[..], &call, &[6, 0, 0, 0, 0, 1], &wake, &wake, &result].concat(),
+        ),
+        ("cancelled", [&CLIENT[..], &call, &[2, 0, 1], &result].concat()),
+        (
+            "progress",
+            [&CLIENT[..], &[0, 1, 0, 2, 2], &[4, 0, 0, 2, 3, 3, 0, 2], &result].concat(),
+        ),
+        (
+            "same_id_twice",
+            [&CLIENT[..], &call, &call, &result, &[4, 1, 0, 1, 0, 3, 0, 2]].concat(),
+        ),
+        ("busy", [&[0, 0, 0, 0, 1][..], &call, &call, &call].concat()),
+        ("closed", [&CLIENT[..], &call, &[11, 0], &call, &result].concat()),
+        (
+            "stateless",
+            [&[7, 0, 0, 1, 1][..], &[0, 1, 1, 0], &[2, 1, 0], &call, &result].concat(),
+        ),
+        (
+            "in_clear",
+            [&[7, 2, 0, 0, 1][..], &call, &[4, 0, 0, 1, 0, 3, 0, 0]].concat(),
+        ),
+        (
+            "server_request",
+            [
+                &CLIENT[..],
+                &[6, 1, 1, 3, 0, 2],
+                &[3, 36],
+                br#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+            ]
+            .concat(),
+        ),
+        (
+            "anything",
+            [&CLIENT[..], &[3, 19], br#"{"id":1,"method":1}"#].concat(),
+        ),
+        ("too_large", [&CLIENT[..], &[0, 1, 0, 3, 0xff, 0xff]].concat()),
+    ]
+    .map(|(name, bytes)| ("client_engine", name, bytes))
+    .into()
+}
+
+fn servers() -> Vec<Seed> {
+    let _ = Protection::Plain;
+    Vec::new()
+}

@@ -1,0 +1,164 @@
+//! The test server on the existing Rust SDK: prints {"ready":true,"pubkey":...} and runs until standard input ends.
+use contextvm_interop_rs_sdk::Options;
+use contextvm_sdk::ClientPubkey;
+use contextvm_sdk::gateway::{GatewayConfig, NostrMCPGateway};
+use contextvm_sdk::transport::server::NostrServerTransportConfig;
+use rmcp::handler::server::wrapper::Parameters;
+use rmcp::model::{
+    CallToolResult, Content, ErrorData, Implementation, Meta, ProgressNotificationParam, ServerCapabilities,
+    ServerInfo,
+};
+use rmcp::service::{NotificationContext, RequestContext};
+use rmcp::{RoleServer, ServerHandler, schemars, tool, tool_handler, tool_router};
+use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+struct Echo {
+    message: String,
+}
+
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+struct Add {
+    a: i64,
+    b: i64,
+}
+
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+struct Slow {
+    steps: u32,
+    delay_ms: u64,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    roots_changed: AtomicU64,
+    cancelled: AtomicU64,
+}
+
+#[derive(Clone, Default)]
+struct TestServer {
+    seen: Arc<Seen>,
+}
+
+fn text(value: impl Into<String>) -> Result<CallToolResult, ErrorData> {
+    Ok(CallToolResult::success(vec![Content::text(value.into())]))
+}
+
+#[tool_router]
+impl TestServer {
+    #[tool(description = "Gives the message back.")]
+    async fn echo(
+        &self,
+        Parameters(Echo { message }): Parameters<Echo>,
+    ) -> Result<CallToolResult, ErrorData> {
+        text(message)
+    }
+
+    #[tool(description = "Adds two numbers.")]
+    async fn add(&self, Parameters(Add { a, b }): Parameters<Add>) -> Result<CallToolResult, ErrorData> {
+        text((a + b).to_string())
+    }
+
+    #[tool(
+        name = "slow-with-progress",
+        description = "Takes its time and says how far it is."
+    )]
+    async fn slow(
+        &self,
+        Parameters(Slow { steps, delay_ms }): Parameters<Slow>,
+        meta: Meta,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResult, ErrorData> {
+        let pause = || tokio::time::sleep(Duration::from_millis(delay_ms));
+        for step in 1..=steps {
+            pause().await;
+            if context.ct.is_cancelled() {
+                self.seen.cancelled.fetch_add(1, Relaxed);
+                return text("cancelled");
+            }
+            if let Some(token) = meta.get_progress_token() {
+                let params =
+                    ProgressNotificationParam::new(token, f64::from(step)).with_total(f64::from(steps));
+                // A caller that is gone hears nothing, and the answer will say so.
+                let _ = context.peer.notify_progress(params).await;
+            }
+        }
+        pause().await;
+        text(format!("{steps} steps"))
+    }
+
+    #[tool(description = "Names the caller.")]
+    async fn whoami(&self, context: RequestContext<RoleServer>) -> Result<CallToolResult, ErrorData> {
+        text(
+            context
+                .extensions
+                .get::<ClientPubkey>()
+                .map_or("unknown", |caller| caller.0.as_str()),
+        )
+    }
+
+    #[tool(description = "Fails on purpose.")]
+    async fn fail(&self) -> Result<CallToolResult, ErrorData> {
+        Ok(CallToolResult::error(vec![Content::text("failed on purpose")]))
+    }
+
+    #[tool(name = "notifications-seen", description = "Counts what came without a call.")]
+    async fn notifications_seen(&self) -> Result<CallToolResult, ErrorData> {
+        let seen = &self.seen;
+        let counts = json!({
+            "roots_changed": seen.roots_changed.load(Relaxed),
+            "cancelled": seen.cancelled.load(Relaxed),
+        });
+        text(counts.to_string())
+    }
+}
+
+#[tool_handler]
+impl ServerHandler for TestServer {
+    fn get_info(&self) -> ServerInfo {
+        ServerInfo::new(ServerCapabilities::builder().enable_tools().build())
+            .with_server_info(Implementation::new("interop-rs-server", "1.0.0"))
+    }
+
+    async fn on_roots_list_changed(&self, _context: NotificationContext<RoleServer>) {
+        self.seen.roots_changed.fetch_add(1, Relaxed);
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let options = Options::read(false);
+    let keys = options.keys();
+    let pubkey = keys.public_key().to_hex();
+    let config = NostrServerTransportConfig::default()
+        .with_relay_urls(options.relays.clone())
+        .with_encryption_mode(options.encryption)
+        .with_gift_wrap_mode(options.wrap)
+        .with_allowed_public_keys(options.allow.clone())
+        .with_announced_server(false)
+        // Nothing leaves the relay under test.
+        .with_publish_relay_list(false)
+        .with_bootstrap_relay_urls(Vec::new());
+    // The handler is served from its own task: serving returns only after a first client has initialised.
+    let serving = tokio::spawn(async move {
+        match NostrMCPGateway::serve_handler(keys, GatewayConfig::new(config), TestServer::default()).await {
+            Ok(server) => drop(server.waiting().await),
+            Err(error) => {
+                eprintln!("{error}");
+                std::process::exit(1);
+            }
+        }
+    });
+    // The SDK does not say when its subscription is in force.
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    println!("{}", json!({ "ready": true, "pubkey": pubkey }));
+    let mut input = tokio::io::stdin();
+    let mut buffer = [0_u8; 1_024];
+    while matches!(input.read(&mut buffer).await, Ok(count) if count > 0) {}
+    serving.abort();
+    std::process::exit(0);
+}

@@ -1,0 +1,40 @@
+// Command line of the peer programs, and what `--wire` means to the SDK.
+import { parseArgs } from 'node:util';
+import { EncryptionMode, GiftWrapMode } from '@contextvm/sdk/core';
+
+const WIRES = {
+  plain: { encryptionMode: EncryptionMode.DISABLED, giftWrapMode: GiftWrapMode.OPTIONAL },
+  persistent: { encryptionMode: EncryptionMode.REQUIRED, giftWrapMode: GiftWrapMode.PERSISTENT },
+  ephemeral: { encryptionMode: EncryptionMode.REQUIRED, giftWrapMode: GiftWrapMode.EPHEMERAL },
+};
+
+export function readOptions(required) {
+  const { values } = parseArgs({
+    options: {
+      relay: { type: 'string', multiple: true },
+      server: { type: 'string' },
+      wire: { type: 'string', default: 'plain' },
+      key: { type: 'string' },
+      stateless: { type: 'boolean', default: false },
+      allow: { type: 'string', multiple: true },
+      only: { type: 'string', multiple: true },
+      skip: { type: 'string', multiple: true },
+      timeout: { type: 'string', default: '15000' },
+    },
+  });
+  const missing = required.filter((name) => values[name] === undefined);
+  if (missing.length > 0 || WIRES[values.wire] === undefined) {
+    console.error(`usage: --${required.join(' ... --')} ... [--wire ${Object.keys(WIRES).join('|')}]`);
+    process.exit(2);
+  }
+  const split = (list) => (list ?? []).flatMap((text) => text.split(',')).filter((text) => text !== '');
+  return {
+    ...values,
+    relay: split(values.relay),
+    allow: split(values.allow),
+    only: split(values.only),
+    skip: split(values.skip),
+    timeout: Number(values.timeout),
+    wireOptions: WIRES[values.wire],
+  };
+}

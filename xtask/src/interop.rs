@@ -1,0 +1,324 @@
+//! Both existing SDKs against ours, each as client and as server, and the official MCP client through `cvm use`.
+use std::process::Stdio;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::process::Process;
+use crate::shell::{Outcome, command, present, root, run as run_program};
+
+/// The other implementations, and how their programs are started.
+const PEERS: [Peer; 2] = [
+    Peer {
+        name: "ts-sdk",
+        server: &["node", "interop/ts/server.mjs"],
+        client: &["node", "interop/ts/client.mjs"],
+    },
+    Peer {
+        name: "rs-sdk",
+        server: &["interop/rs-sdk/target/debug/server"],
+        client: &["interop/rs-sdk/target/debug/client"],
+    },
+];
+const OUR_SERVER: &[&str] = &["target/debug/examples/interop_server"];
+const OUR_CLIENT: &[&str] = &["target/debug/examples/interop_client"];
+const CVM: &str = "target/debug/cvm";
+const WIRES: [&str; 3] = ["plain", "persistent", "ephemeral"];
+/// Keys of the cells that need a known caller; they guard nothing.
+const CALLER_KEY: &str = "2222222222222222222222222222222222222222222222222222222222222222";
+const CALLER: &str = "466d7fcae563e5cb09a0d1870bb580344804617879a14949cf22285f1bae3f27";
+const SERVER_KEY: &str = "1111111111111111111111111111111111111111111111111111111111111111";
+const SERVER: &str = "4f355bdcb7cc0af728ef3cceb9615d90684bb5b2ca5f859ab0f0b704075871aa";
+
+struct Peer {
+    name: &'static str,
+    server: &'static [&'static str],
+    client: &'static [&'static str],
+}
+
+/// One square of the matrix.
+struct Cell<'a> {
+    name: String,
+    server: &'a [&'a str],
+    client: &'a [&'a str],
+    wire: &'a str,
+    kind: Kind,
+}
+
+/// What a cell shows.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// All steps, with `initialize`.
+    Stateful,
+    /// All steps, without `initialize` (CEP-35).
+    Stateless,
+    /// A key that is not on the allow-list hears nothing; one that is on it is served.
+    AllowList,
+    /// The client starts anew, with the same key, while the server lives.
+    ClientRestart,
+    /// The server starts anew, with the same key; the next client is served.
+    ServerRestart,
+}
+
+/// Runs every cell whose name contains `filter`.
+pub(crate) fn run(filter: Option<&str>) -> Outcome {
+    let wanted = |name: &str| filter.is_none_or(|filter| name.contains(filter));
+    let cells: Vec<Cell<'_>> = matrix().into_iter().filter(|cell| wanted(&cell.name)).collect();
+    prepare(&cells, wanted("everything"))?;
+    let mut relay = Process::start(CVM, &["relay", "run", "--port", "0", "--json"])?;
+    let url = relay.text("url")?;
+    let mut failed = Vec::new();
+    let mut passed = 0_usize;
+    for cell in &cells {
+        report(&cell.name, || play(cell, &url), &mut passed, &mut failed);
+    }
+    if wanted("everything") {
+        report(
+            "everything through cvm use",
+            || everything(&url),
+            &mut passed,
+            &mut failed,
+        );
+    }
+    println!("interop: {passed} cells passed, {} failed", failed.len());
+    if failed.is_empty() { Ok(()) } else { Err(failed) }
+}
+
+fn report(
+    name: &str,
+    cell: impl FnOnce() -> Result<String, Vec<String>>,
+    passed: &mut usize,
+    failed: &mut Vec<String>,
+) {
+    let started = Instant::now();
+    match cell() {
+        Ok(detail) => {
+            *passed += 1;
+            println!("ok    {name}  {detail}  {:.1} s", started.elapsed().as_secs_f32());
+        }
+        Err(lines) => {
+            println!("FAIL  {name}");
+            failed.extend(lines.into_iter().map(|line| format!("{name}: {line}")));
+        }
+    }
+}
+
+fn matrix() -> Vec<Cell<'static>> {
+    let mut cells = Vec::new();
+    for peer in &PEERS {
+        let sides = [
+            ("client", OUR_SERVER, peer.client),
+            ("server", peer.server, OUR_CLIENT),
+        ];
+        for (role, server, client) in sides {
+            for wire in WIRES {
+                for (label, kind) in [("stateful", Kind::Stateful), ("stateless", Kind::Stateless)] {
+                    let name = format!("{} as {role}, {wire}, {label}", peer.name);
+                    cells.push(Cell {
+                        name,
+                        server,
+                        client,
+                        wire,
+                        kind,
+                    });
+                }
+            }
+            for (label, kind) in [
+                ("allow-list", Kind::AllowList),
+                ("client restarts", Kind::ClientRestart),
+                ("server restarts", Kind::ServerRestart),
+            ] {
+                let name = format!("{} as {role}, {label}", peer.name);
+                cells.push(Cell {
+                    name,
+                    server,
+                    client,
+                    wire: "ephemeral",
+                    kind,
+                });
+            }
+        }
+    }
+    cells
+}
+
+/// Builds what the cells start.
+fn prepare(cells: &[Cell<'_>], everything: bool) -> Outcome {
+    run_program(
+        "cargo",
+        &[
+            "build",
+            "--quiet",
+            "-p",
+            "contextvm-cli",
+            "-p",
+            "contextvm",
+            "--bin",
+            "cvm",
+            "--example",
+            "interop_server",
+            "--example",
+            "interop_client",
+        ],
+    )?;
+    if everything || cells.iter().any(|cell| cell.name.starts_with("ts-sdk")) {
+        let marker = root().join("interop/ts/node_modules/.package-lock.json");
+        if !marker.exists() {
+            run_program(
+                "npm",
+                &[
+                    "ci",
+                    "--prefix",
+                    "interop/ts",
+                    "--no-audit",
+                    "--no-fund",
+                    "--silent",
+                ],
+            )?;
+        }
+    }
+    if cells.iter().any(|cell| cell.name.starts_with("rs-sdk")) {
+        run_program(
+            "cargo",
+            &[
+                "build",
+                "--quiet",
+                "--locked",
+                "--manifest-path",
+                "interop/rs-sdk/Cargo.toml",
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+fn play(cell: &Cell<'_>, url: &str) -> Result<String, Vec<String>> {
+    match cell.kind {
+        Kind::Stateful => with_server(cell, url, &[], |key| steps(cell, url, key, &[])),
+        Kind::Stateless => with_server(cell, url, &[], |key| steps(cell, url, key, &["--stateless"])),
+        Kind::AllowList => with_server(cell, url, &["--allow", CALLER], |key| {
+            steps(cell, url, key, &["--key", CALLER_KEY, "--only", "list,call"])?;
+            match steps(cell, url, key, &["--only", "list", "--timeout", "2000"]) {
+                Ok(_) => Err(vec!["a key that is not on the list was served".to_owned()]),
+                Err(_) => Ok("listed key served, other key unheard".to_owned()),
+            }
+        }),
+        Kind::ClientRestart => with_server(cell, url, &[], |key| {
+            steps(cell, url, key, &["--key", CALLER_KEY, "--only", "list,call"])?;
+            steps(
+                cell,
+                url,
+                key,
+                &["--key", CALLER_KEY, "--only", "list,call,progress"],
+            )
+        }),
+        Kind::ServerRestart => {
+            let fixed = ["--key", SERVER_KEY];
+            with_server(cell, url, &fixed, |key| {
+                steps(cell, url, key, &["--only", "list,call"])
+            })?;
+            with_server(cell, url, &fixed, |_| {
+                steps(cell, url, SERVER, &["--only", "list,call,progress"])
+            })
+        }
+    }
+}
+
+/// Runs `body` with the server's key while the server lives.
+fn with_server(
+    cell: &Cell<'_>,
+    url: &str,
+    more: &[&str],
+    body: impl FnOnce(&str) -> Result<String, Vec<String>>,
+) -> Result<String, Vec<String>> {
+    let (program, first) = split(cell.server)?;
+    let mut args = first.to_vec();
+    args.extend(["--relay", url, "--wire", cell.wire]);
+    args.extend(more);
+    let mut server = Process::start(program, &args)?;
+    let key = server.text("pubkey")?;
+    body(&key)
+}
+
+/// Runs one client to its end; every step that it prints must be ok.
+fn steps(cell: &Cell<'_>, url: &str, key: &str, more: &[&str]) -> Result<String, Vec<String>> {
+    let (program, first) = split(cell.client)?;
+    let mut args = first.to_vec();
+    args.extend(["--relay", url, "--server", key, "--wire", cell.wire]);
+    args.extend(more);
+    collect(program, &args)
+}
+
+fn split<'a>(words: &'a [&'a str]) -> Result<(&'a str, &'a [&'a str]), Vec<String>> {
+    words
+        .split_first()
+        .map(|(program, args)| (*program, args))
+        .ok_or_else(|| vec!["no program".to_owned()])
+}
+
+/// Reads the JSON lines of one program and counts its steps.
+fn collect(program: &str, args: &[&str]) -> Result<String, Vec<String>> {
+    let output = command(program, args)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| vec![format!("{program}: {error}")])?;
+    let lines: Vec<Value> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let failed: Vec<String> = lines
+        .iter()
+        .filter(|line| line.get("ok") == Some(&Value::Bool(false)))
+        .map(|line| format!("{} {}", line["step"], line["detail"]))
+        .collect();
+    let done = lines
+        .last()
+        .is_some_and(|line| line.get("step").and_then(Value::as_str) == Some("done"));
+    if done && failed.is_empty() && output.status.success() {
+        Ok(format!("{} steps", lines.len().saturating_sub(1)))
+    } else if failed.is_empty() {
+        Err(vec![format!("ended early: {}", output.status)])
+    } else {
+        Err(failed)
+    }
+}
+
+/// The reference server behind `cvm serve`, the official client in front of `cvm use`.
+fn everything(url: &str) -> Result<String, Vec<String>> {
+    let script = "interop/ts/node_modules/@modelcontextprotocol/server-everything/dist/index.js";
+    let mut serve = Process::start(
+        CVM,
+        &[
+            "serve",
+            "--ephemeral",
+            "--open",
+            "--json",
+            "--relay",
+            url,
+            "--",
+            "node",
+            script,
+            "stdio",
+        ],
+    )?;
+    let key = serve.text("pubkey")?;
+    let program = root().join(CVM).display().to_string();
+    collect(
+        "node",
+        &[
+            "interop/ts/everything-host.mjs",
+            "--",
+            &program,
+            "use",
+            &key,
+            "--relay",
+            url,
+        ],
+    )
+}
+
+/// Whether the TypeScript programs can run here.
+pub(crate) fn has_node() -> bool {
+    present("node", &["--version"]) && present("npm", &["--version"])
+}
