@@ -38,6 +38,9 @@ struct Run {
     begun: BTreeMap<String, usize>,
     ended: BTreeMap<String, usize>,
     taken_back: BTreeMap<String, usize>,
+    /// Events out of which something was delivered.
+    delivered: BTreeSet<EventId>,
+    republished: usize,
 }
 
 /// What the machine did in answer to one input.
@@ -48,6 +51,21 @@ struct Step {
 
 /// Decodes a list of operations and carries it out; every call must end exactly once.
 pub fn client_engine(data: &[u8]) {
+    let _ = counted(data);
+}
+
+/// What happened in one run, so that a seed can be shown to do what its name says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Calls begun, ended by a delivery, and taken back.
+    pub(crate) calls: [usize; 3],
+    /// Messages delivered in answer to an event.
+    pub(crate) heard: usize,
+    /// Publications, and repetitions of them.
+    pub(crate) published: [usize; 2],
+}
+
+fn counted(data: &[u8]) -> Counts {
     let mut bytes = Bytes(data);
     let mut run = Run::new(&mut bytes);
     for _ in 0..OPERATIONS {
@@ -56,7 +74,7 @@ pub fn client_engine(data: &[u8]) {
         }
         run.operation(&mut bytes);
     }
-    run.finish();
+    run.finish()
 }
 
 impl Run {
@@ -104,6 +122,8 @@ impl Run {
             begun: BTreeMap::new(),
             ended: BTreeMap::new(),
             taken_back: BTreeMap::new(),
+            delivered: BTreeSet::new(),
+            republished: 0,
         }
     }
 
@@ -249,9 +269,18 @@ impl Run {
         }
     }
 
+    /// The same inner event once more, perhaps in another wrap or in none.
     fn repeat(&mut self, bytes: &mut Bytes<'_>) {
-        if !self.heard.is_empty() {
-            let again = self.heard[bytes.below(self.heard.len())].clone();
+        if self.heard.is_empty() {
+            return;
+        }
+        let event = self.heard[bytes.below(self.heard.len())].event().clone();
+        if let Some(again) = opened(
+            event,
+            bytes.pick(&PROTECTIONS),
+            &self.me.public_key(),
+            self.now.unix,
+        ) {
             self.take(again);
         }
     }
@@ -259,8 +288,14 @@ impl Run {
     fn take(&mut self, opened: Opened) {
         let by_server = opened.event().pubkey == self.server.public_key();
         let plain = opened.protection() == Protection::Plain;
+        let id = opened.event().id;
         let step = self.input(ClientInput::Opened(Box::new(opened)));
         assert!(by_server || step.delivered.is_empty(), "strangers are not heard");
+        assert!(step.delivered.len() <= 1, "one event is one message");
+        assert!(
+            step.delivered.is_empty() || self.delivered.insert(id),
+            "one event is delivered once"
+        );
         let refused = plain && self.config.encryption == EncryptionMode::Required;
         assert!(
             !refused || step.delivered.is_empty(),
@@ -298,6 +333,11 @@ impl Run {
         if let Some((at, _)) = self.machine.poll_timeout() {
             self.pass(at.0);
             let _ = self.input(ClientInput::Wake);
+            let next = self.machine.poll_timeout();
+            assert!(
+                next.is_none_or(|(at, _)| at > self.now.mono),
+                "a wake leaves nothing due: {next:?}"
+            );
         }
     }
 
@@ -316,6 +356,7 @@ impl Run {
                         self.kept.contains(&ticket),
                         "only what is kept can be published again"
                     );
+                    self.republished += 1;
                 }
                 ClientOutput::Forget(ticket) => {
                     assert!(self.kept.remove(&ticket), "a ticket is forgotten once");
@@ -359,7 +400,8 @@ impl Run {
     }
 
     /// Lets every deadline pass without an answer: what is still open must end, and the clock must run down.
-    fn finish(mut self) {
+    fn finish(mut self) -> Counts {
+        let published = [self.asked.len(), self.republished];
         for count in 0.. {
             let Some((at, _)) = self.machine.poll_timeout() else {
                 break;
@@ -376,6 +418,11 @@ impl Run {
         }
         for id in self.ended.keys() {
             assert!(self.begun.contains_key(id), "nobody asked under the id {id}");
+        }
+        Counts {
+            calls: [&self.begun, &self.ended, &self.taken_back].map(|counts| counts.values().sum()),
+            heard: self.delivered.len(),
+            published,
         }
     }
 }
@@ -414,5 +461,69 @@ fn said(bytes: &mut Bytes<'_>) -> Vec<Tag> {
         ],
         2 => vec![Tag::custom("e", [bytes.text()])],
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seeds;
+
+    fn counts(name: &str) -> Counts {
+        let seeds = seeds::all();
+        let seed = seeds
+            .iter()
+            .find(|(target, other, _)| *target == "client_engine" && *other == name);
+        counted(&seed.expect("the seed is there").2)
+    }
+
+    #[test]
+    fn the_seeds_do_what_their_names_say() {
+        let calls = |name| counts(name).calls;
+        assert_eq!(
+            counts("answered"),
+            Counts {
+                calls: [1, 1, 0],
+                heard: 1,
+                published: [1, 0]
+            }
+        );
+        assert_eq!(
+            counts("answered_twice"),
+            Counts {
+                calls: [1, 1, 0],
+                heard: 1,
+                published: [1, 0]
+            }
+        );
+        assert_eq!(counts("by_a_stranger").heard, 0);
+        assert_eq!((calls("unanswered"), counts("unanswered").heard), ([1, 1, 0], 0));
+        assert!(
+            counts("refused").published[1] > 0,
+            "what no relay took is published again"
+        );
+        assert!(
+            counts("repeats_promised").published[1] > 0,
+            "a promise allows repetitions"
+        );
+        assert_eq!(calls("cancelled"), [1, 0, 1]);
+        assert_eq!(counts("progress").heard, 2);
+        assert_eq!(
+            (calls("same_id_twice"), counts("same_id_twice").heard),
+            ([2, 2, 0], 2)
+        );
+        assert_eq!((calls("busy"), counts("busy").published[0]), ([3, 3, 0], 1));
+        assert_eq!(calls("closed"), [2, 2, 0]);
+        assert_eq!(calls("stateless"), [2, 2, 0]);
+        assert_eq!(counts("in_clear").heard, 1);
+        assert_eq!(
+            counts("server_request"),
+            Counts {
+                calls: [0, 0, 0],
+                heard: 1,
+                published: [1, 0]
+            }
+        );
+        assert_eq!(counts("too_large").published[0], 0);
     }
 }

@@ -1,5 +1,5 @@
 //! The hand-made inputs of `corpus`: one per road that a target has, so that no fuzzer has to find JSON by itself.
-use contextvm_core::{Protection, WrapKind};
+use contextvm_core::WrapKind;
 use contextvm_crypto::{Entropy, seal};
 use nostr::event::Tag;
 
@@ -279,7 +279,161 @@ fn clients() -> Vec<Seed> {
     .into()
 }
 
+/// Three requests per caller, encryption optional, everybody may call.
+const SERVER: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
 fn servers() -> Vec<Seed> {
-    let _ = Protection::Plain;
-    Vec::new()
+    // Operation, id, method, params; then author, tags, age, protection.
+    let call = [0, 1, 0, 0, 0, 4, 0, 2];
+    let plain = [0, 1, 0, 0, 0, 4, 0, 0];
+    let other = [0, 1, 0, 0, 1, 4, 0, 2];
+    let token = [0, 1, 0, 2, 3, 0, 4, 0, 2];
+    let initialize = [0, 0, 1, 0, 0, 0, 0, 2];
+    let initialized = [3, 0, 0, 0, 4, 0, 2];
+    // Operation, request, shape, then the number in the result and whether to the right caller.
+    let answer = [7, 0, 0, 5, 0];
+    let taken = [12, 0, 0];
+    let again = [6, 0, 2];
+    let later = [13, 2, 20];
+    let wake = [13, 0];
+    let list = |kind: u8, announced: u8| [2, 0, 0, kind, announced, 1];
+    [
+        ("answered", [&SERVER[..], &call, &answer, &taken].concat()),
+        ("answered_twice", [&SERVER[..], &call, &answer, &answer].concat()),
+        (
+            "repeated",
+            [&SERVER[..], &call, &again, &answer, &later, &again, &again].concat(),
+        ),
+        (
+            "repeated_in_clear",
+            [&SERVER[..], &plain, &answer, &later, &[6, 0, 0], &[6, 0, 1]].concat(),
+        ),
+        (
+            "two_callers",
+            [&SERVER[..], &call, &other, &[7, 1, 0, 5, 0], &answer].concat(),
+        ),
+        (
+            "wrong_caller",
+            [&SERVER[..], &call, &other, &[7, 0, 0, 5, 4, 1], &answer].concat(),
+        ),
+        (
+            "cancelled",
+            [&SERVER[..], &call, &[3, 1, 1, 0, 4, 0, 2], &answer, &wake].concat(),
+        ),
+        (
+            "progress",
+            [
+                &SERVER[..],
+                &token,
+                &[9, 0, 0, 0, 1],
+                &[9, 0, 0, 1],
+                &[9, 0, 1, 1],
+                &answer,
+            ]
+            .concat(),
+        ),
+        (
+            "refused_by_relays",
+            [
+                &SERVER[..],
+                &call,
+                &answer,
+                &[12, 0, 2],
+                &wake,
+                &[12, 1, 2],
+                &wake,
+            ]
+            .concat(),
+        ),
+        ("too_large", [&SERVER[..], &call, &[7, 0, 3, 0]].concat()),
+        ("nonsense", [&SERVER[..], &call, &[7, 0, 4, 0]].concat()),
+        (
+            "initialised",
+            [
+                &SERVER[..],
+                &initialize,
+                &answer,
+                &initialized,
+                &[9, 0, 3, 1],
+                &taken,
+            ]
+            .concat(),
+        ),
+        (
+            "restarted",
+            [&SERVER[..], &call, &initialize, &answer, &[7, 1, 0, 1, 0], &wake].concat(),
+        ),
+        (
+            "subscribed",
+            [
+                &SERVER[..],
+                &initialized,
+                &[0, 1, 3, 1, 0, 4, 0, 2],
+                &answer,
+                &[9, 0, 2, 1],
+                &[0, 2, 4, 1, 0, 4, 0, 2],
+            ]
+            .concat(),
+        ),
+        (
+            "server_request",
+            [&SERVER[..], &initialize, &[10, 0, 1], &[4, 0, 1, 1, 0, 4, 0, 2]].concat(),
+        ),
+        ("session_closed", [&SERVER[..], &call, &[14, 0], &answer].concat()),
+        (
+            "busy",
+            [
+                &[0, 0, 0, 0, 0, 1][..],
+                &call,
+                &[0, 2, 0, 0, 0, 4, 0, 2],
+                &[0, 3, 0, 0, 0, 4, 0, 2],
+            ]
+            .concat(),
+        ),
+        (
+            "stale",
+            [&SERVER[..], &[0, 1, 0, 0, 0, 4, 9, 2], &[0, 1, 0, 0, 0, 4, 5, 2]].concat(),
+        ),
+        ("downgraded", [&SERVER[..], &call, &plain, &answer].concat()),
+        (
+            "required",
+            [&[2, 1, 1, 0, 0, 1][..], &plain, &call, &answer].concat(),
+        ),
+        (
+            "disabled",
+            [&[2, 2, 0, 0, 0, 1][..], &call, &plain, &answer].concat(),
+        ),
+        ("nobody", [&list(1, 1)[..], &call, &other, &wake].concat()),
+        (
+            "listed",
+            [&list(2, 0)[..], &call, &other, &[0, 1, 2, 0, 1, 4, 0, 2], &answer].concat(),
+        ),
+        (
+            "asked_key",
+            [&list(3, 1)[..], &other, &other, &again, &[11, 0, 1], &answer].concat(),
+        ),
+        (
+            "refused_key",
+            [&list(3, 1)[..], &other, &[11, 0, 0], &other, &[11, 1, 1], &answer].concat(),
+        ),
+        (
+            "asked_capability",
+            [&list(4, 1)[..], &other, &[11, 0, 0], &[11, 1, 1], &answer].concat(),
+        ),
+        ("no_decision", [&list(4, 1)[..], &other, &wake, &wake].concat()),
+        (
+            "anything",
+            [
+                &SERVER[..],
+                &[5, 5],
+                b"{\"a\":",
+                &[0, 4, 0, 2],
+                &[15, 0, 2],
+                b"[]",
+            ]
+            .concat(),
+        ),
+    ]
+    .map(|(name, bytes)| ("server_engine", name, bytes))
+    .into()
 }

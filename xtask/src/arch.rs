@@ -43,11 +43,7 @@ pub(crate) fn run() -> Outcome {
     faults.extend(check_purity(&rules, &sources));
     faults.extend(check_words(&rules, &sources));
     if faults.is_empty() {
-        println!(
-            "arch: {} crates, {} files, no violation",
-            metadata.packages.len(),
-            sources.len()
-        );
+        println!("arch: {} crates, {} files, no violation", metadata.packages.len(), sources.len());
         Ok(())
     } else {
         Err(faults)
@@ -55,12 +51,9 @@ pub(crate) fn run() -> Outcome {
 }
 
 fn metadata() -> Result<Metadata, Vec<String>> {
-    let output = command(
-        "cargo",
-        &["metadata", "--format-version", "1", "--no-deps", "--offline"],
-    )
-    .output()
-    .map_err(|error| vec![format!("cargo metadata: {error}")])?;
+    let output = command("cargo", &["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .output()
+        .map_err(|error| vec![format!("cargo metadata: {error}")])?;
     serde_json::from_slice(&output.stdout).map_err(|error| vec![format!("cargo metadata: {error}")])
 }
 
@@ -87,28 +80,18 @@ fn check_crates(rules: &Rules, metadata: &Metadata) -> Vec<String> {
 fn check_edges(rules: &Rules, metadata: &Metadata) -> Vec<String> {
     let mut faults = Vec::new();
     for (package, rule) in listed(rules, metadata) {
-        for dependency in package
-            .dependencies
-            .iter()
-            .filter(|dependency| dependency.path.is_some())
-        {
+        for dependency in package.dependencies.iter().filter(|dependency| dependency.path.is_some()) {
             if dependency.kind.as_deref() == Some("dev") {
                 continue;
             }
             if !rule.uses.contains(&dependency.name) {
-                faults.push(format!(
-                    "{} -> {}: edge not listed",
-                    package.name, dependency.name
-                ));
+                faults.push(format!("{} -> {}: edge not listed", package.name, dependency.name));
             }
             let upward = rules.crates.get(&dependency.name).is_some_and(|other| {
                 rules.height(&other.layer).unwrap_or(usize::MAX) > rules.height(&rule.layer).unwrap_or(0)
             });
             if upward {
-                faults.push(format!(
-                    "{} -> {}: edge points upward",
-                    package.name, dependency.name
-                ));
+                faults.push(format!("{} -> {}: edge points upward", package.name, dependency.name));
             }
         }
     }
@@ -119,10 +102,7 @@ fn check_edges(rules: &Rules, metadata: &Metadata) -> Vec<String> {
 fn check_externals(rules: &Rules, metadata: &Metadata) -> Vec<String> {
     let mut faults = Vec::new();
     for (package, rule) in listed(rules, metadata) {
-        let external = package
-            .dependencies
-            .iter()
-            .filter(|dependency| dependency.path.is_none());
+        let external = package.dependencies.iter().filter(|dependency| dependency.path.is_none());
         for dependency in external.filter(|dependency| dependency.kind.as_deref() != Some("dev")) {
             let name = dependency.known_as();
             match rule.external.get(name) {
@@ -132,18 +112,10 @@ fn check_externals(rules: &Rules, metadata: &Metadata) -> Vec<String> {
                 }
                 Some(_) => {}
             }
-            if rules
-                .confined
-                .get(name)
-                .is_some_and(|home| !home.contains(&package.name))
-            {
+            if rules.confined.get(name).is_some_and(|home| !home.contains(&package.name)) {
                 faults.push(format!("{} -> {name}: confined to other crates", package.name));
             }
-            let floor = rules
-                .from_layer
-                .get(name)
-                .and_then(|layer| rules.height(layer))
-                .unwrap_or(0);
+            let floor = rules.from_layer.get(name).and_then(|layer| rules.height(layer)).unwrap_or(0);
             if rules.height(&rule.layer).unwrap_or(0) < floor {
                 faults.push(format!("{} -> {name}: not allowed below its layer", package.name));
             }
@@ -156,19 +128,15 @@ fn listed<'a>(
     rules: &'a Rules,
     metadata: &'a Metadata,
 ) -> impl Iterator<Item = (&'a Package, &'a crate::rules::CrateRule)> {
-    metadata
-        .packages
-        .iter()
-        .filter_map(|package| rules.crates.get(&package.name).map(|rule| (package, rule)))
+    metadata.packages.iter().filter_map(|package| rules.crates.get(&package.name).map(|rule| (package, rule)))
 }
 
 /// Pure crates say `no_std`.
 fn check_purity(rules: &Rules, sources: &[Source]) -> Vec<String> {
     let pure = rules.crates.iter().filter(|(_, rule)| rule.pure);
     pure.filter_map(|(name, _)| {
-        let root = sources
-            .iter()
-            .find(|source| source.krate == *name && source.path.ends_with("/src/lib.rs"))?;
+        let root =
+            sources.iter().find(|source| source.krate == *name && source.path.ends_with("/src/lib.rs"))?;
         let says = root.text.lines().any(|line| line.trim() == "#![no_std]");
         (!says).then(|| format!("{}: a pure crate must be no_std", root.path))
     })
@@ -178,10 +146,7 @@ fn check_purity(rules: &Rules, sources: &[Source]) -> Vec<String> {
 /// Forbidden and confined words.
 fn check_words(rules: &Rules, sources: &[Source]) -> Vec<String> {
     let mut faults = Vec::new();
-    for source in sources
-        .iter()
-        .filter(|source| source.is_product() && source.krate != "xtask")
-    {
+    for source in sources.iter().filter(|source| source.is_product() && source.krate != "xtask") {
         let pure = rules.crates.get(&source.krate).is_some_and(|rule| rule.pure);
         for (number, line) in source.code() {
             let mut words: Vec<&String> = rules.forbidden.everywhere.iter().collect();
@@ -193,11 +158,7 @@ fn check_words(rules: &Rules, sources: &[Source]) -> Vec<String> {
             }
             for (word, homes) in &rules.confined_words {
                 if speaks(line, word) && !homes.contains(&source.krate) {
-                    faults.push(format!(
-                        "{}:{number}: {word} belongs to {}",
-                        source.path,
-                        homes.join(", ")
-                    ));
+                    faults.push(format!("{}:{number}: {word} belongs to {}", source.path, homes.join(", ")));
                 }
             }
         }
@@ -255,10 +216,7 @@ mod tests {
                 path: inside.then(|| "somewhere".to_owned()),
             })
             .collect();
-        Package {
-            name: name.to_owned(),
-            dependencies,
-        }
+        Package { name: name.to_owned(), dependencies }
     }
 
     fn file(krate: &str, text: &str) -> Vec<Source> {
@@ -276,74 +234,42 @@ mod tests {
 
     #[test]
     fn an_unlisted_crate_is_caught() {
-        let metadata = Metadata {
-            packages: vec![package("low", &[]), package("high", &[]), package("new", &[])],
-        };
-        assert_eq!(
-            check_crates(&rules(), &metadata),
-            ["new: not listed in architecture.rules.toml"]
-        );
+        let metadata =
+            Metadata { packages: vec![package("low", &[]), package("high", &[]), package("new", &[])] };
+        assert_eq!(check_crates(&rules(), &metadata), ["new: not listed in architecture.rules.toml"]);
     }
 
     #[test]
     fn a_listed_crate_that_does_not_exist_is_caught() {
-        let metadata = Metadata {
-            packages: vec![package("low", &[])],
-        };
-        assert_eq!(
-            check_crates(&rules(), &metadata),
-            ["high: listed, but not in the workspace"]
-        );
+        let metadata = Metadata { packages: vec![package("low", &[])] };
+        assert_eq!(check_crates(&rules(), &metadata), ["high: listed, but not in the workspace"]);
     }
 
     #[test]
     fn an_edge_upward_is_caught() {
-        let metadata = Metadata {
-            packages: vec![package("low", &[("high", true)])],
-        };
+        let metadata = Metadata { packages: vec![package("low", &[("high", true)])] };
         let faults = check_edges(&rules(), &metadata);
-        assert_eq!(
-            faults,
-            ["low -> high: edge not listed", "low -> high: edge points upward"]
-        );
+        assert_eq!(faults, ["low -> high: edge not listed", "low -> high: edge points upward"]);
     }
 
     #[test]
     fn a_dependency_without_a_line_is_caught() {
-        let metadata = Metadata {
-            packages: vec![package("high", &[("left-pad", false)])],
-        };
-        assert_eq!(
-            check_externals(&rules(), &metadata),
-            ["high -> left-pad: dependency not listed"]
-        );
+        let metadata = Metadata { packages: vec![package("high", &[("left-pad", false)])] };
+        assert_eq!(check_externals(&rules(), &metadata), ["high -> left-pad: dependency not listed"]);
     }
 
     #[test]
     fn a_dependency_without_a_reason_is_caught() {
-        let metadata = Metadata {
-            packages: vec![package("high", &[("tokio", false)])],
-        };
-        assert_eq!(
-            check_externals(&rules(), &metadata),
-            ["high -> tokio: no reason given"]
-        );
+        let metadata = Metadata { packages: vec![package("high", &[("tokio", false)])] };
+        assert_eq!(check_externals(&rules(), &metadata), ["high -> tokio: no reason given"]);
     }
 
     #[test]
     fn a_confined_dependency_elsewhere_and_a_low_tokio_are_caught() {
-        let metadata = Metadata {
-            packages: vec![package("low", &[("pool", false), ("tokio", false)])],
-        };
+        let metadata = Metadata { packages: vec![package("low", &[("pool", false), ("tokio", false)])] };
         let faults = check_externals(&rules(), &metadata);
-        assert!(
-            faults.contains(&"low -> pool: confined to other crates".to_owned()),
-            "{faults:?}"
-        );
-        assert!(
-            faults.contains(&"low -> tokio: not allowed below its layer".to_owned()),
-            "{faults:?}"
-        );
+        assert!(faults.contains(&"low -> pool: confined to other crates".to_owned()), "{faults:?}");
+        assert!(faults.contains(&"low -> tokio: not allowed below its layer".to_owned()), "{faults:?}");
     }
 
     #[test]

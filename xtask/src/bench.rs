@@ -16,13 +16,13 @@ pub(crate) fn run(calls: Option<&str>) -> Outcome {
             "build",
             "--release",
             "-p",
-            "contextvm-cli",
+            "contextvm-local-relay",
             "-p",
             "contextvm",
             "--example",
             "bench_peer",
-            "--bin",
-            "cvm",
+            "--example",
+            "relay",
         ],
     )?;
     println!(
@@ -50,7 +50,7 @@ pub(crate) fn run(calls: Option<&str>) -> Outcome {
 }
 
 fn row(protection: &str, size: &str, in_flight: &str, calls: &str) -> Outcome {
-    let mut relay = Process::start(&cvm(), &["relay", "run", "--port", "0", "--json"])?;
+    let mut relay = Process::start(&relay_program(), &[])?;
     let url = relay.text("url")?;
     let mut server = Process::start(&peer(), &["server", &url, protection])?;
     let key = server.text("pubkey")?;
@@ -79,15 +79,12 @@ fn floor(protection: &str, size: &str) -> Result<f64, Vec<String>> {
     Ok(number(&line, &format!("{protection}_us")))
 }
 
-fn cvm() -> String {
-    root().join("target/release/cvm").display().to_string()
+fn relay_program() -> String {
+    root().join("target/release/examples/relay").display().to_string()
 }
 
 fn peer() -> String {
-    root()
-        .join("target/release/examples/bench_peer")
-        .display()
-        .to_string()
+    root().join("target/release/examples/bench_peer").display().to_string()
 }
 
 fn number(value: &Value, name: &str) -> f64 {

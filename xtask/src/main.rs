@@ -1,9 +1,5 @@
 //! Everything that can be run on this workspace beside cargo itself; CI calls only these.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command-line tool for developers"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool for developers")]
 
 mod arch;
 mod bench;

@@ -16,37 +16,23 @@ impl Process {
     /// Starts a program whose standard output is JSON lines.
     pub(crate) fn start(program: &str, args: &[&str]) -> Result<Self, Vec<String>> {
         let mut command: Command = command(program, args);
-        let spawned = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
+        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut child = spawned.map_err(|error| vec![format!("{program}: {error}")])?;
-        let output = child
-            .stdout
-            .take()
-            .ok_or_else(|| vec![format!("{program}: no output")])?;
-        Ok(Self {
-            child,
-            lines: Box::new(BufReader::new(output)),
-        })
+        let output = child.stdout.take().ok_or_else(|| vec![format!("{program}: no output")])?;
+        Ok(Self { child, lines: Box::new(BufReader::new(output)) })
     }
 
     /// Waits for one line of JSON and takes a text out of it.
     pub(crate) fn text(&mut self, name: &str) -> Result<String, Vec<String>> {
         let line = self.line()?;
         let found = line.get(name).and_then(Value::as_str);
-        found
-            .map(str::to_owned)
-            .ok_or_else(|| vec![format!("no {name} in {line}")])
+        found.map(str::to_owned).ok_or_else(|| vec![format!("no {name} in {line}")])
     }
 
     /// Waits for one line of JSON.
     pub(crate) fn line(&mut self) -> Result<Value, Vec<String>> {
         let mut line = String::new();
-        self.lines
-            .read_line(&mut line)
-            .map_err(|error| vec![error.to_string()])?;
+        self.lines.read_line(&mut line).map_err(|error| vec![error.to_string()])?;
         serde_json::from_str(&line).map_err(|error| vec![format!("{error} in {line:?}")])
     }
 
@@ -55,12 +41,7 @@ impl Process {
         let path = format!("/proc/{}/stat", self.child.id());
         let stat = std::fs::read_to_string(&path).map_err(|error| vec![format!("{path}: {error}")])?;
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-        let ticks = |at: usize| {
-            fields
-                .get(at)
-                .and_then(|field| field.parse::<u64>().ok())
-                .unwrap_or(0)
-        };
+        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
         // Clock ticks are hundredths of a second on Linux.
         Ok((ticks(11) + ticks(12)) * 10_000)
     }
@@ -68,15 +49,8 @@ impl Process {
     /// Resident memory, MB.
     pub(crate) fn rss_mb(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .unwrap_or("0");
-        line.split_whitespace()
-            .next()
-            .and_then(|kb| kb.parse::<f64>().ok())
-            .unwrap_or(0.0)
-            / 1024.0
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
+        line.split_whitespace().next().and_then(|kb| kb.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
     }
 }
 

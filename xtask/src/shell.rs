@@ -7,10 +7,7 @@ pub(crate) type Outcome = Result<(), Vec<String>>;
 
 /// Returns the root of the workspace.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map(Path::to_path_buf)
-        .unwrap_or_default()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
 /// Makes a command that runs in the root of the workspace.
@@ -48,18 +45,7 @@ pub(crate) fn present(program: &str, args: &[&str]) -> bool {
 /// Formatting, clippy, documentation and dependencies.
 pub(crate) fn lint() -> Outcome {
     run("cargo", &["fmt", "--all", "--check"])?;
-    run(
-        "cargo",
-        &[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--all-features",
-            "--",
-            "-D",
-            "warnings",
-        ],
-    )?;
+    run("cargo", &["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"])?;
     eprintln!("$ cargo doc --workspace --no-deps --all-features");
     let mut doc = command("cargo", &["doc", "--workspace", "--no-deps", "--all-features"]);
     finish(doc.env("RUSTDOCFLAGS", "-D warnings"), "cargo doc")?;
@@ -72,10 +58,7 @@ fn deny() -> Outcome {
         eprintln!("skipped: cargo deny (not installed; `cargo install cargo-deny --locked`)");
         return Ok(());
     }
-    run(
-        "cargo",
-        &["deny", "--all-features", "check", "bans", "licenses", "sources"],
-    )?;
+    run("cargo", &["deny", "--all-features", "check", "bans", "licenses", "sources"])?;
     if present("cargo", &["deny", "--all-features", "fetch", "db"]) {
         run("cargo", &["deny", "--all-features", "check", "advisories"])
     } else {

@@ -50,11 +50,7 @@ pub(crate) fn all() -> Result<Vec<Source>, Vec<String>> {
     let mut sources = Vec::new();
     let crates = root().join("crates");
     for entry in read_dir(&crates)? {
-        let name = entry
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
         collect(&entry, &name, &mut sources)?;
     }
     collect(&root().join("xtask"), "xtask", &mut sources)?;
@@ -71,11 +67,7 @@ fn collect(folder: &Path, krate: &str, into: &mut Vec<Source>) -> Result<(), Vec
             let text = std::fs::read_to_string(&path)
                 .map_err(|error| vec![format!("{}: {error}", path.display())])?;
             let relative = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
-            into.push(Source {
-                path: relative,
-                krate: krate.to_owned(),
-                text,
-            });
+            into.push(Source { path: relative, krate: krate.to_owned(), text });
         }
     }
     Ok(())
@@ -84,9 +76,7 @@ fn collect(folder: &Path, krate: &str, into: &mut Vec<Source>) -> Result<(), Vec
 fn read_dir(folder: &Path) -> Result<Vec<PathBuf>, Vec<String>> {
     let listing =
         std::fs::read_dir(folder).map_err(|error| vec![format!("{}: {error}", folder.display())])?;
-    let mut paths: Vec<PathBuf> = listing
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .collect();
+    let mut paths: Vec<PathBuf> = listing.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
     paths.sort();
     Ok(paths)
 }
@@ -104,11 +94,7 @@ mod tests {
     #[test]
     fn unit_tests_do_not_count_as_code() {
         let text = "fn a() {}\n#[cfg(test)]\nmod tests { use std::collections::HashMap; }\n";
-        let source = Source {
-            path: "crates/a/src/lib.rs".into(),
-            krate: "a".into(),
-            text: text.into(),
-        };
+        let source = Source { path: "crates/a/src/lib.rs".into(), krate: "a".into(), text: text.into() };
         assert_eq!(source.code().count(), 1);
     }
 }

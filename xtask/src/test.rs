@@ -18,22 +18,11 @@ pub(crate) fn run(no_skips: bool) -> Outcome {
         return Err(vec![format!("{} parts were skipped", skipped.len())]);
     }
     if present("cargo", &["nextest", "--version"]) {
-        run_program(
-            "cargo",
-            &["nextest", "run", "--workspace", "--all-targets", "--no-fail-fast"],
-        )
+        run_program("cargo", &["nextest", "run", "--workspace", "--all-targets", "--no-fail-fast"])
     } else {
         run_program(
             "cargo",
-            &[
-                "test",
-                "--workspace",
-                "--lib",
-                "--bins",
-                "--tests",
-                "--examples",
-                "--no-fail-fast",
-            ],
+            &["test", "--workspace", "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"],
         )
     }
 }
@@ -42,15 +31,7 @@ pub(crate) fn run(no_skips: bool) -> Outcome {
 fn replay_corpora() -> Outcome {
     run_program(
         "cargo",
-        &[
-            "test",
-            "--manifest-path",
-            "fuzz/Cargo.toml",
-            "--lib",
-            "--quiet",
-            "--target-dir",
-            "target/fuzz",
-        ],
+        &["test", "--manifest-path", "fuzz/Cargo.toml", "--lib", "--quiet", "--target-dir", "target/fuzz"],
     )
 }
 

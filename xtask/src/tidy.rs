@@ -34,9 +34,7 @@ fn read(path: &str) -> Result<String, Vec<String>> {
 /// Every file says in its first line what it is.
 fn check_first_lines(sources: &[Source]) -> Vec<String> {
     let untold = sources.iter().filter(|source| !source.text.starts_with("//! "));
-    untold
-        .map(|source| format!("{}: does not open with a `//! ` line", source.path))
-        .collect()
+    untold.map(|source| format!("{}: does not open with a `//! ` line", source.path)).collect()
 }
 
 /// No file outgrows its reader.
@@ -45,12 +43,7 @@ fn check_sizes(sources: &[Source]) -> Vec<String> {
     product
         .map(|source| (source, source.code().count()))
         .filter(|(_, lines)| *lines > MOST_LINES)
-        .map(|(source, lines)| {
-            format!(
-                "{}: {lines} lines without tests, at most {MOST_LINES}",
-                source.path
-            )
-        })
+        .map(|(source, lines)| format!("{}: {lines} lines without tests, at most {MOST_LINES}", source.path))
         .collect()
 }
 
@@ -58,10 +51,7 @@ fn check_sizes(sources: &[Source]) -> Vec<String> {
 fn check_glossary(rules: &Rules, sources: &[Source], glossary: &str) -> Vec<String> {
     let mut faults = Vec::new();
     let pure = |krate: &str| rules.crates.get(krate).is_some_and(|rule| rule.pure);
-    for source in sources
-        .iter()
-        .filter(|source| source.is_product() && pure(&source.krate))
-    {
+    for source in sources.iter().filter(|source| source.is_product() && pure(&source.krate)) {
         for (_, line) in source.code() {
             if let Some(name) = public_type(line)
                 && !glossary.contains(&format!("`{name}`"))
@@ -90,9 +80,7 @@ fn check_limits(code: &str, page: &str) -> Vec<String> {
         match rows.get(name) {
             None => faults.push(format!("docs/LIMITS.md: no row for {name}")),
             Some(text) if *text != value.to_string() => {
-                faults.push(format!(
-                    "docs/LIMITS.md: {name} is {text} there and {value} in the code"
-                ));
+                faults.push(format!("docs/LIMITS.md: {name} is {text} there and {value} in the code"));
             }
             Some(_) => {}
         }
@@ -114,13 +102,9 @@ fn row(line: &str) -> Option<(&str, String)> {
 /// Reads "name: 256 * 1024," or "name: Duration::from_secs(60)," as a name and a number (seconds for durations).
 fn field(line: &str) -> Option<(&str, u64)> {
     let (name, value) = line.trim().strip_suffix(',')?.split_once(": ")?;
-    let value = value
-        .strip_prefix("Duration::from_secs(")
-        .and_then(|rest| rest.strip_suffix(')'))
-        .unwrap_or(value);
-    let product = value
-        .split('*')
-        .map(|factor| factor.trim().replace('_', "").parse::<u64>());
+    let value =
+        value.strip_prefix("Duration::from_secs(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(value);
+    let product = value.split('*').map(|factor| factor.trim().replace('_', "").parse::<u64>());
     let mut total = 1_u64;
     for factor in product {
         total = total.checked_mul(factor.ok()?)?;
@@ -133,22 +117,12 @@ mod tests {
     use super::*;
 
     fn file(text: &str) -> Vec<Source> {
-        vec![Source {
-            path: "crates/low/src/lib.rs".into(),
-            krate: "low".into(),
-            text: text.into(),
-        }]
+        vec![Source { path: "crates/low/src/lib.rs".into(), krate: "low".into(), text: text.into() }]
     }
 
     fn rules() -> Rules {
         let mut rules = Rules::default();
-        rules.crates.insert(
-            "low".into(),
-            crate::rules::CrateRule {
-                pure: true,
-                ..Default::default()
-            },
-        );
+        rules.crates.insert("low".into(), crate::rules::CrateRule { pure: true, ..Default::default() });
         rules
     }
 
@@ -181,10 +155,7 @@ mod tests {
     fn a_limit_that_differs_is_missing_or_is_unknown_is_caught() {
         let code = "a: 256 * 1024,\nb: Duration::from_secs(30 * 60),\n";
         assert!(check_limits(code, "| `a` | 262,144 |\n| `b` | 1,800 s |\n").is_empty());
-        assert_eq!(
-            check_limits(code, "| `a` | 1 |\n| `b` | 1,800 s |\n| `c` | 3 |\n").len(),
-            2
-        );
+        assert_eq!(check_limits(code, "| `a` | 1 |\n| `b` | 1,800 s |\n| `c` | 3 |\n").len(), 2);
         assert_eq!(check_limits(code, "| `a` | 262,144 |\n").len(), 1);
     }
 }

@@ -16,3 +16,5 @@ pub use error::Error;
 pub use gateway::{Gateway, GatewayBuilder};
 pub use notice::{Notice, Reporter};
 pub use proxy::{Proxy, ProxyBuilder};
+/// Stops a bridge from outside.
+pub use tokio_util::sync::CancellationToken;

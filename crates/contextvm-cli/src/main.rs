@@ -1,2 +1,69 @@
-//! cvm
-fn main(){}
+//! `cvm`: serve, use and call MCP servers over Nostr.
+mod args;
+mod arguments;
+mod command;
+mod connect;
+mod keys;
+mod nearest;
+mod output;
+mod problem;
+mod sample;
+mod signals;
+mod signature;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Cli, Command};
+use output::{Out, Talk};
+use problem::Problem;
+
+fn main() -> ExitCode {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    // Known before parsing, so that a usage error is reported in the form that was asked for.
+    let json = argv.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
+    match begin(argv) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            problem.report(json);
+            ExitCode::from(problem.exit())
+        }
+    }
+}
+
+fn begin(argv: Vec<OsString>) -> Result<(), Problem> {
+    keys::refuse_secrets(&argv)?;
+    let cli = match Cli::try_parse_from(argv) {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => return Err(Problem::usage(&error)),
+        // Help and version are what was asked for, so they are data.
+        Err(error) => return Out::new(false).text(&error.render().to_string()),
+    };
+    output::start_logging(&cli.global);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Problem::internal(format!("the async runtime did not start: {error}")))?;
+    let outcome = runtime.block_on(Box::pin(dispatch(cli)));
+    // A read of standard input cannot be cancelled; it must not hold up the exit.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn dispatch(cli: Cli) -> Result<(), Problem> {
+    let global = &cli.global;
+    let mut out = Out::new(global.json);
+    let talk = Talk::new(global);
+    match &cli.command {
+        Command::Demo(options) => Box::pin(command::demo::run(options, &mut out)).await,
+        Command::Relay(options) => Box::pin(command::relay::run(options, &mut out, &talk)).await,
+        Command::Serve(options) => Box::pin(command::serve::run(options, global, &mut out, talk)).await,
+        Command::Use(options) => Box::pin(command::proxy::run(options, global, talk)).await,
+        Command::Call(options) => Box::pin(command::call::run(options, global, &mut out, &talk)).await,
+        Command::Ls(options) => Box::pin(command::ls::run(&options.server, global, &mut out, &talk)).await,
+        Command::Key(options) => command::key::run(options, &mut out),
+        Command::Version => out.text(&format!("cvm {}\n", env!("CARGO_PKG_VERSION"))),
+    }
+}

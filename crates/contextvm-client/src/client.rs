@@ -99,9 +99,14 @@ impl Client {
     ///
     /// # Errors
     /// Fails when the server answers with an error or not at all.
-    pub async fn request(&self, method: &str, params: Option<Box<RawValue>>) -> Result<Box<RawValue>, CallError> {
+    pub async fn request(
+        &self,
+        method: &str,
+        params: Option<Box<RawValue>>,
+    ) -> Result<Box<RawValue>, CallError> {
         let number = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let id = RawValue::from_string(format!("\"{CALL_ID}{number}\"")).map_err(|_| CallError::Lost(Lost::Malformed))?;
+        let id = RawValue::from_string(format!("\"{CALL_ID}{number}\""))
+            .map_err(|_| CallError::Lost(Lost::Malformed))?;
         let message = envelope::request(&id, method, params.as_deref());
         let (reply, answer) = oneshot::channel();
         let key: Arc<str> = id.get().into();
@@ -142,7 +147,11 @@ impl Client {
     /// Returns what the client is doing.
     #[must_use]
     pub fn status(&self) -> ClientStatus {
-        let relays = self.relays.statuses().into_iter().map(|status| (status.url.to_string(), status.state == RelayState::Live));
+        let relays = self
+            .relays
+            .statuses()
+            .into_iter()
+            .map(|status| (status.url.to_string(), status.state == RelayState::Live));
         ClientStatus { relays: relays.collect(), stats: self.counters.read() }
     }
 
@@ -196,7 +205,8 @@ pub(crate) async fn connect(options: ClientOptions) -> Result<(Client, Messages)
     let gate = Gate::for_client(public_key, &config);
     let limits = config.limits.clone();
     let machine = ClientMachine::new(config, public_key, driver.seed());
-    let desk = Desk::new(machine, limits, inbox, (outbound, Arc::clone(&read)), Arc::clone(&tags), counters.clone());
+    let desk =
+        Desk::new(machine, limits, inbox, (outbound, Arc::clone(&read)), Arc::clone(&tags), counters.clone());
     let ended = done.clone().drop_guard();
     tokio::spawn(async move {
         let _ended = ended;

@@ -22,7 +22,11 @@ pub(crate) type Reply = oneshot::Sender<Result<Box<RawValue>, CallError>>;
 #[derive(Debug)]
 pub(crate) enum Command {
     Send(String),
-    Call { id: Arc<str>, message: String, reply: Reply },
+    Call {
+        id: Arc<str>,
+        message: String,
+        reply: Reply,
+    },
     /// Nobody waits for this call any more.
     Abandon(Arc<str>),
     Close,
@@ -132,7 +136,9 @@ impl Endpoint for Desk {
             self.release(None);
             match output {
                 ClientOutput::Publish(outbound) => return Some(Effect::Publish(outbound)),
-                ClientOutput::Republish { ticket, rewrap } => return Some(Effect::Republish { ticket, rewrap }),
+                ClientOutput::Republish { ticket, rewrap } => {
+                    return Some(Effect::Republish { ticket, rewrap });
+                }
                 ClientOutput::Forget(ticket) => return Some(Effect::Forget(ticket)),
                 ClientOutput::Drop(reason) => return Some(Effect::Drop(reason)),
                 ClientOutput::Deliver(message) => self.held = Some(message),
@@ -188,7 +194,8 @@ impl Desk {
         match call {
             Some(reply) => {
                 // A receiver that is gone has been cancelled, or is about to be.
-                let _gone = reply.send(lost.map_or_else(|| result(&envelope), |lost| Err(CallError::Lost(lost))));
+                let _gone =
+                    reply.send(lost.map_or_else(|| result(&envelope), |lost| Err(CallError::Lost(lost))));
             }
             None => self.offer(answer, message),
         }

@@ -49,7 +49,9 @@ impl Error {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::RelayUrl(_) => ErrorKind::Config,
-            Self::NoRelays | Self::NotReady | Self::Start(contextvm_runtime::StartError::Relays(_)) => ErrorKind::Relay,
+            Self::NoRelays | Self::NotReady | Self::Start(contextvm_runtime::StartError::Relays(_)) => {
+                ErrorKind::Relay
+            }
             Self::Start(_) => ErrorKind::Host,
             Self::Closed => ErrorKind::Closed,
         }

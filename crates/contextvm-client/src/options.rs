@@ -8,8 +8,8 @@ use contextvm_core::identity::ServerIdentity;
 use contextvm_crypto::Keys;
 use contextvm_engine::{ClientConfig, EncryptionMode, GiftWrapMode};
 
-use crate::client::{self, Client, Messages};
 use crate::Error;
+use crate::client::{self, Client, Messages};
 
 /// How long [`Client::connect`] waits for a relay by default.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(10);

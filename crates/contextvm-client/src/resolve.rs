@@ -99,7 +99,10 @@ enum Trust {
 impl Trust {
     fn of(options: &ClientOptions) -> Self {
         let is_local = |url: &String| RelayUrl::parse(url.trim()).is_ok_and(|url| is_local(&url));
-        let local = options.discovery_relays.as_ref().is_some_and(|urls| !urls.is_empty() && urls.iter().all(is_local));
+        let local = options
+            .discovery_relays
+            .as_ref()
+            .is_some_and(|urls| !urls.is_empty() && urls.iter().all(is_local));
         if local || options.dangerous_local_relays { Self::Local } else { Self::Public }
     }
 
@@ -196,7 +199,9 @@ fn is_local(url: &RelayUrl) -> bool {
         None => host_port.split(':').next().unwrap_or(""),
     };
     match host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(v4)) => v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified(),
+        Ok(IpAddr::V4(v4)) => {
+            v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified()
+        }
         Ok(IpAddr::V6(v6)) => {
             v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local()
         }

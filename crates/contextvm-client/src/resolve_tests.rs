@@ -15,7 +15,13 @@ fn options() -> ClientOptions {
 
 fn list(author: &Keys, created_at: u64, entries: &[&[&str]]) -> String {
     let tags = entries.iter().map(|entry| Tag::custom("r", entry.iter().copied()));
-    let event = author.sign_event(kind::RELAY_LIST, created_at, Tags::from_list(tags.collect()), String::new(), [0; 32]);
+    let event = author.sign_event(
+        kind::RELAY_LIST,
+        created_at,
+        Tags::from_list(tags.collect()),
+        String::new(),
+        [0; 32],
+    );
     serde_json::to_string(&event).unwrap()
 }
 
@@ -37,7 +43,8 @@ async fn configured_relays_win_over_everything() {
 #[tokio::test]
 async fn hints_win_over_discovery_and_stay_outside_our_network() {
     let mut options = options();
-    options.server.relays = ["ws://plain.example", "wss://10.0.0.8", "wss://hint.example"].map(Into::into).to_vec();
+    options.server.relays =
+        ["ws://plain.example", "wss://10.0.0.8", "wss://hint.example"].map(Into::into).to_vec();
     let resolved = resolve(&options).await.unwrap();
     assert_eq!((urls(&resolved), resolved.source), (vec!["wss://hint.example"], Source::Hints));
     assert_eq!(resolved.addresses, Addresses::Public);
@@ -86,7 +93,11 @@ fn the_newest_list_wins_and_only_the_server_signs_it() {
 fn unmarked_entries_win_over_marked_ones() {
     let server = keys(2);
     let parse = |json: &str| serde_json::from_str::<Event>(json).unwrap();
-    let mixed = parse(&list(&server, 1, &[&["wss://r.example", "read"], &["wss://u.example"], &["wss://e.example", ""]]));
+    let mixed = parse(&list(
+        &server,
+        1,
+        &[&["wss://r.example", "read"], &["wss://u.example"], &["wss://e.example", ""]],
+    ));
     assert_eq!(listed(&mixed).collect::<Vec<_>>(), ["wss://u.example", "wss://e.example"]);
     let marked = parse(&list(
         &server,
@@ -107,7 +118,13 @@ fn a_list_of_a_thousand_relays_is_cut_to_the_limits() {
 
 #[test]
 fn private_addresses_are_known_by_their_text() {
-    let local = ["ws://localhost:1", "wss://127.0.0.1", "wss://[::1]:8", "wss://192.168.1.1/x", "wss://printer.local"];
+    let local = [
+        "ws://localhost:1",
+        "wss://127.0.0.1",
+        "wss://[::1]:8",
+        "wss://192.168.1.1/x",
+        "wss://printer.local",
+    ];
     for url in local {
         assert!(is_local(&RelayUrl::parse(url).unwrap()), "{url}");
     }

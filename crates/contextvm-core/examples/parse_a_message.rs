@@ -13,15 +13,9 @@ fn main() -> Result<(), EnvelopeError> {
     println!("kind:       {:?}", message.kind);
     if let Some(capability) = Capability::of(&message) {
         println!("method:     {}", Printable(&capability.method));
-        println!(
-            "name:       {}",
-            Printable::short(capability.name.as_deref().unwrap_or("none"), 80)
-        );
+        println!("name:       {}", Printable::short(capability.name.as_deref().unwrap_or("none"), 80));
     }
-    println!(
-        "token:      {}",
-        message.progress_token().map_or("none", |token| token.get())
-    );
+    println!("token:      {}", message.progress_token().map_or("none", |token| token.get()));
     println!("another id: {}", rewrite::with_id(&message, "\"an-event-id\""));
     Ok(())
 }

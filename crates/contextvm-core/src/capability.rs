@@ -31,10 +31,7 @@ impl Capability {
     #[must_use]
     pub fn of(message: &Envelope<'_>) -> Option<Self> {
         let method = message.method.as_deref()?;
-        Some(Self {
-            method: method.to_string(),
-            name: name(message, method),
-        })
+        Some(Self { method: method.to_string(), name: name(message, method) })
     }
 }
 
@@ -49,12 +46,11 @@ pub(crate) fn names(method: &str) -> (&'static [&'static str], &'static [&'stati
 }
 
 fn name(message: &Envelope<'_>, method: &str) -> Option<String> {
-    let params = message.params?;
     let named = match method {
-        "tools/call" | "prompts/get" => object::member(params, "name"),
-        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => object::member(params, "uri"),
+        "tools/call" | "prompts/get" => message.param("name"),
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => message.param("uri"),
         "completion/complete" => {
-            let reference = object::member(params, "ref")?;
+            let reference = message.param("ref")?;
             match object::string(object::member(reference, "type")?)?.as_ref() {
                 "ref/prompt" => object::member(reference, "name"),
                 "ref/resource" => object::member(reference, "uri"),
@@ -101,59 +97,32 @@ mod tests {
 
     #[test]
     fn a_name_that_is_absent_or_no_string_is_no_name() {
-        for params in [
-            "{}",
-            r#"{"name":7}"#,
-            r#"{"name":null}"#,
-            r#"{"name":["a"]}"#,
-            r#"{"uri":"a"}"#,
-        ] {
+        for params in ["{}", r#"{"name":7}"#, r#"{"name":null}"#, r#"{"name":["a"]}"#, r#"{"uri":"a"}"#] {
             assert_eq!(of("tools/call", params), Some(None), "{params}");
         }
-        for params in [
-            "{}",
-            r#"{"ref":"a"}"#,
-            r#"{"ref":{"name":"a"}}"#,
-            r#"{"ref":{"type":"x","name":"a"}}"#,
-        ] {
+        for params in
+            ["{}", r#"{"ref":"a"}"#, r#"{"ref":{"name":"a"}}"#, r#"{"ref":{"type":"x","name":"a"}}"#]
+        {
             assert_eq!(of("completion/complete", params), Some(None), "{params}");
         }
     }
 
     #[test]
     fn the_name_is_compared_to_the_last_character() {
-        assert_eq!(
-            of("tools/call", r#"{"name":"\u0061\u0064d"}"#),
-            Some(Some("add".into()))
-        );
-        for other in [
-            "add ",
-            " add",
-            "Add",
-            "аdd",
-            "add\\u0000",
-            "ad\\u200bd",
-            "adḋ",
-            "add\\n",
-        ] {
+        assert_eq!(of("tools/call", r#"{"name":"\u0061\u0064d"}"#), Some(Some("add".into())));
+        for other in ["add ", " add", "Add", "аdd", "add\\u0000", "ad\\u200bd", "adḋ", "add\\n"] {
             assert_ne!(
                 of("tools/call", &format!(r#"{{"name":"{other}"}}"#)),
                 Some(Some("add".into())),
                 "{other}"
             );
         }
-        assert_ne!(
-            of("tools/call", r#"{"name":"é"}"#),
-            of("tools/call", r#"{"name":"e\u0301"}"#)
-        );
+        assert_ne!(of("tools/call", r#"{"name":"é"}"#), of("tools/call", r#"{"name":"e\u0301"}"#));
     }
 
     #[test]
     fn answers_use_no_capability() {
         let text = r#"{"jsonrpc":"2.0","id":1,"result":{"name":"n"}}"#;
-        assert_eq!(
-            Capability::of(&Envelope::parse(text, &Limits::default()).unwrap()),
-            None
-        );
+        assert_eq!(Capability::of(&Envelope::parse(text, &Limits::default()).unwrap()), None);
     }
 }

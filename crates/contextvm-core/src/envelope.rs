@@ -139,8 +139,28 @@ pub struct Envelope<'a> {
     /// Unknown top-level members, in order.
     pub extra: Vec<(Cow<'a, str>, &'a RawValue)>,
     text: &'a str,
-    meta: Option<&'a RawValue>,
+    pub(crate) inside: Params<'a>,
+}
+
+/// What was found inside `params` in one walk over it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Params<'a> {
+    /// Its first members, at most [`Params::KEPT`].
+    pub(crate) members: Vec<(Cow<'a, str>, &'a RawValue)>,
+    /// Whether these are all members.
+    pub(crate) is_complete: bool,
+    pub(crate) meta: Option<&'a RawValue>,
     progress_token: Option<&'a RawValue>,
+}
+
+impl<'a> Params<'a> {
+    /// Enough for every method of MCP; an object with more is walked again when it is looked into.
+    const KEPT: usize = 16;
+
+    /// Returns a member that was kept.
+    pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.members.iter().find(|member| member.0 == name).map(|member| member.1)
+    }
 }
 
 impl<'a> Envelope<'a> {
@@ -178,13 +198,22 @@ impl<'a> Envelope<'a> {
     /// Returns the object `params._meta` of a request or notification.
     #[must_use]
     pub const fn meta(&self) -> Option<&'a RawValue> {
-        self.meta
+        self.inside.meta
     }
 
     /// Returns `params._meta.progressToken`: a string or an integer, `0` and `""` included.
     #[must_use]
     pub const fn progress_token(&self) -> Option<&'a RawValue> {
-        self.progress_token
+        self.inside.progress_token
+    }
+
+    /// Returns a member of `params` without walking over it again, as [`rewrite::param`](crate::rewrite::param) would.
+    #[must_use]
+    pub fn param(&self, name: &str) -> Option<&'a RawValue> {
+        match self.inside.get(name) {
+            None if !self.inside.is_complete => object::member(self.params?, name),
+            kept => kept,
+        }
     }
 
     /// Returns `error.code` of an error.
@@ -211,9 +240,7 @@ impl<'a> Envelope<'a> {
         if let Some(method) = &self.method {
             out.string("method", method);
         }
-        out.raw("params", self.params)
-            .raw("result", self.result)
-            .raw("error", self.error);
+        out.raw("params", self.params).raw("result", self.result).raw("error", self.error);
         for (key, value) in extra {
             out.raw(key, Some(value));
         }
@@ -225,9 +252,7 @@ impl<'a> Envelope<'a> {
 #[must_use]
 pub fn request(id: &RawValue, method: &str, params: Option<&RawValue>) -> String {
     let mut out = Printer::new(method.len() + 64 + length(params));
-    out.raw("id", Some(id))
-        .string("method", method)
-        .raw("params", params);
+    out.raw("id", Some(id)).string("method", method).raw("params", params);
     out.finish()
 }
 
@@ -261,9 +286,7 @@ pub fn response_result(id: &RawValue, result: &RawValue) -> String {
 #[must_use]
 pub fn response_error(id: &RawValue, code: i64, message: &str, data: Option<&RawValue>) -> String {
     let mut error = object::Edit::new();
-    error
-        .set("code", alloc::format!("{code}"))
-        .set_string("message", message);
+    error.set("code", alloc::format!("{code}")).set_string("message", message);
     if let Some(data) = data {
         error.set("data", data.get());
     }
@@ -276,10 +299,7 @@ pub fn response_error(id: &RawValue, code: i64, message: &str, data: Option<&Raw
 #[must_use]
 pub fn is_id(json: &RawValue) -> bool {
     let text = json.get();
-    text.starts_with('"')
-        || text
-            .parse::<i64>()
-            .is_ok_and(|id| id.unsigned_abs() <= MAX_SAFE_INTEGER)
+    text.starts_with('"') || text.parse::<i64>().is_ok_and(|id| id.unsigned_abs() <= MAX_SAFE_INTEGER)
 }
 
 /// Whether a JSON text is a string or an integer, as progress tokens must be.
@@ -289,9 +309,7 @@ pub fn is_progress_token(json: &RawValue) -> bool {
 }
 
 fn is_integer(json: &RawValue) -> bool {
-    json.get()
-        .bytes()
-        .all(|byte| byte == b'-' || byte.is_ascii_digit())
+    json.get().bytes().all(|byte| byte == b'-' || byte.is_ascii_digit())
 }
 
 fn is_object(json: &RawValue) -> bool {
@@ -343,7 +361,7 @@ impl<'a> Parts<'a> {
             Some(method) => Some(object::string(method).ok_or(EnvelopeError::Method)?),
             None => None,
         };
-        let (meta, progress_token) = check_params(self.params, method.as_deref())?;
+        let inside = check_params(self.params, method.as_deref())?;
         if self.result.is_some_and(|result| !is_object(result)) {
             return Err(EnvelopeError::Result);
         }
@@ -359,8 +377,7 @@ impl<'a> Parts<'a> {
             error: self.error,
             extra: self.extra,
             text,
-            meta,
-            progress_token,
+            inside,
         })
     }
 
@@ -378,56 +395,60 @@ impl<'a> Parts<'a> {
     }
 }
 
-type Meta<'a> = (Option<&'a RawValue>, Option<&'a RawValue>);
-
-/// Checks `params` and returns its `_meta` and that one's `progressToken`.
-fn check_params<'a>(params: Option<&'a RawValue>, method: Option<&str>) -> Result<Meta<'a>, EnvelopeError> {
-    let Some(params) = params else {
-        return Ok((None, None));
-    };
+/// Checks `params` and keeps what later steps ask for.
+fn check_params<'a>(params: Option<&'a RawValue>, method: Option<&str>) -> Result<Params<'a>, EnvelopeError> {
+    let mut inside = Params { is_complete: true, ..Params::default() };
+    let Some(params) = params else { return Ok(inside) };
     if !is_object(params) {
         return Err(EnvelopeError::Params);
     }
     let (names, reference_names) = capability::names(method.unwrap_or_default());
-    let [meta, reference] = find(params, ["_meta", "ref"], names)?;
+    let mut reference = None;
+    walk(params, names, |key, value| {
+        match key.as_ref() {
+            "_meta" => inside.meta = Some(value),
+            "ref" => reference = Some(value),
+            _ => {}
+        }
+        if inside.members.len() < Params::KEPT {
+            inside.members.push((key, value));
+        } else {
+            inside.is_complete = false;
+        }
+    })?;
     if let Some(reference) = reference.filter(|reference| is_object(reference)) {
-        find(reference, [], reference_names)?;
+        walk(reference, reference_names, |_, _| {})?;
     }
-    let Some(meta) = meta else { return Ok((None, None)) };
+    let Some(meta) = inside.meta else { return Ok(inside) };
     if !is_object(meta) {
         return Err(EnvelopeError::Meta);
     }
-    let [token] = find(
-        meta,
-        ["progressToken"],
-        &["progressToken", "clientPubkey", "requestEventId"],
-    )?;
-    if token.is_some_and(|token| !is_progress_token(token)) {
+    walk(meta, &["progressToken", "clientPubkey", "requestEventId"], |key, value| {
+        if key == "progressToken" {
+            inside.progress_token = Some(value);
+        }
+    })?;
+    if inside.progress_token.is_some_and(|token| !is_progress_token(token)) {
         return Err(EnvelopeError::ProgressToken);
     }
-    Ok((Some(meta), token))
+    Ok(inside)
 }
 
-/// Returns the members with these keys, and refuses every member that resembles one of `names`.
-fn find<'a, const N: usize>(
+/// Walks over the members of an object and refuses one that resembles one of `names`.
+fn walk<'a>(
     object: &'a RawValue,
-    keys: [&str; N],
     names: &[&'static str],
-) -> Result<[Option<&'a RawValue>; N], EnvelopeError> {
-    let mut found = [None; N];
+    mut each: impl FnMut(Cow<'a, str>, &'a RawValue),
+) -> Result<(), EnvelopeError> {
     let mut verdict = Ok(());
     visit(object.get(), |key, value| {
-        for (place, wanted) in found.iter_mut().zip(keys) {
-            if key == wanted {
-                *place = Some(value);
-            }
-        }
         if verdict.is_ok() {
             verdict = refuse_lookalike(&key, names);
         }
+        each(key, value);
     })
     .map_err(|_| EnvelopeError::Disagreement)?;
-    verdict.map(|()| found)
+    verdict
 }
 
 fn refuse_lookalike(key: &str, names: &[&'static str]) -> Result<(), EnvelopeError> {

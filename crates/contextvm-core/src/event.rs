@@ -79,13 +79,7 @@ impl Draft {
             &tags,
             &content,
         );
-        Self {
-            id,
-            author,
-            created_at,
-            tags,
-            content,
-        }
+        Self { id, author, created_at, tags, content }
     }
 }
 

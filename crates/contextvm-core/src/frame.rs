@@ -107,19 +107,13 @@ impl<'a> RelayFrame<'a> {
                 accepted: elements.boolean(2, "verdict")?,
                 message: elements.optional_string(3, "message")?,
             },
-            "EOSE" => Self::EndOfStored {
-                subscription: elements.string(1, "subscription")?,
-            },
+            "EOSE" => Self::EndOfStored { subscription: elements.string(1, "subscription")? },
             "CLOSED" => Self::Closed {
                 subscription: elements.string(1, "subscription")?,
                 message: elements.optional_string(2, "message")?,
             },
-            "NOTICE" => Self::Notice {
-                message: elements.string(1, "message")?,
-            },
-            "AUTH" => Self::Auth {
-                challenge: elements.string(1, "challenge")?,
-            },
+            "NOTICE" => Self::Notice { message: elements.string(1, "message")? },
+            "AUTH" => Self::Auth { challenge: elements.string(1, "challenge")? },
             "COUNT" => Self::Count {
                 subscription: elements.string(1, "subscription")?,
                 count: elements.object(2, "count")?,
@@ -171,19 +165,12 @@ impl<'a> ClientFrame<'a> {
     pub fn parse(text: &'a str) -> Result<Self, FrameError> {
         let elements = Elements::parse(text)?;
         Ok(match elements.word()?.as_ref() {
-            "EVENT" => Self::Event {
-                event: elements.object(1, "event")?,
-            },
-            "REQ" => Self::Req {
-                subscription: elements.string(1, "subscription")?,
-                filters: elements.filters()?,
-            },
-            "CLOSE" => Self::Close {
-                subscription: elements.string(1, "subscription")?,
-            },
-            "AUTH" => Self::Auth {
-                event: elements.object(1, "event")?,
-            },
+            "EVENT" => Self::Event { event: elements.object(1, "event")? },
+            "REQ" => {
+                Self::Req { subscription: elements.string(1, "subscription")?, filters: elements.filters()? }
+            }
+            "CLOSE" => Self::Close { subscription: elements.string(1, "subscription")? },
+            "AUTH" => Self::Auth { event: elements.object(1, "event")? },
             "COUNT" => Self::Count {
                 subscription: elements.string(1, "subscription")?,
                 filters: elements.filters()?,
@@ -260,13 +247,7 @@ pub fn relay_event(subscription: &str, event_json: &str) -> String {
 /// Prints `["COUNT",subscription,{"count":n}]`, from a relay to a client (NIP-45).
 #[must_use]
 pub fn count(subscription: &str, count: u64) -> String {
-    print(
-        "COUNT",
-        &[
-            Part::Text(subscription),
-            Part::Json(&alloc::format!("{{\"count\":{count}}}")),
-        ],
-    )
+    print("COUNT", &[Part::Text(subscription), Part::Json(&alloc::format!("{{\"count\":{count}}}"))])
 }
 
 #[derive(Clone, Copy)]
@@ -278,10 +259,7 @@ enum Part<'a> {
 }
 
 fn print(word: &str, parts: &[Part<'_>]) -> String {
-    let size: usize = parts
-        .iter()
-        .map(|(Part::Text(part) | Part::Json(part))| part.len() + 3)
-        .sum();
+    let size: usize = parts.iter().map(|(Part::Text(part) | Part::Json(part))| part.len() + 3).sum();
     let mut out = String::with_capacity(size + word.len() + 4);
     out.push('[');
     push_quoted(&mut out, word);
@@ -300,9 +278,7 @@ struct Elements<'a>(Vec<&'a RawValue>);
 
 impl<'a> Elements<'a> {
     fn parse(text: &'a str) -> Result<Self, FrameError> {
-        serde_json::from_str(text)
-            .map(Self)
-            .map_err(|_| FrameError::NotAnArray)
+        serde_json::from_str(text).map(Self).map_err(|_| FrameError::NotAnArray)
     }
 
     fn get(&self, at: usize, what: &'static str) -> Result<&'a RawValue, FrameError> {
@@ -320,20 +296,12 @@ impl<'a> Elements<'a> {
 
     /// Some relays leave an empty text out.
     fn optional_string(&self, at: usize, what: &'static str) -> Result<Cow<'a, str>, FrameError> {
-        if at < self.0.len() {
-            self.string(at, what)
-        } else {
-            Ok(Cow::Borrowed(""))
-        }
+        if at < self.0.len() { self.string(at, what) } else { Ok(Cow::Borrowed("")) }
     }
 
     fn object(&self, at: usize, what: &'static str) -> Result<&'a RawValue, FrameError> {
         let value = self.get(at, what)?;
-        if value.get().starts_with('{') {
-            Ok(value)
-        } else {
-            Err(FrameError::Element(what))
-        }
+        if value.get().starts_with('{') { Ok(value) } else { Err(FrameError::Element(what)) }
     }
 
     fn boolean(&self, at: usize, what: &'static str) -> Result<bool, FrameError> {
@@ -374,17 +342,13 @@ mod tests {
         assert!(matches!(F::parse(&text), Ok(F::Event { subscription, event })
             if subscription == "s\"" && event.get() == event_json));
         let text = ok(ID, false, "duplicate: a\nb");
-        assert!(
-            matches!(F::parse(&text), Ok(F::Ok { id, accepted: false, message })
-            if id.to_hex() == ID && message == "duplicate: a\nb")
-        );
+        assert!(matches!(F::parse(&text), Ok(F::Ok { id, accepted: false, message })
+            if id.to_hex() == ID && message == "duplicate: a\nb"));
         let text = ok(ID, true, "");
         assert!(matches!(F::parse(&text), Ok(F::Ok { accepted: true, .. })));
         assert!(matches!(F::parse(&eose("s")), Ok(F::EndOfStored { subscription }) if subscription == "s"));
-        assert!(
-            matches!(F::parse(&closed("s", "error: x")), Ok(F::Closed { subscription, message })
-            if subscription == "s" && message == "error: x")
-        );
+        assert!(matches!(F::parse(&closed("s", "error: x")), Ok(F::Closed { subscription, message })
+            if subscription == "s" && message == "error: x"));
         assert!(matches!(F::parse(&notice("n")), Ok(F::Notice { message }) if message == "n"));
         assert!(matches!(F::parse(&challenge("c")), Ok(F::Auth { challenge }) if challenge == "c"));
         assert!(
@@ -396,10 +360,8 @@ mod tests {
     fn every_word_of_a_client_is_read_as_it_was_printed() {
         use ClientFrame as F;
         assert!(matches!(F::parse(&event("{}")), Ok(F::Event { event }) if event.get() == "{}"));
-        assert!(
-            matches!(F::parse(&req("s", &["{}", "{\"a\":1}"])), Ok(F::Req { subscription, filters })
-            if subscription == "s" && filters.len() == 2)
-        );
+        assert!(matches!(F::parse(&req("s", &["{}", "{\"a\":1}"])), Ok(F::Req { subscription, filters })
+            if subscription == "s" && filters.len() == 2));
         assert!(matches!(F::parse(&close("s")), Ok(F::Close { subscription }) if subscription == "s"));
         assert!(matches!(F::parse(&auth("{}")), Ok(F::Auth { event }) if event.get() == "{}"));
         assert!(
@@ -430,26 +392,13 @@ mod tests {
             assert_eq!(error.fault(), Fault::Relay);
         }
         let verdict = format!(r#"["OK","{ID}","true",""]"#);
-        assert_eq!(
-            RelayFrame::parse(&verdict).err(),
-            Some(FrameError::Element("verdict"))
-        );
+        assert_eq!(RelayFrame::parse(&verdict).err(), Some(FrameError::Element("verdict")));
         let message = format!(r#"["OK","{ID}",true,7]"#);
-        assert_eq!(
-            RelayFrame::parse(&message).err(),
-            Some(FrameError::Element("message"))
-        );
+        assert_eq!(RelayFrame::parse(&message).err(), Some(FrameError::Element("message")));
         for text in [r#"["REQ","s"]"#, r#"["REQ","s","{}"]"#, r#"["COUNT","s",{},1]"#] {
-            assert_eq!(
-                ClientFrame::parse(text).err(),
-                Some(FrameError::Element("filter")),
-                "{text}"
-            );
+            assert_eq!(ClientFrame::parse(text).err(), Some(FrameError::Element("filter")), "{text}");
         }
-        assert_eq!(
-            ClientFrame::parse(r#"["EOSE","s"]"#).err(),
-            Some(FrameError::Word)
-        );
+        assert_eq!(ClientFrame::parse(r#"["EOSE","s"]"#).err(), Some(FrameError::Word));
     }
 
     #[test]
@@ -458,13 +407,7 @@ mod tests {
             matches!(RelayFrame::parse(&format!(r#"["OK","{ID}",true]"#)), Ok(RelayFrame::Ok { message, .. })
             if message.is_empty())
         );
-        assert!(matches!(
-            RelayFrame::parse(r#"["CLOSED","s"]"#),
-            Ok(RelayFrame::Closed { .. })
-        ));
-        assert!(matches!(
-            RelayFrame::parse(r#"["EOSE","s",1,{}]"#),
-            Ok(RelayFrame::EndOfStored { .. })
-        ));
+        assert!(matches!(RelayFrame::parse(r#"["CLOSED","s"]"#), Ok(RelayFrame::Closed { .. })));
+        assert!(matches!(RelayFrame::parse(r#"["EOSE","s",1,{}]"#), Ok(RelayFrame::EndOfStored { .. })));
     }
 }

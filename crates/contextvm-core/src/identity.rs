@@ -57,10 +57,7 @@ pub struct ServerIdentity {
 
 impl From<PublicKey> for ServerIdentity {
     fn from(key: PublicKey) -> Self {
-        Self {
-            key,
-            relays: Vec::new(),
-        }
+        Self { key, relays: Vec::new() }
     }
 }
 
@@ -81,24 +78,14 @@ impl FromStr for ServerIdentity {
             return Err(IdentityError::SecretKey);
         }
         let identity = if lower.starts_with("npub1") {
-            PublicKey::from_bech32(unmixed(name, &lower)?)
-                .map_err(|_| IdentityError::Bech32)?
-                .into()
+            PublicKey::from_bech32(unmixed(name, &lower)?).map_err(|_| IdentityError::Bech32)?.into()
         } else if lower.starts_with("nprofile1") {
             let profile =
                 Nip19Profile::from_bech32(unmixed(name, &lower)?).map_err(|_| IdentityError::Bech32)?;
-            let relays = profile
-                .relays
-                .iter()
-                .map(|url| url.as_str_without_trailing_slash().to_string());
-            Self {
-                key: profile.public_key,
-                relays: relays.collect(),
-            }
+            let relays = profile.relays.iter().map(|url| url.as_str_without_trailing_slash().to_string());
+            Self { key: profile.public_key, relays: relays.collect() }
         } else {
-            PublicKey::from_hex(&lower)
-                .map_err(|_| IdentityError::Form)?
-                .into()
+            PublicKey::from_hex(&lower).map_err(|_| IdentityError::Form)?.into()
         };
         identity.key.xonly().map_err(|_| IdentityError::NotAKey)?;
         Ok(identity)
@@ -108,10 +95,7 @@ impl FromStr for ServerIdentity {
 impl fmt::Display for ServerIdentity {
     /// Prints an `nprofile` when there are relays, else an `npub`.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let relays = self
-            .relays
-            .iter()
-            .filter_map(|url| nostr::types::RelayUrl::parse(url).ok());
+        let relays = self.relays.iter().filter_map(|url| nostr::types::RelayUrl::parse(url).ok());
         let profile = Nip19Profile::new(self.key, relays);
         let text = if profile.relays.is_empty() {
             self.key.to_bech32().map_err(|_| fmt::Error)?
@@ -126,11 +110,7 @@ impl fmt::Display for ServerIdentity {
 fn unmixed<'a>(name: &str, lower: &'a str) -> Result<&'a str, IdentityError> {
     let has_upper = name.bytes().any(|byte| byte.is_ascii_uppercase());
     let has_lower = name.bytes().any(|byte| byte.is_ascii_lowercase());
-    if has_upper && has_lower {
-        Err(IdentityError::Bech32)
-    } else {
-        Ok(lower)
-    }
+    if has_upper && has_lower { Err(IdentityError::Bech32) } else { Ok(lower) }
 }
 
 #[cfg(test)]
@@ -167,9 +147,8 @@ mod tests {
     #[test]
     fn an_nprofile_brings_its_relays_in_order() {
         let key = parse(HEX).unwrap().key;
-        let relays = ["wss://b.example", "ws://127.0.0.1:7777", "wss://a.example/path"]
-            .map(String::from)
-            .to_vec();
+        let relays =
+            ["wss://b.example", "ws://127.0.0.1:7777", "wss://a.example/path"].map(String::from).to_vec();
         let identity = ServerIdentity { key, relays };
         let printed = format!("{identity}");
         assert!(printed.starts_with("nprofile1"));
@@ -184,10 +163,7 @@ mod tests {
         let table: &[(&str, IdentityError)] = &[
             ("", IdentityError::Empty),
             (" nostr: ", IdentityError::Empty),
-            (
-                "nsec1j4c6269y9w0q2er2xjw8sv2ehyrtfxq3jwgdlxj6qfn8z4gjsq5qfvfk99",
-                IdentityError::SecretKey,
-            ),
+            ("nsec1j4c6269y9w0q2er2xjw8sv2ehyrtfxq3jwgdlxj6qfn8z4gjsq5qfvfk99", IdentityError::SecretKey),
             ("NOSTR:NSEC1", IdentityError::SecretKey),
             ("ncryptsec1qqq", IdentityError::SecretKey),
             ("7e7e", IdentityError::Form),
@@ -208,11 +184,9 @@ mod tests {
 
     #[test]
     fn no_refusal_shows_what_was_given() {
-        for secret in [
-            "nsec1j4c6269y9w0q2er2xjw8sv2ehyrtfxq3jwgdlxj6qfn8z4gjsq5qfvfk99",
-            "nostr:nsec1abc",
-            "xnsec1abc",
-        ] {
+        for secret in
+            ["nsec1j4c6269y9w0q2er2xjw8sv2ehyrtfxq3jwgdlxj6qfn8z4gjsq5qfvfk99", "nostr:nsec1abc", "xnsec1abc"]
+        {
             let error = parse(secret).unwrap_err();
             let shown = format!("{error} {error:?}");
             assert!(!shown.contains("nsec1"), "{shown}");

@@ -51,10 +51,7 @@ impl<'a> Object<'a> {
     /// Returns the value of the first member with this key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&'a RawValue> {
-        self.members
-            .iter()
-            .find(|member| member.0 == key)
-            .map(|member| member.1)
+        self.members.iter().find(|member| member.0 == key).map(|member| member.1)
     }
 
     /// Lists the members in order.
@@ -78,21 +75,13 @@ impl<'a> Object<'a> {
     #[must_use]
     pub fn into_edit(self) -> Edit<'a> {
         let members = self.members.into_iter();
-        Edit {
-            members: members
-                .map(|(key, value)| (key, Cow::Borrowed(value.get())))
-                .collect(),
-        }
+        Edit { members: members.map(|(key, value)| (key, Cow::Borrowed(value.get()))).collect() }
     }
 
     /// Prints the object: members in order, values as they were written, no whitespace between them.
     #[must_use]
     pub fn to_text(&self) -> String {
-        print(
-            self.members
-                .iter()
-                .map(|(key, value)| (key.as_ref(), value.get())),
-        )
+        print(self.members.iter().map(|(key, value)| (key.as_ref(), value.get())))
     }
 }
 
@@ -112,10 +101,7 @@ impl<'a> Edit<'a> {
     /// Returns the JSON text of a member.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.members
-            .iter()
-            .find(|member| member.0 == key)
-            .map(|member| member.1.as_ref())
+        self.members.iter().find(|member| member.0 == key).map(|member| member.1.as_ref())
     }
 
     /// Sets a member to a JSON text, in its old place or at the end. The text must be one JSON value; it is not checked.
@@ -143,11 +129,7 @@ impl<'a> Edit<'a> {
     /// Prints the object.
     #[must_use]
     pub fn to_text(&self) -> String {
-        print(
-            self.members
-                .iter()
-                .map(|(key, value)| (key.as_ref(), value.as_ref())),
-        )
+        print(self.members.iter().map(|(key, value)| (key.as_ref(), value.as_ref())))
     }
 }
 
@@ -225,10 +207,7 @@ fn string_end(text: &str) -> usize {
 }
 
 fn print<'b>(members: impl Iterator<Item = (&'b str, &'b str)> + Clone) -> String {
-    let size: usize = members
-        .clone()
-        .map(|(key, value)| key.len() + value.len() + 4)
-        .sum();
+    let size: usize = members.clone().map(|(key, value)| key.len() + value.len() + 4).sum();
     let mut out = String::with_capacity(size + 2);
     out.push('{');
     for (nth, (key, value)) in members.enumerate() {
@@ -284,11 +263,7 @@ mod tests {
     #[test]
     fn only_one_object_is_an_object() {
         for text in ["", "[]", "7", "null", "{", "{} {}", "{\"a\"}", "\"{}\""] {
-            assert_eq!(
-                Object::parse(text).err(),
-                Some(ObjectError::NotAnObject),
-                "{text}"
-            );
+            assert_eq!(Object::parse(text).err(), Some(ObjectError::NotAnObject), "{text}");
         }
         assert_eq!(ObjectError::NotAnObject.fault(), Fault::Peer);
     }
@@ -330,10 +305,7 @@ mod tests {
     fn compact_text_is_one_line_and_strings_keep_their_whitespace() {
         let table = [
             (" \r\n\t", ""),
-            (
-                "{\n\"a b\" :\r\n\"\\\" c\\\\\" , \"d\": [ 1 ,\t2 ] }\n",
-                r#"{"a b":"\" c\\","d":[1,2]}"#,
-            ),
+            ("{\n\"a b\" :\r\n\"\\\" c\\\\\" , \"d\": [ 1 ,\t2 ] }\n", r#"{"a b":"\" c\\","d":[1,2]}"#),
             ("\"open \\", "\"open \\"),
             ("\"é \u{2028}\" ", "\"é \u{2028}\""),
         ];

@@ -64,11 +64,7 @@ impl Opened {
         }
         let created_at = event.created_at.as_secs();
         if created_at.abs_diff(now) > window {
-            return Err(Refusal::Age {
-                created_at,
-                now,
-                window,
-            });
+            return Err(Refusal::Age { created_at, now, window });
         }
         if !event.verify_id() {
             return Err(Refusal::Id);
@@ -76,11 +72,7 @@ impl Opened {
         if !event.verify_signature() {
             return Err(Refusal::Signature);
         }
-        Ok(Self {
-            event,
-            protection,
-            outer,
-        })
+        Ok(Self { event, protection, outer })
     }
 
     /// Returns the checked inner event.
@@ -114,6 +106,5 @@ fn addressed_to(event: &Event, me: &PublicKey) -> bool {
     let (Some(only), None) = (audience.next(), audience.next()) else {
         return false;
     };
-    only.content()
-        .is_some_and(|hex| hex.as_bytes() == me.to_hex_byte_array())
+    only.content().is_some_and(|hex| hex.as_bytes() == me.to_hex_byte_array())
 }

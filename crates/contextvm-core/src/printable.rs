@@ -38,15 +38,8 @@ pub struct Short<'a> {
 impl fmt::Display for Short<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut chars = self.text.chars();
-        chars
-            .by_ref()
-            .take(self.max_chars)
-            .try_for_each(|c| write_char(out, c))?;
-        if chars.next().is_some() {
-            out.write_char('…')
-        } else {
-            Ok(())
-        }
+        chars.by_ref().take(self.max_chars).try_for_each(|c| write_char(out, c))?;
+        if chars.next().is_some() { out.write_char('…') } else { Ok(()) }
     }
 }
 
@@ -93,14 +86,8 @@ mod tests {
             ("plain é 漢 😀 ~", "plain é 漢 😀 ~"),
             ("a\r\n\tb\\n", r"a\r\n\tb\\n"),
             ("\u{0}\u{1b}[31m\u{7f}\u{9b}", r"\u{0}\u{1b}[31m\u{7f}\u{9b}"),
-            (
-                "\u{202e}\u{2066}\u{200f}\u{61c}",
-                r"\u{202e}\u{2066}\u{200f}\u{61c}",
-            ),
-            (
-                "\u{200b}\u{200d}\u{2060}\u{feff}\u{ad}",
-                r"\u{200b}\u{200d}\u{2060}\u{feff}\u{ad}",
-            ),
+            ("\u{202e}\u{2066}\u{200f}\u{61c}", r"\u{202e}\u{2066}\u{200f}\u{61c}"),
+            ("\u{200b}\u{200d}\u{2060}\u{feff}\u{ad}", r"\u{200b}\u{200d}\u{2060}\u{feff}\u{ad}"),
             ("\u{2028}\u{2029}\u{85}", r"\u{2028}\u{2029}\u{85}"),
             ("\u{e0041}\u{fe0f}\u{3164}", r"\u{e0041}\u{fe0f}\u{3164}"),
         ];

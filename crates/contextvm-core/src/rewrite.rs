@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use serde_json::value::RawValue;
 
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, Params};
 use crate::object::{self, Edit, Object};
 
 /// `_meta` member: the caller's public key (CEP-16).
@@ -43,8 +43,9 @@ pub struct Rewrite<'a> {
     text: &'a str,
     id: Option<&'a RawValue>,
     params: Option<&'a RawValue>,
+    inside: Params<'a>,
     new_id: Option<Cow<'a, str>>,
-    in_params: Vec<Change<'a>>,
+    in_params: Vec<(&'a str, Cow<'a, str>)>,
     in_meta: Vec<Change<'a>>,
 }
 
@@ -53,11 +54,12 @@ type Change<'a> = (&'a str, Option<Cow<'a, str>>);
 
 impl<'a> Rewrite<'a> {
     /// Starts with no edits.
-    pub const fn of(message: &Envelope<'a>) -> Self {
+    pub fn of(message: &Envelope<'a>) -> Self {
         Self {
             text: message.text(),
             id: message.id,
             params: message.params,
+            inside: message.inside.clone(),
             new_id: None,
             in_params: Vec::new(),
             in_meta: Vec::new(),
@@ -72,7 +74,7 @@ impl<'a> Rewrite<'a> {
 
     /// Sets a member of `params`, which is created when absent.
     pub fn param(mut self, name: &'a str, json: impl Into<Cow<'a, str>>) -> Self {
-        self.in_params.push((name, Some(json.into())));
+        self.in_params.push((name, json.into()));
         self
     }
 
@@ -91,43 +93,74 @@ impl<'a> Rewrite<'a> {
     /// Prints the message with all edits.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let params = self.edited_params();
-        let (start, end) = (self.text.find('{').map_or(0, |at| at + 1), self.text.rfind('}'));
-        let end = end.unwrap_or(self.text.len());
-        let mut splices: Vec<(usize, usize, [&str; 3])> = Vec::with_capacity(2);
+        let start = self.text.find('{').map_or(0, |at| at + 1);
+        let end = self.text.rfind('}').unwrap_or(self.text.len());
+        let mut splices = Vec::with_capacity(4);
         if let Some(new) = &self.new_id {
             splices.push(match self.span(self.id) {
-                Some((from, to)) => (from, to, ["", new, ""]),
-                None => (start, start, [r#""id":"#, new, ","]),
+                Some((from, to)) => (from, to, Cow::Borrowed(new.as_ref())),
+                None => (start, start, Cow::Owned(["\"id\":", new, ","].concat())),
             });
         }
-        if let Some(new) = &params {
-            splices.push(match self.span(self.params) {
-                Some((from, to)) => (from, to, ["", new, ""]),
-                None => (end, end, [r#","params":"#, new, ""]),
-            });
-        }
-        splices.sort_unstable_by_key(|splice| splice.0);
+        self.splice_params(end, &mut splices);
+        splices.sort_by_key(|splice| splice.0);
         splice(self.text, &splices)
     }
 
-    /// The new text of `params`, or `None` when it stays as it is.
-    fn edited_params(&self) -> Option<String> {
-        let old = self.params.and_then(|params| Object::parse(params.get()).ok());
-        let old_meta = old.as_ref().and_then(|params| params.get(META));
-        let meta = edited(
-            old_meta.and_then(|meta| Object::parse(meta.get()).ok()),
-            &self.in_meta,
-        );
-        if meta.is_none() && self.in_params.is_empty() {
-            return None;
+    /// Adds what changes `params`; `end` is where the message's last bracket stands.
+    fn splice_params<'s>(&'s self, end: usize, splices: &mut Vec<Splice<'s>>) {
+        let changes = self.changes_to_params();
+        if changes.is_empty() {
+            return;
         }
-        let mut params = old.map(Object::into_edit).unwrap_or_default();
-        apply(&mut params, &self.in_params);
-        if let Some(meta) = &meta {
-            params.set(META, meta.to_text());
+        let Some((from, to)) = self.span(self.params) else {
+            let mut params = Edit::new();
+            set_all(&mut params, changes);
+            splices.push((end, end, Cow::Owned([",\"params\":", &params.to_text()].concat())));
+            return;
+        };
+        if !self.inside.is_complete {
+            let old = self.params.and_then(|params| Object::parse(params.get()).ok());
+            let mut params = old.map(Object::into_edit).unwrap_or_default();
+            set_all(&mut params, changes);
+            splices.push((from, to, Cow::Owned(params.to_text())));
+            return;
         }
-        Some(params.to_text())
+        let mut added = Edit::new();
+        for (name, json) in changes {
+            match self.span(self.inside.get(name)) {
+                Some((from, to)) => splices.push((from, to, json)),
+                None => {
+                    added.set(name, json);
+                }
+            }
+        }
+        let added = added.to_text();
+        if let Some(members) = added.get(1..added.len() - 1).filter(|members| !members.is_empty()) {
+            let comma = if self.inside.members.is_empty() { "" } else { "," };
+            splices.push((to - 1, to - 1, Cow::Owned([comma, members].concat())));
+        }
+    }
+
+    /// The members of `params` that get a new value, each once.
+    fn changes_to_params(&self) -> Vec<(&str, Cow<'_, str>)> {
+        let mut changes: Vec<(&str, Cow<'_, str>)> = Vec::with_capacity(self.in_params.len() + 1);
+        for (name, json) in &self.in_params {
+            changes.retain(|change| change.0 != *name);
+            changes.push((name, Cow::Borrowed(json)));
+        }
+        if !self.in_meta.is_empty() {
+            let old = changes.iter().find(|change| change.0 == META).map(|change| change.1.as_ref());
+            let old = old.or_else(|| self.inside.meta.map(RawValue::get));
+            let mut meta =
+                old.and_then(|meta| Object::parse(meta).ok()).map(Object::into_edit).unwrap_or_default();
+            if apply(&mut meta, &self.in_meta) {
+                let new = meta.to_text();
+                changes.retain(|change| change.0 != META);
+                changes.push((META, Cow::Owned(new)));
+            }
+        }
+        changes
     }
 
     /// Where a part lies in the text.
@@ -139,10 +172,13 @@ impl<'a> Rewrite<'a> {
     }
 }
 
-/// Applies changes to an object that may be absent; `None` when nothing changes.
-fn edited<'b>(old: Option<Object<'b>>, changes: &'b [Change<'_>]) -> Option<Edit<'b>> {
-    let mut edit = old.map(Object::into_edit).unwrap_or_default();
-    apply(&mut edit, changes).then_some(edit)
+/// A range of the message and the text that takes its place.
+type Splice<'s> = (usize, usize, Cow<'s, str>);
+
+fn set_all<'b>(edit: &mut Edit<'b>, changes: Vec<(&'b str, Cow<'b, str>)>) {
+    for (name, json) in changes {
+        edit.set(name, json);
+    }
 }
 
 fn apply<'b>(edit: &mut Edit<'b>, changes: &'b [Change<'_>]) -> bool {
@@ -160,13 +196,13 @@ fn apply<'b>(edit: &mut Edit<'b>, changes: &'b [Change<'_>]) -> bool {
 }
 
 /// Replaces ranges, which come in order and do not overlap.
-fn splice(text: &str, splices: &[(usize, usize, [&str; 3])]) -> String {
-    let added: usize = splices.iter().flat_map(|splice| splice.2).map(str::len).sum();
+fn splice(text: &str, splices: &[Splice<'_>]) -> String {
+    let added: usize = splices.iter().map(|splice| splice.2.len()).sum();
     let mut out = String::with_capacity(text.len() + added);
     let mut kept_from = 0;
     for (from, to, new) in splices {
         out.push_str(text.get(kept_from..*from).unwrap_or_default());
-        out.extend(new.iter().copied());
+        out.push_str(new);
         kept_from = *to;
     }
     out.push_str(text.get(kept_from..).unwrap_or_default());
@@ -266,10 +302,8 @@ mod tests {
     #[test]
     fn no_edit_changes_no_byte() {
         let text = " { \"id\" : 1.0e0 ,\"x\":[ -0 ]} ".replace("1.0e0", "-0");
-        let text = text.replace(
-            "\"x\"",
-            "\"jsonrpc\":\"2.0\",\"method\":\"m\",\"params\":{ \"a\" : 1.0 },\"x\"",
-        );
+        let text =
+            text.replace("\"x\"", "\"jsonrpc\":\"2.0\",\"method\":\"m\",\"params\":{ \"a\" : 1.0 },\"x\"");
         assert_eq!(rewritten(&text, |edit| edit), text);
         assert_eq!(rewritten(&text, |edit| edit.without_meta(CLIENT_PUBKEY)), text);
     }
@@ -277,10 +311,7 @@ mod tests {
     #[test]
     fn an_id_is_replaced_wherever_it_stands() {
         let table = [
-            (
-                r#"{"jsonrpc":"2.0","method":"m","id":7}"#,
-                r#"{"jsonrpc":"2.0","method":"m","id":"n"}"#,
-            ),
+            (r#"{"jsonrpc":"2.0","method":"m","id":7}"#, r#"{"jsonrpc":"2.0","method":"m","id":"n"}"#),
             (
                 r#"{ "id" : "\u0041" ,"jsonrpc":"2.0","result":{"id":7}}"#,
                 r#"{ "id" : "n" ,"jsonrpc":"2.0","result":{"id":7}}"#,
@@ -306,7 +337,7 @@ mod tests {
             ),
             (
                 r#"{"jsonrpc":"2.0","params":{ "a":1.0 },"id":1,"method":"m"}"#,
-                r#"{"jsonrpc":"2.0","params":{"a":1.0,"_meta":{"clientPubkey":"k"}},"id":1,"method":"m"}"#,
+                r#"{"jsonrpc":"2.0","params":{ "a":1.0 ,"_meta":{"clientPubkey":"k"}},"id":1,"method":"m"}"#,
             ),
             (
                 r#"{"jsonrpc":"2.0","params":{"_meta":{"x":-0,"clientPubkey":"forged","requestEventId":1},"a":1},"id":1,"method":"m"}"#,
@@ -315,9 +346,7 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(
-                rewritten(text, |edit| edit
-                    .without_meta(REQUEST_EVENT_ID)
-                    .meta(CLIENT_PUBKEY, "\"k\"")),
+                rewritten(text, |edit| edit.without_meta(REQUEST_EVENT_ID).meta(CLIENT_PUBKEY, "\"k\"")),
                 expected
             );
         }
@@ -326,6 +355,43 @@ mod tests {
             rewritten(text, |edit| edit.without_meta(CLIENT_PUBKEY)),
             r#"{"jsonrpc":"2.0","method":"m","params":{"_meta":{}}}"#
         );
+    }
+
+    #[test]
+    fn only_the_named_members_of_params_change_their_text() {
+        let text =
+            r#"{"jsonrpc":"2.0","method":"m","params":{ "b" : [ 1 ], "_meta" : { "x" : 1 } , "a" : 2 }}"#;
+        assert_eq!(
+            rewritten(text, |edit| edit.param("a", "3").param("c", "4").param("a", "5").meta("y", "6")),
+            r#"{"jsonrpc":"2.0","method":"m","params":{ "b" : [ 1 ], "_meta" : {"x":1,"y":6} , "a" : 5 ,"c":4}}"#
+        );
+        let empty = r#"{"jsonrpc":"2.0","method":"m","params":{ }}"#;
+        assert_eq!(rewritten(empty, |edit| edit.param("a", "3")), empty.replace("{ }", "{ \"a\":3}"));
+        assert_eq!(
+            rewritten(empty, |edit| edit.param(META, r#"{"a":1}"#).meta("b", "2")),
+            empty.replace("{ }", r#"{ "_meta":{"a":1,"b":2}}"#)
+        );
+    }
+
+    #[test]
+    fn params_with_many_members_are_edited_alike() {
+        for (before, after) in [(0, 40), (15, 1), (16, 0), (17, 0), (40, 3)] {
+            let some = |from: usize, count: usize| -> String {
+                (from..from + count).map(|n| alloc::format!("\"m{n}\":{n},")).collect()
+            };
+            let (head, tail) = (some(0, before), some(100, after));
+            let text = alloc::format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{{head}"_meta":{{"progressToken":1}},"name":"n",{tail}"z":0}}}}"#
+            );
+            let message = Envelope::parse(&text, &Limits::default()).unwrap();
+            assert_eq!(message.param("z").map(RawValue::get), Some("0"));
+            assert_eq!(message.param("name").map(RawValue::get), Some("\"n\""));
+            assert!(message.param("nothing").is_none());
+            assert_eq!(
+                rewritten(&text, |edit| edit.meta(PROGRESS_TOKEN, "2").param("z", "3").param("new", "4")),
+                text.replace("Token\":1", "Token\":2").replace("\"z\":0", "\"z\":3,\"new\":4")
+            );
+        }
     }
 
     #[test]
@@ -352,10 +418,7 @@ mod tests {
         let text = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}"#;
         let message = Envelope::parse(text, &limits).unwrap();
         assert_eq!(cancelled_request_id(message.params).map(RawValue::get), Some("5"));
-        assert_eq!(
-            with_cancelled_request_id(&message, "\"e\""),
-            text.replace('5', "\"e\"")
-        );
+        assert_eq!(with_cancelled_request_id(&message, "\"e\""), text.replace('5', "\"e\""));
 
         let text = r#"{"jsonrpc":"2.0","method":"m","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"s","io.modelcontextprotocol/protocolVersion":"v","progressToken":9}}}"#;
         let message = Envelope::parse(text, &limits).unwrap();

@@ -135,10 +135,7 @@ pub struct Scan {
 pub fn check(text: &str, limits: &Limits) -> Result<Scan, ScanError> {
     let limit = limits.child_line.max(limits.event).min(u32::MAX as usize);
     if text.len() > limit {
-        return Err(ScanError::TooLong {
-            bytes: text.len(),
-            limit,
-        });
+        return Err(ScanError::TooLong { bytes: text.len(), limit });
     }
     if text.starts_with('\u{feff}') {
         return Err(ScanError::ByteOrderMark);
@@ -147,8 +144,8 @@ pub fn check(text: &str, limits: &Limits) -> Result<Scan, ScanError> {
         text,
         bytes: text.as_bytes(),
         at: 0,
-        open: Vec::new(),
-        keys: Vec::new(),
+        open: Vec::with_capacity(8),
+        keys: Vec::with_capacity(16),
         scan: Scan::default(),
         max_depth: limits.json_depth,
         max_nodes: max_nodes(text.len(), limits),
@@ -163,9 +160,7 @@ fn max_nodes(bytes: usize, limits: &Limits) -> usize {
     if bytes <= limits.event {
         limits.json_nodes
     } else {
-        (bytes / 8)
-            .max(limits.json_nodes)
-            .min(ASSEMBLED_NODES.max(limits.json_nodes))
+        (bytes / 8).max(limits.json_nodes).min(ASSEMBLED_NODES.max(limits.json_nodes))
     }
 }
 
@@ -246,18 +241,12 @@ impl Scanner<'_> {
     fn value(&mut self) -> Result<Next, ScanError> {
         self.scan.nodes += 1;
         if self.scan.nodes > self.max_nodes {
-            return Err(ScanError::Nodes {
-                at: self.at,
-                limit: self.max_nodes,
-            });
+            return Err(ScanError::Nodes { at: self.at, limit: self.max_nodes });
         }
         match self.peek() {
             Some(b'{') => {
                 let keys_from = u32::try_from(self.keys.len()).map_err(|_| self.syntax())?;
-                self.enter(Open::Object {
-                    keys_from,
-                    escaped: false,
-                })?;
+                self.enter(Open::Object { keys_from, escaped: false })?;
                 Ok(Next::KeyOrEnd)
             }
             Some(b'[') => {
@@ -282,10 +271,7 @@ impl Scanner<'_> {
 
     fn enter(&mut self, open: Open) -> Result<(), ScanError> {
         if self.open.len() >= self.max_depth {
-            return Err(ScanError::Depth {
-                at: self.at,
-                limit: self.max_depth,
-            });
+            return Err(ScanError::Depth { at: self.at, limit: self.max_depth });
         }
         self.open.push(open);
         self.scan.depth = self.scan.depth.max(self.open.len());
@@ -437,18 +423,11 @@ impl Scanner<'_> {
         }
         let length = self.at - start;
         if length > self.max_number {
-            return Err(ScanError::NumberLength {
-                at: start,
-                length,
-                limit: self.max_number,
-            });
+            return Err(ScanError::NumberLength { at: start, length, limit: self.max_number });
         }
         // Without an exponent a double holds every number of up to 308 digits.
         if exponent || length > 308 {
-            let finite = self
-                .text
-                .get(start..self.at)
-                .and_then(|number| number.parse::<f64>().ok());
+            let finite = self.text.get(start..self.at).and_then(|number| number.parse::<f64>().ok());
             if !finite.is_some_and(f64::is_finite) {
                 return Err(ScanError::NumberRange { at: start });
             }
@@ -457,11 +436,7 @@ impl Scanner<'_> {
     }
 
     fn digits(&mut self) -> Result<(), ScanError> {
-        let count = self
-            .rest()
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
+        let count = self.rest().iter().take_while(|byte| byte.is_ascii_digit()).count();
         self.at += count;
         match (count, self.peek()) {
             (0, None) => Err(ScanError::Truncated),
@@ -527,14 +502,10 @@ fn plain_run(bytes: &[u8]) -> usize {
         count += 8;
         rest = tail;
     }
-    count
-        + rest
-            .iter()
-            .take_while(|&&byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
-            .count()
+    count + rest.iter().take_while(|&&byte| byte >= 0x20 && byte != b'"' && byte != b'\\').count()
 }
 
-/// Whether two of the keys are the same text. Sorts them: `n log n` comparisons, no allocation.
+/// Whether two of the keys are the same text. Sorts more than a few: `n log n` comparisons, no allocation.
 fn has_twins(text: &str, keys: &mut [Key], escaped: bool) -> bool {
     if keys.len() < 2 {
         return false;
@@ -543,6 +514,16 @@ fn has_twins(text: &str, keys: &mut [Key], escaped: bool) -> bool {
         let start = key.start as usize;
         text.get(start..start + key.len as usize).unwrap_or_default()
     };
+    if keys.len() <= 8 && !escaped {
+        let mut rest = &*keys;
+        while let Some((key, others)) = rest.split_first() {
+            if others.iter().any(|other| other.len == key.len && spelled(other) == spelled(key)) {
+                return true;
+            }
+            rest = others;
+        }
+        return false;
+    }
     if escaped {
         keys.sort_unstable_by(|a, b| same_text_order(spelled(a), spelled(b)));
         keys.windows(2).any(|pair| match pair {

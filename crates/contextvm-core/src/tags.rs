@@ -158,11 +158,7 @@ fn first_bytes<'a>(tags: impl Iterator<Item = &'a Tag>, budget: usize) -> Vec<Ta
     let mut left = budget;
     let fitting = tags.filter_map(|tag| {
         // A string costs its text and its header.
-        let cost: usize = tag
-            .as_slice()
-            .iter()
-            .map(|element| element.len() + size_of::<String>())
-            .sum();
+        let cost: usize = tag.as_slice().iter().map(|element| element.len() + size_of::<String>()).sum();
         left = left.checked_sub(cost + size_of::<Tag>())?;
         Some(tag.clone())
     });
@@ -181,11 +177,7 @@ mod tests {
     #[test]
     fn flags_are_latched_by_name_whatever_follows() {
         let mut peer = PeerTags::default();
-        assert!(peer.learn(&tags(&[
-            &["p", "k"],
-            &["support_encryption", "true"],
-            &["support_repeats"]
-        ])));
+        assert!(peer.learn(&tags(&[&["p", "k"], &["support_encryption", "true"], &["support_repeats"]])));
         assert!(peer.encryption && peer.repeats && !peer.ephemeral);
         assert!(peer.learn(&tags(&[
             &["support_encryption_ephemeral"],
@@ -247,21 +239,9 @@ mod tests {
     fn builders_make_what_readers_read() {
         let key = PublicKey::from_byte_array([7; 32]);
         let id = EventId::from_byte_array([9; 32]);
-        let made = Tags::from_list(alloc::vec![
-            recipient(&key),
-            answered(&id),
-            flag("f"),
-            valued("name", "n")
-        ]);
-        assert_eq!(
-            made,
-            tags(&[
-                &["p", &key.to_hex()],
-                &["e", &id.to_hex()],
-                &["f"],
-                &["name", "n"]
-            ])
-        );
+        let made =
+            Tags::from_list(alloc::vec![recipient(&key), answered(&id), flag("f"), valued("name", "n")]);
+        assert_eq!(made, tags(&[&["p", &key.to_hex()], &["e", &id.to_hex()], &["f"], &["name", "n"]]));
         assert_eq!(answered_id(&made), Some(id));
         assert!(is_correlated(&made));
     }

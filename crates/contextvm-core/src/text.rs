@@ -113,15 +113,7 @@ mod tests {
 
     #[test]
     fn text_that_the_scan_would_refuse_ends_without_a_panic() {
-        for bad in [
-            r"\",
-            r"\u",
-            r"\u12",
-            r"\uD800",
-            r"\uD800\u",
-            r"\uD800\u0041",
-            r"\uDC00",
-        ] {
+        for bad in [r"\", r"\u", r"\u12", r"\uD800", r"\uD800\u", r"\uD800\u0041", r"\uDC00"] {
             assert_eq!(Unescaped::new(bad).next(), None, "{bad}");
         }
     }
@@ -129,12 +121,9 @@ mod tests {
     #[test]
     fn a_key_in_another_case_resembles_a_name_and_the_name_itself_does_not() {
         let names = ["params", "_meta", "link"];
-        for (key, name) in [
-            ("Params", "params"),
-            ("param\u{17f}", "params"),
-            ("_META", "_meta"),
-            ("lin\u{212a}", "link"),
-        ] {
+        for (key, name) in
+            [("Params", "params"), ("param\u{17f}", "params"), ("_META", "_meta"), ("lin\u{212a}", "link")]
+        {
             assert_eq!(resembled(key, &names), Some(name), "{key}");
         }
         for key in ["params", "_meta", "param", "params ", "arguments", ""] {
@@ -149,9 +138,6 @@ mod tests {
         let mut quoted = String::new();
         push_quoted(&mut quoted, &every);
         assert_eq!(quoted, serde_json::to_string(&every).unwrap());
-        assert_eq!(
-            serde_json::from_str::<String>(&quoted).unwrap(),
-            every.to_string()
-        );
+        assert_eq!(serde_json::from_str::<String>(&quoted).unwrap(), every.to_string());
     }
 }

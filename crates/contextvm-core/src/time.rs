@@ -9,10 +9,7 @@ impl Mono {
     /// Returns this instant moved forward, saturating at the end of time.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// Returns the time that passed since `earlier`, or zero when `earlier` lies ahead.

@@ -11,44 +11,24 @@ fn bombs() -> Vec<(String, String)> {
         ("open arrays", |n| "[".repeat(n)),
         ("nested arrays", |n| format!("{}{}", "[".repeat(n), "]".repeat(n))),
         ("open objects", |n| r#"{"a":"#.repeat(n)),
-        ("nested objects", |n| {
-            format!("{}1{}", r#"{"a":"#.repeat(n), "}".repeat(n))
-        }),
-        ("nested both", |n| {
-            format!("{}1{}", r#"[{"a":"#.repeat(n), "}]".repeat(n))
-        }),
+        ("nested objects", |n| format!("{}1{}", r#"{"a":"#.repeat(n), "}".repeat(n))),
+        ("nested both", |n| format!("{}1{}", r#"[{"a":"#.repeat(n), "}]".repeat(n))),
         ("wide array", |n| format!("[{}0]", "0,".repeat(n))),
-        ("wide array of empty arrays", |n| {
-            format!("[{}0]", "[],".repeat(n))
-        }),
-        ("wide array of empty objects", |n| {
-            format!("[{}0]", "{},".repeat(n))
-        }),
+        ("wide array of empty arrays", |n| format!("[{}0]", "[],".repeat(n))),
+        ("wide array of empty objects", |n| format!("[{}0]", "{},".repeat(n))),
         ("wide object", |n| {
-            format!(
-                "{{{}\"\":0}}",
-                (0..n).map(|i| format!("\"{i}\":0,")).collect::<String>()
-            )
+            format!("{{{}\"\":0}}", (0..n).map(|i| format!("\"{i}\":0,")).collect::<String>())
         }),
         ("wide object, keys alike but for the end", |n| {
             format!(
                 "{{{}\"\":0}}",
-                (0..n)
-                    .map(|i| format!("\"{}{i}\":0,", "k".repeat(40)))
-                    .collect::<String>()
+                (0..n).map(|i| format!("\"{}{i}\":0,", "k".repeat(40))).collect::<String>()
             )
         }),
-        ("one key for ever", |n| {
-            format!("{{{}\"a\":0}}", "\"a\":0,".repeat(n))
-        }),
-        ("one key in many spellings", |n| {
-            format!("{{{}\"a\":0}}", r#""\u0061":0,"#.repeat(n))
-        }),
+        ("one key for ever", |n| format!("{{{}\"a\":0}}", "\"a\":0,".repeat(n))),
+        ("one key in many spellings", |n| format!("{{{}\"a\":0}}", r#""\u0061":0,"#.repeat(n))),
         ("keys that fall in order", |n| {
-            format!(
-                "{{{}\"\":0}}",
-                (0..n).rev().map(|i| format!("\"{i:06}\":0,")).collect::<String>()
-            )
+            format!("{{{}\"\":0}}", (0..n).rev().map(|i| format!("\"{i:06}\":0,")).collect::<String>())
         }),
         ("long integer", |n| "9".repeat(n)),
         ("long fraction", |n| format!("0.{}", "3".repeat(n))),
@@ -58,9 +38,7 @@ fn bombs() -> Vec<(String, String)> {
         ("string that does not end", |n| format!("\"{}", "\\\"".repeat(n))),
         ("whitespace", |n| format!("{}0{}", " ".repeat(n), "\n".repeat(n))),
     ];
-    let all = families
-        .iter()
-        .flat_map(|(name, make)| sizes.map(|n| (format!("{name} × {n}"), make(n))));
+    let all = families.iter().flat_map(|(name, make)| sizes.map(|n| (format!("{name} × {n}"), make(n))));
     all.collect()
 }
 
@@ -84,10 +62,7 @@ fn every_bomb_is_refused_or_within_budget() {
         }
         assert!(Envelope::parse(&text, &limits).is_err(), "{name}");
     }
-    assert!(
-        (50..150).contains(&accepted),
-        "{accepted} accepted: the shapes test both sides"
-    );
+    assert!((50..150).contains(&accepted), "{accepted} accepted: the shapes test both sides");
 }
 
 #[test]
@@ -98,10 +73,7 @@ fn the_scan_stops_where_a_budget_ends() {
         other => panic!("{other:?}"),
     };
     assert_eq!(at(&"[".repeat(1_000_000)), limits.json_depth);
-    assert_eq!(
-        at(&format!("[{}", "0,".repeat(limits.json_nodes))),
-        2 * limits.json_nodes - 1
-    );
+    assert_eq!(at(&format!("[{}", "0,".repeat(limits.json_nodes))), 2 * limits.json_nodes - 1);
     let million = (0..1_000_000).map(|i| format!("\"{i}\":0,")).collect::<String>();
     assert!(at(&format!("{{{million}\"\":0}}")) < million.len());
 }
@@ -151,10 +123,7 @@ fn what_two_parsers_read_differently_is_refused() {
     ];
     for text in scan_refusals {
         let refusal = Envelope::parse(&text, &Limits::default()).map(|message| message.kind);
-        assert!(
-            matches!(refusal, Err(EnvelopeError::Scan(_))),
-            "{text}: {refusal:?}"
-        );
+        assert!(matches!(refusal, Err(EnvelopeError::Scan(_))), "{text}: {refusal:?}");
     }
 }
 
@@ -185,11 +154,9 @@ fn forms_that_a_parser_would_change_are_kept_letter_by_letter() {
 fn one_message_is_never_two_lines_after_compacting() {
     let smuggled = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"params\":{\"x\":\n{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"tools/call\"}\r\n}}";
     let message = Envelope::parse(smuggled, &Limits::default()).unwrap();
-    for text in [
-        compact(smuggled),
-        compact(&message.to_text()),
-        compact(&Rewrite::of(&message).id("3").to_text()),
-    ] {
+    for text in
+        [compact(smuggled), compact(&message.to_text()), compact(&Rewrite::of(&message).id("3").to_text())]
+    {
         assert!(!text.contains(['\n', '\r', '\0']), "{text}");
     }
 }

@@ -47,16 +47,7 @@ fn id() -> impl Strategy<Value = Value> {
 /// Any JSON-RPC message, with unknown members, in some layout.
 fn message() -> impl Strategy<Value = (Value, String)> {
     let params = proptest::option::of(json_object());
-    let parts = (
-        id(),
-        any::<String>(),
-        params,
-        json_object(),
-        0..4usize,
-        "[x-z]{3}",
-        json(),
-        any::<bool>(),
-    );
+    let parts = (id(), any::<String>(), params, json_object(), 0..4usize, "[x-z]{3}", json(), any::<bool>());
     parts.prop_map(|(id, method, params, result, shape, extra, value, pretty)| {
         let mut map = Map::new();
         map.insert("jsonrpc".into(), "2.0".into());
@@ -75,12 +66,8 @@ fn message() -> impl Strategy<Value = (Value, String)> {
             _ => drop(map.insert("error".into(), serde_json::json!({"code": -1, "message": method}))),
         }
         let value = Value::from(map);
-        let text = if pretty {
-            serde_json::to_string_pretty(&value)
-        } else {
-            serde_json::to_string(&value)
-        }
-        .unwrap();
+        let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }
+            .unwrap();
         // serde_json does not read every double back to the last bit, so both sides are read by it.
         (serde_json::from_str(&text).unwrap(), text)
     })
@@ -102,23 +89,13 @@ fn damaged() -> impl Strategy<Value = String> {
         let chars: Vec<char> = value.to_string().chars().collect();
         let at = at.index(chars.len());
         let after = (at + cut).min(chars.len());
-        chars[..at]
-            .iter()
-            .copied()
-            .chain(insert.chars())
-            .chain(chars[after..].iter().copied())
-            .collect()
+        chars[..at].iter().copied().chain(insert.chars()).chain(chars[after..].iter().copied()).collect()
     })
 }
 
 /// serde_json's verdict; it refuses what is no JSON and overflow, and takes duplicate keys.
 fn agrees(text: &str) -> Result<(), TestCaseError> {
-    let limits = Limits {
-        json_depth: 6,
-        json_nodes: 12,
-        json_number: 12,
-        ..Limits::default()
-    };
+    let limits = Limits { json_depth: 6, json_nodes: 12, json_number: 12, ..Limits::default() };
     let theirs = serde_json::from_str::<Value>(text);
     match scan::check(text, &limits) {
         Ok(_) => prop_assert!(theirs.is_ok(), "accepted {text:?}"),

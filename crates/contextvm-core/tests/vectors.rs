@@ -29,22 +29,15 @@ fn vectors() -> Vec<Vector> {
 }
 
 fn labelled(label: &str) -> Vector {
-    vectors()
-        .into_iter()
-        .find(|vector| vector.label.starts_with(label))
-        .unwrap()
+    vectors().into_iter().find(|vector| vector.label.starts_with(label)).unwrap()
 }
 
 #[test]
 fn ids_are_recomputed_and_signatures_verify() {
     assert_eq!(vectors().len(), 22);
     for Vector { label, event, .. } in vectors() {
-        let draft = Draft::new(
-            event.pubkey,
-            event.created_at.as_secs(),
-            event.tags.clone(),
-            event.content.clone(),
-        );
+        let draft =
+            Draft::new(event.pubkey, event.created_at.as_secs(), event.tags.clone(), event.content.clone());
         assert_eq!(draft.id, event.id, "{label}");
         assert!(event.verify_signature(), "{label}");
     }
@@ -55,11 +48,7 @@ fn contents_parse_to_their_messages() {
     for Vector { label, event, rpc } in vectors() {
         let message = Envelope::parse(&event.content, &Limits::default()).expect(&label);
         assert!(message.extra.is_empty(), "{label}");
-        assert_eq!(
-            serde_json::from_str::<Value>(&message.to_text()).unwrap(),
-            rpc,
-            "{label}"
-        );
+        assert_eq!(serde_json::from_str::<Value>(&message.to_text()).unwrap(), rpc, "{label}");
         let kind = match (rpc.get("method"), rpc.get("id"), rpc.get("error")) {
             (Some(_), Some(_), _) => MessageKind::Request,
             (Some(_), None, _) => MessageKind::Notification,
@@ -67,40 +56,23 @@ fn contents_parse_to_their_messages() {
             (None, _, Some(_)) => MessageKind::Error,
         };
         assert_eq!(message.kind, kind, "{label}");
-        assert_eq!(
-            Object::parse(&event.content).unwrap().to_text(),
-            event.content,
-            "{label}"
-        );
+        assert_eq!(Object::parse(&event.content).unwrap().to_text(), event.content, "{label}");
     }
 }
 
 #[test]
 fn every_event_opens_for_its_recipient_and_for_nobody_else() {
     for Vector { label, event, .. } in vectors() {
-        let to = event
-            .tags
-            .iter()
-            .find(|tag| tag.kind() == "p")
-            .unwrap()
-            .content()
-            .unwrap();
+        let to = event.tags.iter().find(|tag| tag.kind() == "p").unwrap().content().unwrap();
         let me = nostr::key::PublicKey::from_hex(to).unwrap();
         let (author, id, now) = (event.pubkey, event.id, event.created_at.as_secs());
         let check =
             |event: &Event, me, now| Opened::check(event.clone(), Protection::Plain, id, me, now, 600);
 
         let opened = check(&event, &me, now + 600).expect(&label);
-        assert_eq!(
-            (opened.event().id, opened.outer(), opened.protection()),
-            (id, id, Protection::Plain)
-        );
+        assert_eq!((opened.event().id, opened.outer(), opened.protection()), (id, id, Protection::Plain));
         assert_eq!(check(&event, &author, now), Err(Refusal::Audience), "{label}");
-        let age = Refusal::Age {
-            created_at: now,
-            now: now + 601,
-            window: 600,
-        };
+        let age = Refusal::Age { created_at: now, now: now + 601, window: 600 };
         assert_eq!(check(&event, &me, now + 601), Err(age), "{label}");
         let mut changed = event.clone();
         changed.content.push(' ');
@@ -109,12 +81,7 @@ fn every_event_opens_for_its_recipient_and_for_nobody_else() {
         forged.kind = nostr::event::Kind::from_u16(1);
         assert_eq!(check(&forged, &me, now), Err(Refusal::Kind(1)), "{label}");
         let mut borrowed = event.clone();
-        borrowed.sig = vectors()
-            .into_iter()
-            .find(|other| other.event.id != id)
-            .unwrap()
-            .event
-            .sig;
+        borrowed.sig = vectors().into_iter().find(|other| other.event.id != id).unwrap().event.sig;
         assert_eq!(check(&borrowed, &me, now), Err(Refusal::Signature), "{label}");
     }
 }
@@ -138,14 +105,8 @@ fn tokens_and_names_are_found() {
     let message = Envelope::parse(&call.content, &Limits::default()).unwrap();
     assert_eq!(message.progress_token().map(|token| token.get()), Some("3"));
     let capability = Capability::of(&message).unwrap();
-    assert_eq!(
-        (capability.method.as_str(), capability.name.as_deref()),
-        ("tools/call", Some("work"))
-    );
+    assert_eq!((capability.method.as_str(), capability.name.as_deref()), ("tools/call", Some("work")));
     let progress = labelled("notifications/progress").event;
     let message = Envelope::parse(&progress.content, &Limits::default()).unwrap();
-    assert_eq!(
-        rewrite::notified_token(message.params).map(|token| token.get()),
-        Some("3")
-    );
+    assert_eq!(rewrite::notified_token(message.params).map(|token| token.get()), Some("3"));
 }

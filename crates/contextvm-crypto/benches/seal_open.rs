@@ -31,15 +31,7 @@ fn seal_and_open(c: &mut Criterion) {
         let wrap = seal(&inner, &me.public_key(), WrapKind::Ephemeral, NOW, &entropy).expect("it fits");
         group.throughput(Throughput::Bytes(u64::try_from(size).expect("it is small")));
         group.bench_function(format!("seal/{name}"), |b| {
-            b.iter(|| {
-                seal(
-                    black_box(&inner),
-                    &me.public_key(),
-                    WrapKind::Ephemeral,
-                    NOW,
-                    &entropy,
-                )
-            });
+            b.iter(|| seal(black_box(&inner), &me.public_key(), WrapKind::Ephemeral, NOW, &entropy));
         });
         group.bench_function(format!("open/{name}"), |b| {
             b.iter(|| open(black_box(&wrap), &me, NOW, &limits));
@@ -51,24 +43,15 @@ fn seal_and_open(c: &mut Criterion) {
 fn primitives(c: &mut Criterion) {
     let (client, server) = (keys(0x22), keys(0x11));
     let (draft, event) = (draft(64), message(64));
-    c.bench_function("sign_draft/64B", |b| {
-        b.iter(|| client.sign_draft(black_box(&draft), [7; 32]))
-    });
+    c.bench_function("sign_draft/64B", |b| b.iter(|| client.sign_draft(black_box(&draft), [7; 32])));
     c.bench_function("verify/id/64B", |b| b.iter(|| black_box(&event).verify_id()));
-    c.bench_function("verify/signature", |b| {
-        b.iter(|| black_box(&event).verify_signature())
-    });
+    c.bench_function("verify/signature", |b| b.iter(|| black_box(&event).verify_signature()));
     c.bench_function("conversation_key", |b| {
         b.iter(|| nip44::conversation_key(black_box(&server), &client.public_key()));
     });
-    let mut forged = seal(
-        &event,
-        &server.public_key(),
-        WrapKind::Ephemeral,
-        NOW,
-        &Entropy::from_bytes([0x33; 96]),
-    )
-    .expect("it fits");
+    let mut forged =
+        seal(&event, &server.public_key(), WrapKind::Ephemeral, NOW, &Entropy::from_bytes([0x33; 96]))
+            .expect("it fits");
     forged.pubkey = client.public_key();
     c.bench_function("open/wrong_mac", |b| {
         b.iter(|| open(black_box(&forged), &server, NOW, &Limits::default()))

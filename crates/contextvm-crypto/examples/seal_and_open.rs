@@ -12,9 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let [client, server, aux] = random;
     let (client, server) = (Keys::from_entropy(client)?, Keys::from_entropy(server)?);
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)?
-        .as_secs();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
 
     // The client writes a request, signs it, and seals it. The draft's id is what the answer will refer to.
     let tags = Tags::from_list(vec![Tag::public_key(server.public_key())]);
@@ -30,10 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The server opens it. Holding an `Opened` is the proof that every check has passed.
     let opened = open(&wrap, &server, now, &Limits::default())?;
     println!("what the server reads: {}", opened.event().content);
-    println!(
-        "signed by the client: {}",
-        opened.event().pubkey == client.public_key()
-    );
+    println!("signed by the client: {}", opened.event().pubkey == client.public_key());
     println!("to be answered under: {}", opened.event().id);
     Ok(())
 }

@@ -78,18 +78,12 @@ mod tests {
 
     #[test]
     fn a_failing_generator_yields_no_entropy() {
-        assert_eq!(
-            Entropy::gather(|_| Err("no randomness")).unwrap_err(),
-            "no randomness"
-        );
+        assert_eq!(Entropy::gather(|_| Err("no randomness")).unwrap_err(), "no randomness");
         assert!(Entropy::gather(getrandom::fill).is_ok());
     }
 
     #[test]
     fn debug_prints_no_byte() {
-        assert_eq!(
-            format!("{:?}", Entropy::from_bytes([0xab; Entropy::LEN])),
-            "Entropy(..)"
-        );
+        assert_eq!(format!("{:?}", Entropy::from_bytes([0xab; Entropy::LEN])), "Entropy(..)");
     }
 }

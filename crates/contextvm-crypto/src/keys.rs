@@ -140,15 +140,7 @@ impl Keys {
         aux: &Zeroizing<[u8; 32]>,
     ) -> Event {
         let signature = self.0.sign_schnorr_with_aux_rand(SECP256K1, id.as_bytes(), aux);
-        Event::new(
-            id,
-            self.public_key(),
-            Timestamp::from_secs(created_at),
-            kind,
-            tags,
-            content,
-            signature,
-        )
+        Event::new(id, self.public_key(), Timestamp::from_secs(created_at), kind, tags, content, signature)
     }
 
     pub(crate) fn secret(&self) -> &SecretKey {
@@ -169,12 +161,7 @@ impl fmt::Debug for Keys {
 fn read_hex(text: &str, into: &mut Zeroizing<[u8; 32]>) -> Result<(), KeyError> {
     let mut digits = text.chars();
     for byte in into.iter_mut() {
-        let mut next = || {
-            digits
-                .next()
-                .and_then(|digit| digit.to_digit(16))
-                .ok_or(KeyError::Form)
-        };
+        let mut next = || digits.next().and_then(|digit| digit.to_digit(16)).ok_or(KeyError::Form);
         let value = next()? * 16 + next()?;
         *byte = u8::try_from(value).map_err(|_| KeyError::Form)?;
     }
@@ -184,9 +171,7 @@ fn read_hex(text: &str, into: &mut Zeroizing<[u8; 32]>) -> Result<(), KeyError> 
 fn read_nsec(text: &str, into: &mut Zeroizing<[u8; 32]>) -> Result<(), KeyError> {
     let checked = CheckedHrpstring::new::<Bech32>(text).map_err(|_| KeyError::Form)?;
     if checked.hrp() != NSEC {
-        let public = ["npub", "nprofile"]
-            .into_iter()
-            .any(|hrp| checked.hrp() == Hrp::parse_unchecked(hrp));
+        let public = ["npub", "nprofile"].into_iter().any(|hrp| checked.hrp() == Hrp::parse_unchecked(hrp));
         return Err(if public { KeyError::Public } else { KeyError::Form });
     }
     let mut bytes = checked.byte_iter();

@@ -7,6 +7,21 @@
 //! * [`seal`] puts a signed inner event into a gift wrap (CEP-4, CEP-19).
 //! * [`open`] takes it out again and yields an [`Opened`](contextvm_core::Opened), the proof that it may be believed.
 //! * [`size`] says beforehand how large the published gift wrap will be.
+//!
+//! ```
+//! use contextvm_core::{Draft, Limits, WrapKind};
+//! use contextvm_crypto::{Entropy, Keys, open, seal};
+//! use nostr::event::{Tag, Tags};
+//!
+//! let (client, server) = (Keys::from_entropy([1; 32])?, Keys::from_entropy([2; 32])?);
+//! let tags = Tags::from_list(vec![Tag::public_key(server.public_key())]);
+//! let draft = Draft::new(client.public_key(), 1_700_000_000, tags, "{}".to_owned());
+//! let inner = client.sign_draft(&draft, [3; 32]);
+//! let wrap = seal(&inner, &server.public_key(), WrapKind::Ephemeral, 1_700_000_000, &Entropy::from_bytes([4; 96]))?;
+//! let opened = open(&wrap, &server, 1_700_000_002, &Limits::default())?;
+//! assert_eq!(opened.event().id, draft.id);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![no_std]
 extern crate alloc;
 

@@ -103,10 +103,7 @@ pub fn encrypt(
     if plaintext.is_empty() {
         return Err(Nip44Error::Empty);
     }
-    let too_large = Nip44Error::TooLarge {
-        size: plaintext.len(),
-        limit,
-    };
+    let too_large = Nip44Error::TooLarge { size: plaintext.len(), limit };
     if plaintext.len() > limit {
         return Err(too_large);
     }
@@ -130,10 +127,7 @@ pub(crate) struct Payload(Vec<u8>);
 impl Payload {
     pub(crate) fn decode(text: &str, limit: usize) -> Result<Self, Nip44Error> {
         if text.len() > limit {
-            return Err(Nip44Error::TooLarge {
-                size: text.len(),
-                limit,
-            });
+            return Err(Nip44Error::TooLarge { size: text.len(), limit });
         }
         if text.starts_with('#') {
             return Err(Nip44Error::Marker);
@@ -153,11 +147,7 @@ impl Payload {
     pub(crate) fn decrypt(&self, key: &Zeroizing<[u8; 32]>) -> Result<Vec<u8>, Nip44Error> {
         let key = Wiped(ConversationKey::new(**key));
         v2::decrypt_to_bytes(&key.0, &self.0).map_err(|error| {
-            if error.kind() == ErrorKind::Crypto {
-                Nip44Error::Mac
-            } else {
-                Nip44Error::Padding
-            }
+            if error.kind() == ErrorKind::Crypto { Nip44Error::Mac } else { Nip44Error::Padding }
         })
     }
 }

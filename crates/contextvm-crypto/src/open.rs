@@ -27,14 +27,7 @@ pub fn open(wrap: &Event, keys: &Keys, now_unix: u64, limits: &Limits) -> Result
     let plaintext = payload.decrypt(&key)?;
     let inner: Event = serde_json::from_slice(&plaintext).map_err(|_| OpenError::NotAnEvent)?;
     let protection = Protection::Wrapped(wrap_kind);
-    Ok(Opened::check(
-        inner,
-        protection,
-        wrap.id,
-        &keys.public_key(),
-        now_unix,
-        limits.age_window,
-    )?)
+    Ok(Opened::check(inner, protection, wrap.id, &keys.public_key(), now_unix, limits.age_window)?)
 }
 
 /// Checks an event that came in clear, with the same rules as the inner event of a gift wrap.
@@ -44,22 +37,12 @@ pub fn open(wrap: &Event, keys: &Keys, now_unix: u64, limits: &Limits) -> Result
 pub fn open_plain(event: Event, me: &PublicKey, now_unix: u64, limits: &Limits) -> Result<Opened, OpenError> {
     bounded(&event.content, limits)?;
     let id = event.id;
-    Ok(Opened::check(
-        event,
-        Protection::Plain,
-        id,
-        me,
-        now_unix,
-        limits.age_window,
-    )?)
+    Ok(Opened::check(event, Protection::Plain, id, me, now_unix, limits.age_window)?)
 }
 
 fn bounded<'a>(content: &'a str, limits: &Limits) -> Result<&'a str, OpenError> {
     if content.len() > limits.event {
-        return Err(OpenError::TooLarge {
-            size: content.len(),
-            limit: limits.event,
-        });
+        return Err(OpenError::TooLarge { size: content.len(), limit: limits.event });
     }
     Ok(content)
 }

@@ -29,21 +29,13 @@ pub fn seal(
 ) -> Result<Event, SealError> {
     let plaintext = serde_json::to_vec(inner).map_err(|_| SealError::Print)?;
     if plaintext.len() > LIMIT {
-        return Err(SealError::TooLarge {
-            size: plaintext.len(),
-            limit: LIMIT,
-        });
+        return Err(SealError::TooLarge { size: plaintext.len(), limit: LIMIT });
     }
     let one_time = Keys::from_secret(&entropy.one_time_secret()).map_err(|_| SealError::Entropy)?;
     let key = nip44::conversation_key(&one_time, recipient).map_err(|_| SealError::Recipient)?;
     // Empty or too long is excluded above, so only memory can be lacking.
-    let content =
-        nip44::encrypt(&key, &plaintext, &entropy.nonce(), ExtendedLength::Refuse).map_err(|_| {
-            SealError::TooLarge {
-                size: plaintext.len(),
-                limit: LIMIT,
-            }
-        })?;
+    let content = nip44::encrypt(&key, &plaintext, &entropy.nonce(), ExtendedLength::Refuse)
+        .map_err(|_| SealError::TooLarge { size: plaintext.len(), limit: LIMIT })?;
     let tags = Tags::from_list(alloc::vec![Tag::public_key(*recipient)]);
     Ok(one_time.sign_now(wrap.kind(), now_unix, tags, content, &entropy.aux()))
 }

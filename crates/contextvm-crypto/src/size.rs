@@ -29,10 +29,7 @@ pub const fn padded_len(plaintext: usize) -> usize {
 #[must_use]
 pub const fn wrapped_event_size(inner: usize) -> usize {
     let payload = padded_len(inner).saturating_add(AROUND_PADDED);
-    payload
-        .div_ceil(3)
-        .saturating_mul(4)
-        .saturating_add(AROUND_CONTENT)
+    payload.div_ceil(3).saturating_mul(4).saturating_add(AROUND_CONTENT)
 }
 
 /// Returns the largest inner event whose gift wrap fits into `event_limit` bytes of event JSON, zero if none does.

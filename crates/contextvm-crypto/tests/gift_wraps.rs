@@ -11,9 +11,7 @@ const NOW: u64 = 1_700_000_000;
 
 fn vectors() -> Vec<Value> {
     let mut file: Value = serde_json::from_str(include_str!("vectors/gift_wraps.json")).unwrap();
-    let Value::Array(rows) = file["vectors"].take() else {
-        panic!("vectors is a list")
-    };
+    let Value::Array(rows) = file["vectors"].take() else { panic!("vectors is a list") };
     assert_eq!(rows.len(), 15);
     rows
 }
@@ -61,18 +59,12 @@ fn payloads_are_reproduced_and_decrypt_from_both_sides() {
         assert_eq!(recipient.public_key().to_hex(), text(row, "recipient_pk"));
         let shared = conversation_key(&one_time, &recipient.public_key()).unwrap();
         assert_eq!(hex(shared.as_slice()), text(row, "conversation_key"));
-        assert_eq!(
-            conversation_key(&recipient, &one_time.public_key()).unwrap(),
-            shared
-        );
+        assert_eq!(conversation_key(&recipient, &one_time.public_key()).unwrap(), shared);
 
         let plaintext = plaintext(row);
         let payload = encrypt(&shared, plaintext.as_bytes(), &nonce(row), ExtendedLength::Allow).unwrap();
         assert_eq!(digest(payload.as_bytes()), text(row, "payload_sha256"));
-        assert_eq!(
-            decrypt(&shared, &payload, payload.len()).unwrap(),
-            plaintext.as_bytes()
-        );
+        assert_eq!(decrypt(&shared, &payload, payload.len()).unwrap(), plaintext.as_bytes());
         if let Some(wrap) = row.get("wrap") {
             assert_eq!(text(wrap, "content"), payload);
         }
@@ -95,10 +87,7 @@ fn verdict(label: &str) -> Result<(), Refusal> {
     if let Some((_, refusal)) = reasons.iter().find(|(part, _)| label.contains(part)) {
         return Err(*refusal);
     }
-    assert!(
-        label.starts_with("request in kind") || label.starts_with("response in kind"),
-        "{label}"
-    );
+    assert!(label.starts_with("request in kind") || label.starts_with("response in kind"), "{label}");
     Ok(())
 }
 
@@ -140,20 +129,8 @@ fn a_wrap_that_is_too_old_or_from_the_future_is_refused() {
     for now in [NOW - limits.age_window, NOW + limits.age_window] {
         assert!(open(&wrap, &keys, now, &limits).is_ok());
     }
-    for now in [
-        NOW - limits.age_window - 1,
-        NOW + limits.age_window + 1,
-        0,
-        u64::MAX,
-    ] {
-        let expected = Refusal::Age {
-            created_at: NOW,
-            now,
-            window: limits.age_window,
-        };
-        assert_eq!(
-            open(&wrap, &keys, now, &limits),
-            Err(OpenError::Refused(expected))
-        );
+    for now in [NOW - limits.age_window - 1, NOW + limits.age_window + 1, 0, u64::MAX] {
+        let expected = Refusal::Age { created_at: NOW, now, window: limits.age_window };
+        assert_eq!(open(&wrap, &keys, now, &limits), Err(OpenError::Refused(expected)));
     }
 }

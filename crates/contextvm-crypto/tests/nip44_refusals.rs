@@ -116,11 +116,7 @@ fn any_other_flipped_bit_is_refused_too() {
     for bit in 0..67 * 8 {
         let mut forged = honest.clone();
         forged[bit / 8] ^= 1 << (bit % 8);
-        let expected = if bit < 8 {
-            Nip44Error::Version(2 ^ (1 << bit))
-        } else {
-            Nip44Error::Mac
-        };
+        let expected = if bit < 8 { Nip44Error::Version(2 ^ (1 << bit)) } else { Nip44Error::Mac };
         assert_eq!(known.decrypt(&forged), Err(expected), "bit {bit}");
     }
 }
@@ -134,33 +130,19 @@ fn every_other_version_is_refused() {
         assert_eq!(known.decrypt(&payload), Err(Nip44Error::Version(version)));
     }
     let text = format!("#{}", STANDARD.encode(known.honest()));
-    assert_eq!(
-        decrypt(&known.conversation, &text, NO_LIMIT),
-        Err(Nip44Error::Marker)
-    );
+    assert_eq!(decrypt(&known.conversation, &text, NO_LIMIT), Err(Nip44Error::Marker));
 }
 
 #[test]
 fn paddings_off_by_one_are_refused() {
     let known = known();
-    for size in [
-        1, 31, 32, 33, 64, 65, 255, 256, 257, 320, 321, 1_024, 1_025, 32_768, 40_960, 65_535,
-    ] {
+    for size in [1, 31, 32, 33, 64, 65, 255, 256, 257, 320, 321, 1_024, 1_025, 32_768, 40_960, 65_535] {
         let right = padded_len(size);
         let prefix = u16::try_from(size).unwrap().to_be_bytes();
-        assert_eq!(
-            known
-                .decrypt(&known.payload(&padded(&prefix, size, right)))
-                .unwrap(),
-            vec![b'x'; size]
-        );
+        assert_eq!(known.decrypt(&known.payload(&padded(&prefix, size, right))).unwrap(), vec![b'x'; size]);
         for wrong in [right - 1, right + 1] {
             let payload = known.payload(&padded(&prefix, size, wrong));
-            assert_eq!(
-                known.decrypt(&payload),
-                Err(Nip44Error::Length(payload.len())),
-                "{size}"
-            );
+            assert_eq!(known.decrypt(&payload), Err(Nip44Error::Length(payload.len())), "{size}");
         }
         // Buckets that exist, with a prefix that belongs to another one.
         let next = padded_len(right + 1);
@@ -184,25 +166,17 @@ fn a_prefix_of_zero_needs_an_extended_length_that_needs_it() {
         // With the padding of that length, and with the smallest that the six-byte prefix allows.
         for room in [padded_len(size.max(1)), 65_536] {
             let refused = known.decrypt(&known.payload(&padded(&prefix(length), size, room)));
-            assert!(
-                matches!(refused, Err(Nip44Error::Padding | Nip44Error::Length(_))),
-                "{length}"
-            );
+            assert!(matches!(refused, Err(Nip44Error::Padding | Nip44Error::Length(_))), "{length}");
         }
     }
     for length in [65_536_u32, 65_537, 81_920, 81_921] {
         let size = usize::try_from(length).unwrap();
         let right = padded_len(size);
-        let plain = known
-            .decrypt(&known.payload(&padded(&prefix(length), size, right)))
-            .unwrap();
+        let plain = known.decrypt(&known.payload(&padded(&prefix(length), size, right))).unwrap();
         assert_eq!(plain.len(), size);
         for wrong in [right - 1, right + 1, padded_len(right + 1)] {
             let refused = known.decrypt(&known.payload(&padded(&prefix(length), size, wrong)));
-            assert!(
-                matches!(refused, Err(Nip44Error::Padding | Nip44Error::Length(_))),
-                "{length}"
-            );
+            assert!(matches!(refused, Err(Nip44Error::Padding | Nip44Error::Length(_))), "{length}");
         }
     }
     let lie = known.payload(&padded(&prefix(u32::MAX), 65_536, 65_536));
@@ -221,24 +195,11 @@ fn a_two_byte_prefix_cannot_reach_into_the_extended_sizes() {
 fn only_canonical_base64_is_read() {
     let known = known();
     let plaintext = [b'x'; 33];
-    let text = encrypt(
-        &known.conversation,
-        &plaintext,
-        &known.nonce,
-        ExtendedLength::Refuse,
-    )
-    .unwrap();
-    assert!(
-        text.ends_with('=') && !text.ends_with("=="),
-        "two spare bits in the last letter"
-    );
+    let text = encrypt(&known.conversation, &plaintext, &known.nonce, ExtendedLength::Refuse).unwrap();
+    assert!(text.ends_with('=') && !text.ends_with("=="), "two spare bits in the last letter");
     assert!(decrypt(&known.conversation, &text, NO_LIMIT).is_ok());
     let refused = |text: &str| {
-        assert_eq!(
-            decrypt(&known.conversation, text, NO_LIMIT),
-            Err(Nip44Error::Encoding),
-            "{text}"
-        );
+        assert_eq!(decrypt(&known.conversation, text, NO_LIMIT), Err(Nip44Error::Encoding), "{text}");
     };
 
     let last = text.len() - 2;
@@ -255,24 +216,14 @@ fn only_canonical_base64_is_read() {
     refused(&format!(" {text}"));
     refused(&format!("{}\n{}", &text[..64], &text[64..]));
     refused(&format!("{}\u{e9}{}", &text[..64], &text[66..]));
-    let letters = (0..=255).map(|salt| {
-        encrypt(
-            &known.conversation,
-            &plaintext,
-            &[salt; 32],
-            ExtendedLength::Refuse,
-        )
-        .unwrap()
-    });
+    let letters = (0..=255)
+        .map(|salt| encrypt(&known.conversation, &plaintext, &[salt; 32], ExtendedLength::Refuse).unwrap());
     let mut seen = 0;
     for text in letters.filter(|text| text.contains(['+', '/'])) {
         refused(&URL_SAFE.encode(STANDARD.decode(text).unwrap()));
         seen += 1;
     }
-    assert!(
-        seen > 200,
-        "nearly every payload has a letter that the two alphabets spell differently"
-    );
+    assert!(seen > 200, "nearly every payload has a letter that the two alphabets spell differently");
 }
 
 #[test]
@@ -281,13 +232,7 @@ fn nothing_is_decoded_above_the_limit() {
     let text = STANDARD.encode(known.honest());
     let limit = text.len();
     assert!(decrypt(&known.conversation, &text, limit).is_ok());
-    let refusal = Nip44Error::TooLarge {
-        size: limit,
-        limit: limit - 1,
-    };
+    let refusal = Nip44Error::TooLarge { size: limit, limit: limit - 1 };
     assert_eq!(decrypt(&known.conversation, &text, limit - 1), Err(refusal));
-    assert_eq!(
-        decrypt(&known.conversation, "", limit),
-        Err(Nip44Error::Length(0))
-    );
+    assert_eq!(decrypt(&known.conversation, "", limit), Err(Nip44Error::Length(0)));
 }

@@ -81,9 +81,7 @@ fn conversation_keys_are_derived() {
 #[test]
 fn message_keys_are_those_that_encrypt_and_authenticate() {
     let file = vectors();
-    let conversation = key(file["valid"]["get_message_keys"]["conversation_key"]
-        .as_str()
-        .unwrap());
+    let conversation = key(file["valid"]["get_message_keys"]["conversation_key"].as_str().unwrap());
     for row in rows(&file, "/valid/get_message_keys/keys", 32) {
         let nonce = bytes::<32>(text(row, "nonce"));
         let payload = decoded(&encrypt(&conversation, b"x", &nonce, ExtendedLength::Refuse).unwrap());
@@ -121,10 +119,7 @@ fn short_texts_encrypt_to_the_payload_and_back() {
         let nonce = bytes(text(row, "nonce"));
         let payload = encrypt(&shared, plaintext.as_bytes(), &nonce, ExtendedLength::Refuse).unwrap();
         assert_eq!(payload, text(row, "payload"));
-        assert_eq!(
-            decrypt(&shared, &payload, payload.len()).unwrap(),
-            plaintext.as_bytes()
-        );
+        assert_eq!(decrypt(&shared, &payload, payload.len()).unwrap(), plaintext.as_bytes());
     }
 }
 
@@ -137,10 +132,7 @@ fn long_texts_encrypt_to_the_payload_and_back() {
         let nonce = bytes(text(row, "nonce"));
         let payload = encrypt(&shared, plaintext.as_bytes(), &nonce, ExtendedLength::Refuse).unwrap();
         assert_eq!(sha256_hex(&payload), text(row, "payload_sha256"));
-        assert_eq!(
-            decrypt(&shared, &payload, NO_LIMIT).unwrap(),
-            plaintext.as_bytes()
-        );
+        assert_eq!(decrypt(&shared, &payload, NO_LIMIT).unwrap(), plaintext.as_bytes());
     }
 }
 
@@ -150,20 +142,11 @@ fn lengths_that_we_never_send_are_refused() {
     for row in rows(&vectors(), "/invalid/encrypt_msg_lengths", 4) {
         let size = number(row);
         let plaintext = vec![b'x'; size];
-        let expected = if size == 0 {
-            Nip44Error::Empty
-        } else {
-            Nip44Error::TooLarge { size, limit: 65_535 }
-        };
-        assert_eq!(
-            encrypt(&shared, &plaintext, &[1; 32], ExtendedLength::Refuse),
-            Err(expected)
-        );
+        let expected =
+            if size == 0 { Nip44Error::Empty } else { Nip44Error::TooLarge { size, limit: 65_535 } };
+        assert_eq!(encrypt(&shared, &plaintext, &[1; 32], ExtendedLength::Refuse), Err(expected));
     }
-    assert_eq!(
-        encrypt(&shared, &[], &[1; 32], ExtendedLength::Allow),
-        Err(Nip44Error::Empty)
-    );
+    assert_eq!(encrypt(&shared, &[], &[1; 32], ExtendedLength::Allow), Err(Nip44Error::Empty));
 }
 
 #[test]
@@ -172,24 +155,9 @@ fn the_extended_rows_of_the_text_are_met() {
     let mut nonce = [0; 32];
     nonce[31] = 1;
     for (size, prefix, padded, digest) in [
-        (
-            65_535,
-            2,
-            65_536,
-            "6d8c2810d1e870fbaa1f0a0937126cca837a15f9260e27060c331d70a3c0bc84",
-        ),
-        (
-            65_536,
-            6,
-            65_536,
-            "b7b4edb36ba92e267d322d56d9aebc22e7fa96ff52e3c12adc07f07a43cbc616",
-        ),
-        (
-            65_537,
-            6,
-            81_920,
-            "eeb7c7c5373894ea2c1547cfd3ccb15d5a0b2d619da852e5c79df792dcc9e435",
-        ),
+        (65_535, 2, 65_536, "6d8c2810d1e870fbaa1f0a0937126cca837a15f9260e27060c331d70a3c0bc84"),
+        (65_536, 6, 65_536, "b7b4edb36ba92e267d322d56d9aebc22e7fa96ff52e3c12adc07f07a43cbc616"),
+        (65_537, 6, 81_920, "eeb7c7c5373894ea2c1547cfd3ccb15d5a0b2d619da852e5c79df792dcc9e435"),
     ] {
         let plaintext = vec![b'a'; size];
         let payload = encrypt(&shared, &plaintext, &nonce, ExtendedLength::Allow).unwrap();
@@ -217,12 +185,7 @@ fn keys_that_are_no_keys_are_refused() {
 fn payloads_that_do_not_decrypt_are_refused_for_the_right_reason() {
     for row in rows(&vectors(), "/invalid/decrypt", 12) {
         let note = text(row, "note");
-        let error = decrypt(
-            &key(text(row, "conversation_key")),
-            text(row, "payload"),
-            NO_LIMIT,
-        )
-        .unwrap_err();
+        let error = decrypt(&key(text(row, "conversation_key")), text(row, "payload"), NO_LIMIT).unwrap_err();
         let expected = match note {
             "unknown encryption version" => matches!(error, Nip44Error::Marker),
             "unknown encryption version 0" => matches!(error, Nip44Error::Version(0)),

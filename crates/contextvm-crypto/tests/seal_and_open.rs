@@ -51,11 +51,7 @@ fn reopened(inner: &Event) -> Result<Opened, OpenError> {
 #[test]
 fn a_wrap_shows_the_recipient_and_nothing_of_the_author() {
     let (client, server) = (keys(0x22), keys(0x11));
-    let inner = message(
-        &client,
-        &server.public_key(),
-        r#"{"jsonrpc":"2.0","method":"ping","id":1}"#,
-    );
+    let inner = message(&client, &server.public_key(), r#"{"jsonrpc":"2.0","method":"ping","id":1}"#);
     for wrap_kind in [WrapKind::Persistent, WrapKind::Ephemeral] {
         let wrap = seal(&inner, &server.public_key(), wrap_kind, NOW + 3, &entropy(1)).unwrap();
         assert!(wrap.verify().is_ok());
@@ -74,10 +70,7 @@ fn a_wrap_shows_the_recipient_and_nothing_of_the_author() {
 #[test]
 fn only_the_recipient_can_open() {
     let (client, server, other) = (keys(0x22), keys(0x11), keys(0x33));
-    let wrap = wrap(
-        &message(&client, &server.public_key(), "{}"),
-        &server.public_key(),
-    );
+    let wrap = wrap(&message(&client, &server.public_key(), "{}"), &server.public_key());
     let refused = Err(OpenError::Nip44(Nip44Error::Mac));
     assert_eq!(open(&wrap, &other, NOW, &Limits::default()), refused);
     assert_eq!(open(&wrap, &client, NOW, &Limits::default()), refused);
@@ -102,25 +95,15 @@ fn an_event_in_clear_passes_the_same_checks() {
     assert_eq!(refused(forged, NOW), OpenError::Refused(Refusal::Id));
     let long = message(&client, &server.public_key(), &"x".repeat(limits.event + 1));
     let size = limits.event + 1;
-    assert_eq!(
-        refused(long, NOW),
-        OpenError::TooLarge {
-            size,
-            limit: limits.event
-        }
-    );
+    assert_eq!(refused(long, NOW), OpenError::TooLarge { size, limit: limits.event });
 }
 
 #[test]
 fn sizes_are_those_of_real_wraps() {
     let (client, server) = (keys(0x22), keys(0x11));
-    let steps = (1..=8)
-        .map(|step| step * 8_192)
-        .flat_map(|bucket| [bucket - 1, bucket, bucket + 1]);
-    for size in [420, 448, 449, 512, 513, 4_096, SEAL_LIMIT]
-        .into_iter()
-        .chain(steps)
-        .filter(|s| *s <= SEAL_LIMIT)
+    let steps = (1..=8).map(|step| step * 8_192).flat_map(|bucket| [bucket - 1, bucket, bucket + 1]);
+    for size in
+        [420, 448, 449, 512, 513, 4_096, SEAL_LIMIT].into_iter().chain(steps).filter(|s| *s <= SEAL_LIMIT)
     {
         let inner = message_of(size, &client, &server.public_key());
         for (kind, shorter) in [(WrapKind::Ephemeral, 0), (WrapKind::Persistent, 1)] {
@@ -138,21 +121,10 @@ fn what_older_peers_cannot_read_is_not_sealed() {
     let (client, server) = (keys(0x22), keys(0x11));
     let inner = message_of(SEAL_LIMIT, &client, &server.public_key());
     let wrap = wrap(&inner, &server.public_key());
-    assert_eq!(
-        open(&wrap, &server, NOW, &Limits::default())
-            .unwrap()
-            .into_event(),
-        inner
-    );
+    assert_eq!(open(&wrap, &server, NOW, &Limits::default()).unwrap().into_event(), inner);
     let more = message_of(SEAL_LIMIT + 1, &client, &server.public_key());
     let refused = seal(&more, &server.public_key(), WrapKind::Ephemeral, NOW, &entropy(1));
-    assert_eq!(
-        refused,
-        Err(SealError::TooLarge {
-            size: 65_408,
-            limit: 65_407
-        })
-    );
+    assert_eq!(refused, Err(SealError::TooLarge { size: 65_408, limit: 65_407 }));
 }
 
 #[test]
@@ -160,18 +132,9 @@ fn broken_keys_are_refused_when_sealing() {
     let (client, server) = (keys(0x22), keys(0x11));
     let inner = message(&client, &server.public_key(), "{}");
     let none = PublicKey::from_byte_array([0; 32]);
-    assert_eq!(
-        seal(&inner, &none, WrapKind::Ephemeral, NOW, &entropy(1)),
-        Err(SealError::Recipient)
-    );
+    assert_eq!(seal(&inner, &none, WrapKind::Ephemeral, NOW, &entropy(1)), Err(SealError::Recipient));
     for broken in [0, 0xff] {
-        let refused = seal(
-            &inner,
-            &server.public_key(),
-            WrapKind::Ephemeral,
-            NOW,
-            &entropy(broken),
-        );
+        let refused = seal(&inner, &server.public_key(), WrapKind::Ephemeral, NOW, &entropy(broken));
         assert_eq!(refused, Err(SealError::Entropy));
     }
 }
@@ -179,40 +142,22 @@ fn broken_keys_are_refused_when_sealing() {
 #[test]
 fn an_outer_event_above_the_limit_is_not_decoded() {
     let (client, server) = (keys(0x22), keys(0x11));
-    let wrap = wrap(
-        &message(&client, &server.public_key(), "{}"),
-        &server.public_key(),
-    );
+    let wrap = wrap(&message(&client, &server.public_key(), "{}"), &server.public_key());
     let size = wrap.content.len();
-    let limits = |event| Limits {
-        event,
-        ..Limits::default()
-    };
+    let limits = |event| Limits { event, ..Limits::default() };
     assert!(open(&wrap, &server, NOW, &limits(size)).is_ok());
     let refused = open(&wrap, &server, NOW, &limits(size - 1));
-    assert_eq!(
-        refused,
-        Err(OpenError::TooLarge {
-            size,
-            limit: size - 1
-        })
-    );
+    assert_eq!(refused, Err(OpenError::TooLarge { size, limit: size - 1 }));
 }
 
 #[test]
 fn only_the_two_outer_kinds_are_wraps() {
     let (client, server) = (keys(0x22), keys(0x11));
-    let mut wrap = wrap(
-        &message(&client, &server.public_key(), "{}"),
-        &server.public_key(),
-    );
+    let mut wrap = wrap(&message(&client, &server.public_key(), "{}"), &server.public_key());
     for kind in 0..=u16::MAX {
         wrap.kind = Kind::from_u16(kind);
         if WrapKind::from_kind(kind).is_none() {
-            assert_eq!(
-                open(&wrap, &server, NOW, &Limits::default()),
-                Err(OpenError::NotAWrap(kind))
-            );
+            assert_eq!(open(&wrap, &server, NOW, &Limits::default()), Err(OpenError::NotAWrap(kind)));
         }
     }
 }
@@ -220,32 +165,19 @@ fn only_the_two_outer_kinds_are_wraps() {
 #[test]
 fn a_wrap_from_a_key_that_is_no_key_is_refused() {
     let (client, server) = (keys(0x22), keys(0x11));
-    let mut wrap = wrap(
-        &message(&client, &server.public_key(), "{}"),
-        &server.public_key(),
-    );
+    let mut wrap = wrap(&message(&client, &server.public_key(), "{}"), &server.public_key());
     wrap.pubkey = PublicKey::from_byte_array([0; 32]);
-    assert_eq!(
-        open(&wrap, &server, NOW, &Limits::default()),
-        Err(OpenError::Nip44(Nip44Error::Key))
-    );
+    assert_eq!(open(&wrap, &server, NOW, &Limits::default()), Err(OpenError::Nip44(Nip44Error::Key)));
 }
 
 #[test]
 fn the_outer_signature_and_id_are_not_needed() {
     let (client, server) = (keys(0x22), keys(0x11));
-    let mut wrap = wrap(
-        &message(&client, &server.public_key(), "{}"),
-        &server.public_key(),
-    );
+    let mut wrap = wrap(&message(&client, &server.public_key(), "{}"), &server.public_key());
     wrap.sig = Signature::from_byte_array([0; 64]);
     wrap.id = EventId::from_slice(&[7; 32]).unwrap();
     let opened = open(&wrap, &server, NOW, &Limits::default()).unwrap();
-    assert_eq!(
-        opened.outer(),
-        wrap.id,
-        "which is why an outer id is a claim and no more"
-    );
+    assert_eq!(opened.outer(), wrap.id, "which is why an outer id is a claim and no more");
 }
 
 #[test]
@@ -271,11 +203,7 @@ fn a_note_is_not_a_call() {
             600,
         );
         if number == kind::MESSAGE {
-            assert_eq!(
-                checked,
-                Err(Refusal::Id),
-                "the kind is right, so the next check speaks"
-            );
+            assert_eq!(checked, Err(Refusal::Id), "the kind is right, so the next check speaks");
         } else {
             assert_eq!(checked, Err(Refusal::Kind(number)));
             refused += 1;
@@ -287,22 +215,7 @@ fn a_note_is_not_a_call() {
 #[test]
 fn signed_events_of_other_kinds_are_not_calls_either() {
     let (client, server) = (keys(0x22), keys(0x11));
-    for number in [
-        0,
-        1,
-        4,
-        5,
-        13,
-        14,
-        1_059,
-        10_002,
-        11_316,
-        21_059,
-        22_242,
-        25_909,
-        25_911,
-        u16::MAX,
-    ] {
+    for number in [0, 1, 4, 5, 13, 14, 1_059, 10_002, 11_316, 21_059, 22_242, 25_909, 25_911, u16::MAX] {
         let note = client.sign_event(number, NOW, to(&server.public_key()), "{}".to_owned(), [1; 32]);
         assert!(note.verify().is_ok());
         assert_eq!(reopened(&note), Err(OpenError::Refused(Refusal::Kind(number))));
@@ -330,39 +243,17 @@ fn what_is_not_addressed_to_me_alone_is_handed_on_by_somebody() {
         vec![vec!["e".to_owned(), me.to_hex()]],
     ];
     for tags in refused {
-        let signed = client.sign_event(
-            kind::MESSAGE,
-            NOW,
-            Tags::parse(&tags).unwrap(),
-            "{}".to_owned(),
-            [1; 32],
-        );
-        assert_eq!(
-            reopened(&signed),
-            Err(OpenError::Refused(Refusal::Audience)),
-            "{tags:?}"
-        );
+        let signed =
+            client.sign_event(kind::MESSAGE, NOW, Tags::parse(&tags).unwrap(), "{}".to_owned(), [1; 32]);
+        assert_eq!(reopened(&signed), Err(OpenError::Refused(Refusal::Audience)), "{tags:?}");
     }
     for tags in [
         vec![p(&me)],
-        vec![
-            vec!["name".to_owned(), "x".to_owned()],
-            vec!["pmi".to_owned()],
-            p(&me),
-        ],
-        vec![vec![
-            "p".to_owned(),
-            me.to_hex(),
-            "wss://relay.example".to_owned(),
-        ]],
+        vec![vec!["name".to_owned(), "x".to_owned()], vec!["pmi".to_owned()], p(&me)],
+        vec![vec!["p".to_owned(), me.to_hex(), "wss://relay.example".to_owned()]],
     ] {
-        let signed = client.sign_event(
-            kind::MESSAGE,
-            NOW,
-            Tags::parse(&tags).unwrap(),
-            "{}".to_owned(),
-            [1; 32],
-        );
+        let signed =
+            client.sign_event(kind::MESSAGE, NOW, Tags::parse(&tags).unwrap(), "{}".to_owned(), [1; 32]);
         assert!(reopened(&signed).is_ok(), "{tags:?}");
     }
 }
@@ -374,23 +265,13 @@ fn changed(event: &Event, change: impl FnOnce(&mut Event)) -> Event {
 }
 
 fn rehash(event: &mut Event) {
-    event.id = EventId::compute(
-        &event.pubkey,
-        &event.created_at,
-        &event.kind,
-        &event.tags,
-        &event.content,
-    );
+    event.id = EventId::compute(&event.pubkey, &event.created_at, &event.kind, &event.tags, &event.content);
 }
 
 #[test]
 fn forged_inner_author() {
     let (client, me) = (keys(0x22), keys(0x11));
-    let honest = message(
-        &client,
-        &me.public_key(),
-        r#"{"jsonrpc":"2.0","method":"tools/call","id":7}"#,
-    );
+    let honest = message(&client, &me.public_key(), r#"{"jsonrpc":"2.0","method":"tools/call","id":7}"#);
     assert!(reopened(&honest).is_ok());
     let mut flips = 0;
     let mut refused = |event: Event| {
@@ -404,9 +285,7 @@ fn forged_inner_author() {
     for bit in 0..256 {
         let mut id = honest.id.to_bytes();
         id[bit / 8] ^= 1 << (bit % 8);
-        refused(changed(&honest, |event| {
-            event.id = EventId::from_slice(&id).unwrap()
-        }));
+        refused(changed(&honest, |event| event.id = EventId::from_slice(&id).unwrap()));
         let mut author = honest.pubkey.to_bytes();
         author[bit / 8] ^= 1 << (bit % 8);
         let other_author = changed(&honest, |event| event.pubkey = PublicKey::from_byte_array(author));
@@ -417,26 +296,20 @@ fn forged_inner_author() {
     for bit in 0..512 {
         let mut signature = honest.sig.to_bytes();
         signature[bit / 8] ^= 1 << (bit % 8);
-        refused(changed(&honest, |event| {
-            event.sig = Signature::from_byte_array(signature)
-        }));
+        refused(changed(&honest, |event| event.sig = Signature::from_byte_array(signature)));
     }
     for (at, letter) in honest.content.char_indices() {
         for bit in 0..7 {
             let other = char::from(u8::try_from(letter).unwrap() ^ (1 << bit));
             let other_content = changed(&honest, |event| {
-                event
-                    .content
-                    .replace_range(at..=at, other.encode_utf8(&mut [0; 4]));
+                event.content.replace_range(at..=at, other.encode_utf8(&mut [0; 4]));
             });
             refused(other_content.clone());
             refused(changed(&other_content, rehash));
         }
     }
     for seconds in 1..=600 {
-        refused(changed(&honest, |event| {
-            event.created_at = Timestamp::from_secs(NOW - seconds)
-        }));
+        refused(changed(&honest, |event| event.created_at = Timestamp::from_secs(NOW - seconds)));
     }
     assert!(flips > 2_500, "{flips}");
 }
@@ -462,17 +335,12 @@ fn a_plaintext_that_is_not_an_event_is_refused() {
         format!("\u{feff}{honest}"),
         honest[..honest.len() - 1].to_owned(),
     ];
-    for plaintext in texts
-        .iter()
-        .map(String::as_bytes)
-        .chain([&b"\xff\xfe"[..], &b"{\"id\":\"\xc0\x80\"}"[..]])
+    for plaintext in
+        texts.iter().map(String::as_bytes).chain([&b"\xff\xfe"[..], &b"{\"id\":\"\xc0\x80\"}"[..]])
     {
         let content = encrypt(&key, plaintext, &[5; 32], ExtendedLength::Refuse).unwrap();
         let wrap = one_time.sign_event(kind::GIFT_WRAP, NOW, to(&me.public_key()), content, [0; 32]);
-        assert_eq!(
-            open(&wrap, &me, NOW, &Limits::default()),
-            Err(OpenError::NotAnEvent)
-        );
+        assert_eq!(open(&wrap, &me, NOW, &Limits::default()), Err(OpenError::NotAnEvent));
     }
 }
 
@@ -486,14 +354,8 @@ fn an_extended_wrap_is_read_up_to_our_own_limit() {
     let size = content.len();
     let wrap = one_time.sign_event(kind::GIFT_WRAP, NOW, to(&me.public_key()), content, [0; 32]);
     assert_eq!(open(&wrap, &me, NOW, &Limits::default()).unwrap().event(), &inner);
-    let small = Limits {
-        event: 64 * 1024,
-        ..Limits::default()
-    };
-    assert_eq!(
-        open(&wrap, &me, NOW, &small),
-        Err(OpenError::TooLarge { size, limit: 65_536 })
-    );
+    let small = Limits { event: 64 * 1024, ..Limits::default() };
+    assert_eq!(open(&wrap, &me, NOW, &small), Err(OpenError::TooLarge { size, limit: 65_536 }));
 }
 
 proptest! {

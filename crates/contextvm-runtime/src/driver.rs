@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use contextvm_core::Limits;
 use contextvm_crypto::Keys;
-use contextvm_engine::gate::Gate;
 use contextvm_engine::GiftWrapMode;
+use contextvm_engine::gate::Gate;
 use contextvm_relay::{Addresses, AuthSigner, Inbox, Incoming, Relays, RelaysConfig};
 use nostr::types::RelayUrl;
 use tokio::time::Instant;
@@ -100,7 +100,13 @@ impl Driver {
     pub async fn run<E: Endpoint>(self, endpoint: E, gate: Gate) {
         let Self { options, relays, inbox, counters, clock, seed: _ } = self;
         let limits = Arc::new(options.limits);
-        let intake = Intake::new(gate, Arc::clone(&options.keys), Arc::clone(&limits), relays.clone(), counters.clone());
+        let intake = Intake::new(
+            gate,
+            Arc::clone(&options.keys),
+            Arc::clone(&limits),
+            relays.clone(),
+            counters.clone(),
+        );
         let outbox = Outbox::new(E::KEEPS, options.keys, relays.clone(), &limits, counters.clone());
         let grace = options.shutdown_grace;
         let running = Running { endpoint, inbox, intake, outbox, counters, clock, grace, stop_at: None };

@@ -28,7 +28,13 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    pub(crate) fn new(gate: Gate, keys: Arc<Keys>, limits: Arc<Limits>, relays: Relays, counters: Counters) -> Self {
+    pub(crate) fn new(
+        gate: Gate,
+        keys: Arc<Keys>,
+        limits: Arc<Limits>,
+        relays: Relays,
+        counters: Counters,
+    ) -> Self {
         let me = keys.public_key();
         Self { gate, opening: FuturesOrdered::new(), keys, me, limits, relays, counters }
     }

@@ -62,7 +62,13 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn new(keeps: bool, keys: Arc<Keys>, relays: Relays, limits: &Limits, counters: Counters) -> Self {
+    pub(crate) fn new(
+        keeps: bool,
+        keys: Arc<Keys>,
+        relays: Relays,
+        limits: &Limits,
+        counters: Counters,
+    ) -> Self {
         Self {
             keeps,
             keys,
@@ -84,7 +90,10 @@ impl Outbox {
 
     /// Whether nothing is under way.
     pub(crate) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.sealing.is_empty() && self.publishing.is_empty() && self.failed.is_empty()
+        self.queue.is_empty()
+            && self.sealing.is_empty()
+            && self.publishing.is_empty()
+            && self.failed.is_empty()
     }
 
     /// Takes a new publication.

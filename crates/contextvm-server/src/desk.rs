@@ -33,7 +33,10 @@ pub(crate) enum Event {
     Command(Command),
     /// The application dropped the session with this number.
     Left(PublicKey, u64),
-    Verdict { question: u64, allow: bool },
+    Verdict {
+        question: u64,
+        allow: bool,
+    },
 }
 
 /// Where a caller's messages go.
@@ -142,7 +145,8 @@ impl Endpoint for Desk {
     }
 
     fn owes(&self) -> bool {
-        false
+        let load = self.machine.load();
+        load.publications > 0 || (load.in_flight > 0 && !self.seats.is_empty())
     }
 }
 
@@ -243,7 +247,9 @@ impl Desk {
         let asked = AbortOnDropHandle::new(tokio::spawn(async move {
             match question {
                 Question::Key(key) => callback.key_allowed(key).await,
-                Question::Capability { method, name } => callback.capability_open(&method, name.as_deref()).await,
+                Question::Capability { method, name } => {
+                    callback.capability_open(&method, name.as_deref()).await
+                }
             }
         }));
         self.verdicts.push(Box::pin(async move {

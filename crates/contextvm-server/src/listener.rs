@@ -76,12 +76,12 @@ impl ServerHandle {
     /// Returns what the server is doing.
     #[must_use]
     pub fn status(&self) -> ServerStatus {
-        let relays = self.relays.statuses().into_iter().map(|status| (status.url.to_string(), status.state == RelayState::Live));
-        ServerStatus {
-            public_key: self.public_key,
-            relays: relays.collect(),
-            stats: self.counters.read(),
-        }
+        let relays = self
+            .relays
+            .statuses()
+            .into_iter()
+            .map(|status| (status.url.to_string(), status.state == RelayState::Live));
+        ServerStatus { public_key: self.public_key, relays: relays.collect(), stats: self.counters.read() }
     }
 
     /// Returns the server's public key.
@@ -167,6 +167,7 @@ fn relay_urls(relays: &[String]) -> Result<Vec<RelayUrl>, Error> {
     if relays.is_empty() {
         return Err(Error::NoRelays);
     }
-    let parse = |(place, url): (usize, &String)| RelayUrl::parse(url.trim()).map_err(|_| Error::RelayUrl(place));
+    let parse =
+        |(place, url): (usize, &String)| RelayUrl::parse(url.trim()).map_err(|_| Error::RelayUrl(place));
     relays.iter().enumerate().map(parse).collect()
 }

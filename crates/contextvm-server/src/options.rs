@@ -10,9 +10,9 @@ use contextvm_engine::server::Access;
 use contextvm_engine::{EncryptionMode, GiftWrapMode, Identity, ServerConfig};
 use nostr::key::PublicKey;
 
+use crate::Error;
 use crate::access::AccessCallback;
 use crate::listener::{self, Listener};
-use crate::Error;
 
 /// How long [`Server::start`] waits for a relay by default.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,7 +2,8 @@
 //!
 //! A request with `_meta."io.modelcontextprotocol/protocolVersion"` belongs to the caller's modern service (2026-07-28),
 //! everything else to its legacy service (2025-11-25 and older). A legacy caller that never sent `initialize` gets it
-//! said in its stead. A service that ends, fails or panics ends its own caller's session and nothing else.
+//! said in its stead. A handler that panics answers with an error; a service that ends or fails ends its own caller's
+//! session and nothing else.
 use std::sync::Arc;
 
 use contextvm_core::PeerTags;
@@ -19,8 +20,10 @@ use tokio::task::JoinSet;
 use crate::listener::Listener;
 use crate::session::{Inbound, Session};
 
+mod guard;
 mod transport;
 
+use guard::Guard;
 use transport::SessionTransport;
 
 /// Messages that may wait between a session and its service.
@@ -179,7 +182,7 @@ impl<F> Desks<F> {
             let transport = SessionTransport::new(era, self.caller, messages, self.sender.clone());
             let (factory, caller) = (Arc::clone(&self.factory), self.caller);
             self.tasks.spawn(async move {
-                let service = factory(caller);
+                let service = Guard(factory(caller));
                 match Box::pin(serve_server(service, transport)).await {
                     Ok(running) => {
                         let _reason = running.waiting().await;
@@ -206,7 +209,8 @@ impl Running {
 }
 
 fn era(message: &str) -> Era {
-    let modern = Envelope::parse(message, &Limits::default())
-        .is_ok_and(|envelope| envelope.kind == MessageKind::Request && rewrite::protocol_version(envelope.params).is_some());
+    let modern = Envelope::parse(message, &Limits::default()).is_ok_and(|envelope| {
+        envelope.kind == MessageKind::Request && rewrite::protocol_version(envelope.params).is_some()
+    });
     if modern { Era::Modern } else { Era::Legacy }
 }

@@ -1,4 +1,5 @@
 //! One encrypted call over a relay on loopback: client, relay, server, relay, client.
+#![expect(clippy::expect_used, reason = "a benchmark that cannot start has nothing to measure")]
 use std::time::Duration;
 
 use contextvm::client::Client;
@@ -11,14 +12,16 @@ fn loopback_call(criterion: &mut Criterion) {
     let (_relay, client, _messages) = runtime.block_on(async {
         let relay = LocalRelay::start(RelayOptions::default()).await.expect("a relay");
         let keys = contextvm::new_keys().expect("keys");
-        let mut listener = Server::builder(keys).relay(relay.url()).fresh_key().start().await.expect("a server");
+        let mut listener =
+            Server::builder(keys).relay(relay.url()).fresh_key().start().await.expect("a server");
         let server = listener.handle().public_key();
         tokio::spawn(async move {
             while let Some(mut session) = listener.accept().await {
                 tokio::spawn(async move {
                     while let Some(inbound) = session.recv().await {
                         if let Delivery::Request { key, .. } = inbound.delivery {
-                            let answer = format!(r#"{{"jsonrpc":"2.0","id":"{}","result":{{}}}}"#, key.id.to_hex());
+                            let answer =
+                                format!(r#"{{"jsonrpc":"2.0","id":"{}","result":{{}}}}"#, key.id.to_hex());
                             let _sent = session.sender().send(answer).await;
                         }
                     }

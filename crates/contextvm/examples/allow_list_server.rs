@@ -2,6 +2,7 @@
 //!
 //! `cargo run --example allow_list_server -- <relay url> <caller key>...`; without arguments it runs a relay, lets in one
 //! key that it makes itself, and shows what that caller and a stranger get.
+#![expect(clippy::print_stdout, reason = "an example shows its result")]
 use std::error::Error;
 use std::time::Duration;
 
@@ -55,7 +56,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve(url: &str, allowed: Vec<PublicKey>) -> Result<(), Box<dyn Error>> {
-    let listener = Server::builder(contextvm::new_keys()?).relay(url).allow(allowed).fresh_key().start().await?;
+    let listener =
+        Server::builder(contextvm::new_keys()?).relay(url).allow(allowed).fresh_key().start().await?;
     println!("serving as {}", listener.handle().public_key().to_hex());
     serve_rmcp(listener, |_caller| WhoAmI).await;
     Ok(())

@@ -2,6 +2,7 @@
 //!
 //! `cargo run --example echo_server -- ws://127.0.0.1:7777` serves on that relay; without an argument it starts a relay
 //! of its own, calls itself once and ends.
+#![expect(clippy::print_stdout, reason = "an example shows its result")]
 use std::error::Error;
 
 use contextvm::client::Client;
@@ -54,9 +55,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     if own.is_some() {
         let keys = contextvm::new_keys()?;
-        let (client, messages) = Client::builder(keys, handle.public_key().into()).relay(&url).connect().await?;
+        let (client, messages) =
+            Client::builder(keys, handle.public_key().into()).relay(&url).connect().await?;
         let mcp = ().serve(client.into_transport(messages)).await?;
-        let arguments = serde_json::json!({"text": "hello over nostr"}).as_object().cloned().unwrap_or_default();
+        let arguments =
+            serde_json::json!({"text": "hello over nostr"}).as_object().cloned().unwrap_or_default();
         let answer = mcp.call_tool(CallToolRequestParams::new("echo").with_arguments(arguments)).await?;
         println!("{}", serde_json::to_string(&answer)?);
         mcp.cancel().await?;

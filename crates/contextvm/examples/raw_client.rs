@@ -1,6 +1,7 @@
 //! A client in plain JSON-RPC: no MCP library, no lifecycle.
 //!
 //! `cargo run --example raw_client -- <server key> <method> [params as json] [relay url]`.
+#![expect(clippy::print_stdout, reason = "an example shows its result")]
 use std::error::Error;
 
 use contextvm::client::{CallError, Client};

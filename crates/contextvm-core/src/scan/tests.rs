@@ -3,47 +3,19 @@ use super::*;
 use alloc::format;
 
 fn limits() -> Limits {
-    Limits {
-        json_depth: 3,
-        json_nodes: 6,
-        json_number: 8,
-        event: 200,
-        child_line: 400,
-        ..Limits::default()
-    }
+    Limits { json_depth: 3, json_nodes: 6, json_number: 8, event: 200, child_line: 400, ..Limits::default() }
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one table")]
 fn every_refusal_has_its_own_name() {
     let long = " ".repeat(401);
     let table: &[(&str, ScanError)] = &[
-        (
-            &long,
-            ScanError::TooLong {
-                bytes: 401,
-                limit: 400,
-            },
-        ),
+        (&long, ScanError::TooLong { bytes: 401, limit: 400 }),
         ("[[[[]]]]", ScanError::Depth { at: 3, limit: 3 }),
         (r#"{"a":[{"b":{}}]}"#, ScanError::Depth { at: 11, limit: 3 }),
         ("[1,2,3,4,5,6]", ScanError::Nodes { at: 11, limit: 6 }),
-        (
-            "[123456789]",
-            ScanError::NumberLength {
-                at: 1,
-                length: 9,
-                limit: 8,
-            },
-        ),
-        (
-            "[0.1234567]",
-            ScanError::NumberLength {
-                at: 1,
-                length: 9,
-                limit: 8,
-            },
-        ),
+        ("[123456789]", ScanError::NumberLength { at: 1, length: 9, limit: 8 }),
+        ("[0.1234567]", ScanError::NumberLength { at: 1, length: 9, limit: 8 }),
         ("[1e400]", ScanError::NumberRange { at: 1 }),
         ("-1E+400", ScanError::NumberRange { at: 0 }),
         (r#""\ud800""#, ScanError::LoneSurrogate { at: 1 }),
@@ -101,11 +73,7 @@ fn only_cost_is_a_matter_of_budget() {
         ScanError::TooLong { bytes: 1, limit: 0 },
         ScanError::Depth { at: 0, limit: 0 },
         ScanError::Nodes { at: 0, limit: 0 },
-        ScanError::NumberLength {
-            at: 0,
-            length: 1,
-            limit: 0,
-        },
+        ScanError::NumberLength { at: 0, length: 1, limit: 0 },
     ];
     assert!(budget.iter().all(ScanError::is_budget));
     let form = [
@@ -136,24 +104,13 @@ fn what_all_parsers_read_alike_is_accepted_and_counted() {
         ("\"\u{7f}\u{2028}\u{ffff}\"", 1, 0),
     ];
     for (text, nodes, depth) in table {
-        assert_eq!(
-            check(text, &limits()),
-            Ok(Scan {
-                nodes: *nodes,
-                depth: *depth
-            }),
-            "{text}"
-        );
+        assert_eq!(check(text, &limits()), Ok(Scan { nodes: *nodes, depth: *depth }), "{text}");
     }
 }
 
 #[test]
 fn integers_beyond_two_to_the_53_are_accepted() {
-    for text in [
-        "9007199254740993",
-        "-9007199254740993",
-        "123456789012345678901234567890",
-    ] {
+    for text in ["9007199254740993", "-9007199254740993", "123456789012345678901234567890"] {
         assert!(check(text, &Limits::default()).is_ok(), "{text}");
     }
 }
@@ -165,13 +122,7 @@ fn a_long_text_may_hold_one_value_per_eight_bytes() {
     assert!(fits.len() > 200 && fits.len() / 8 >= 26);
     assert!(matches!(check(&fits, &limits), Ok(Scan { nodes: 26, .. })));
     let dense = format!("[{}1]", "1,".repeat(100));
-    assert_eq!(
-        check(&dense, &limits),
-        Err(ScanError::Nodes {
-            at: 49,
-            limit: dense.len() / 8
-        })
-    );
+    assert_eq!(check(&dense, &limits), Err(ScanError::Nodes { at: 49, limit: dense.len() / 8 }));
 }
 
 #[test]

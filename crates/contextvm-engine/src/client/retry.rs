@@ -132,7 +132,7 @@ impl Pending {
     ///
     /// A server that answers repeats alike does not help here: a new call has a new id.
     pub(super) const fn is_retryable(&self) -> bool {
-        true
+        self.harmless || matches!(self.sent, Sent::Nowhere(_))
     }
 
     /// Takes the outcome of a publication; `false` when no further attempt fits into the window.

@@ -155,7 +155,8 @@ impl Waiting {
         let bytes = self.bytes.saturating_add(held.event.content.len());
         let caller = held.event.pubkey;
         let in_line = self.lines.get(&caller).map_or(0, |line| line.held.len());
-        if self.count >= self.most / part || bytes > self.most_bytes / part || in_line >= self.most_of_one {
+        let is_full = self.count >= self.most.div_ceil(part) || bytes > self.most_bytes.div_ceil(part);
+        if is_full || in_line >= self.most_of_one {
             return false;
         }
         self.count += 1;

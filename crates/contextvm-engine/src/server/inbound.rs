@@ -23,8 +23,8 @@ pub(super) const REFUSED: i64 = -32000;
 /// `_meta` member that only means something inside a process.
 const STREAM: &str = "stream";
 /// Tags of one event that are listened to, and the longest of them.
-const TAGS: usize = 32;
-const TAG_BYTES: usize = 256;
+const TAGS: usize = 16;
+const TAG_BYTES: usize = 128;
 
 type Entered = Result<(Delivery, String), DropReason>;
 

@@ -197,7 +197,6 @@ impl ServerMachine {
             }
         };
         if let Err(reason) = sent {
-            self.casts.pop_front();
             self.drop(reason);
         }
         true

@@ -50,7 +50,7 @@ impl Session {
 ///
 /// Established is who may call by its key on a server that restricts keys, and on a server that is open to all, who
 /// had a request answered while there was room: there, nobody loses an established session to somebody else. A session
-/// with a request in flight is never forgotten.
+/// with a request in flight is never forgotten. What is forgotten with a session: its encryption floor, too.
 #[derive(Debug)]
 pub(super) struct Sessions {
     map: BTreeMap<PublicKey, Session>,

@@ -1,10 +1,4 @@
 //! A relay that does exactly what a test tells it, over real sockets.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "test support fails loudly"
-)]
 use std::sync::Arc;
 use std::time::Duration;
 

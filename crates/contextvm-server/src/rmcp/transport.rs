@@ -50,7 +50,8 @@ impl SessionTransport {
                     self.say(INITIALIZED);
                     self.open = true;
                 }
-                self.open |= method == "initialize" || (self.era == Era::Modern && method != "server/discover");
+                self.open |=
+                    method == "initialize" || (self.era == Era::Modern && method != "server/discover");
                 self.ready.push_back(message);
             }
             Delivery::Notification { .. } | Delivery::Response => {

@@ -13,7 +13,10 @@ fn access(announced: bool) -> Access {
     Access { allowed: None, ask_key: false, excluded: Vec::new(), ask_capability: false, announced }
 }
 
-async fn impatient(relay: &contextvm_local_relay::LocalRelay, server: PublicKey) -> contextvm::client::Client {
+async fn impatient(
+    relay: &contextvm_local_relay::LocalRelay,
+    server: PublicKey,
+) -> contextvm::client::Client {
     let builder = client(relay, server).stateless().request_timeout(Duration::from_secs(2));
     let (client, messages) = builder.connect().await.unwrap();
     forget(messages);
@@ -76,7 +79,7 @@ async fn the_application_decides_and_its_panic_means_no() {
     let relay = relay().await;
     let friend = keys();
     let doorman = Arc::new(Doorman { friend: friend.public_key() });
-    let asking = Access { ask_key: true, allowed: Some(std::collections::BTreeSet::new()), ..access(false) };
+    let asking = Access { ask_key: true, ..access(false) };
     let app = app(server(&relay).access(asking).access_callback(doorman)).await;
     let builder = contextvm::client::Client::builder(friend, app.key().into()).relay(relay.url()).stateless();
     let (client, _messages) = builder.connect().await.unwrap();

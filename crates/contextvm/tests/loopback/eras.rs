@@ -1,14 +1,18 @@
 //! Typed servers and clients: both revisions on one server, and callers that begin in odd ways.
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use contextvm::client::ErrorKind;
+use contextvm::client::CallError;
 use contextvm::server::{Caller, ServerHandle, caller as caller_of, serve_rmcp};
 use contextvm_local_relay::LocalRelay;
-use rmcp::model::{CallToolRequestParams, ServerCapabilities, ServerConfig};
+use rmcp::model::{
+    CallToolRequestParams, ClientCapabilities, ClientInfo, CreateMessageRequestParams, CreateMessageResult,
+    ErrorData, SamplingMessage, ServerCapabilities, ServerConfig,
+};
 use rmcp::service::RequestContext;
-use rmcp::{RoleServer, ServerHandler, ServiceExt, tool, tool_handler, tool_router};
+use rmcp::{
+    ClientHandler, RoleClient, RoleServer, ServerHandler, ServiceExt, tool, tool_handler, tool_router,
+};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -33,7 +37,20 @@ impl Tools {
     }
 }
 
-#[tool_handler]
+#[tool_router(router = asking)]
+impl Tools {
+    #[tool(description = "asks the client to write something")]
+    #[expect(deprecated, reason = "callers of 2025-11-25 are still asked this way")]
+    async fn sample(&self, context: RequestContext<RoleServer>) -> String {
+        let ask = CreateMessageRequestParams::new(vec![SamplingMessage::user_text("say something")], 10);
+        match context.peer.create_message(ask).await {
+            Ok(answer) => answer.model,
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+#[tool_handler(router = Self::tool_router() + Self::asking())]
 impl ServerHandler for Tools {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
@@ -74,7 +91,7 @@ async fn a_typed_client_calls_a_typed_server() {
     let me = client.public_key().to_hex();
     let mcp = soon(().serve(client.into_transport(messages))).await.unwrap();
     let tools = soon(mcp.list_all_tools()).await.unwrap();
-    assert_eq!(tools.len(), 2);
+    assert_eq!(tools.len(), 3);
     let answer = soon(mcp.call_tool(CallToolRequestParams::new("who"))).await.unwrap();
     assert_eq!(text_of(&serde_json::to_value(&answer).unwrap()), me);
     soon(mcp.cancel()).await.unwrap();
@@ -120,7 +137,8 @@ async fn an_odd_first_message_ends_nobodys_service_and_not_even_its_own_callers(
     let odd = [
         INITIALIZED.to_owned(),
         json!({"jsonrpc": "2.0", "id": 9, "result": {}}).to_string(),
-        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "x"}}).to_string(),
+        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "x"}})
+            .to_string(),
         json!({"jsonrpc": "2.0", "id": 1, "method": "no/such/method"}).to_string(),
         json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": 5}}).to_string(),
         json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}).to_string(),
@@ -129,7 +147,8 @@ async fn an_odd_first_message_ends_nobodys_service_and_not_even_its_own_callers(
         let (stranger, messages) = client(&relay, server.public_key()).connect().await.unwrap();
         forget(messages);
         stranger.send(first.clone()).await.unwrap();
-        let answer = call(&stranger, "who", json!(null)).await.unwrap_or_else(|error| panic!("{first}: {error:?}"));
+        let answer =
+            call(&stranger, "who", json!(null)).await.unwrap_or_else(|error| panic!("{first}: {error:?}"));
         assert_eq!(text_of(&answer), stranger.public_key().to_hex());
         assert!(call(&steady, "who", json!(null)).await.is_ok(), "{first}");
     }
@@ -141,11 +160,46 @@ async fn a_handler_that_panics_touches_no_other_caller() {
     let (server, _made) = typed(&relay).await;
     let steady = caller(&relay, server.public_key()).await;
     assert!(call(&steady, "who", json!(null)).await.is_ok());
-    let builder = client(&relay, server.public_key()).stateless().request_timeout(Duration::from_secs(3));
-    let (unlucky, messages) = builder.connect().await.unwrap();
-    forget(messages);
+    let unlucky = caller(&relay, server.public_key()).await;
     let error = call(&unlucky, "panics", json!(null)).await.unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::Server | ErrorKind::Timeout), "{error:?}");
+    assert!(matches!(error, CallError::Server { code: -32603, .. }), "{error:?}");
     assert!(call(&steady, "who", json!(null)).await.is_ok());
     assert!(call(&unlucky, "who", json!(null)).await.is_ok());
+}
+
+#[derive(Debug, Clone)]
+struct Writer;
+
+#[expect(deprecated, reason = "sampling is what is tested")]
+impl ClientHandler for Writer {
+    fn get_info(&self) -> ClientInfo {
+        let mut info = ClientInfo::default();
+        info.capabilities = ClientCapabilities::builder().enable_sampling().build();
+        info
+    }
+
+    async fn create_message(
+        &self,
+        _params: CreateMessageRequestParams,
+        _context: RequestContext<RoleClient>,
+    ) -> Result<CreateMessageResult, ErrorData> {
+        Ok(CreateMessageResult::new(
+            SamplingMessage::assistant_text("something"),
+            "model of the caller".into(),
+        ))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_typed_server_samples_from_each_of_its_typed_clients() {
+    let relay = relay().await;
+    let (server, _made) = typed(&relay).await;
+    for _ in 0..2 {
+        let builder = client(&relay, server.public_key()).answer_server_requests();
+        let (client, messages) = builder.connect().await.unwrap();
+        let mcp = soon(Writer.serve(client.into_transport(messages))).await.unwrap();
+        let answer = soon(mcp.call_tool(CallToolRequestParams::new("sample"))).await.unwrap();
+        assert_eq!(text_of(&serde_json::to_value(&answer).unwrap()), "model of the caller");
+        soon(mcp.cancel()).await.unwrap();
+    }
 }

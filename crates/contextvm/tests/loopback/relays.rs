@@ -74,7 +74,8 @@ async fn two_relays_that_repeat_everything_cause_one_execution_and_one_answer() 
     for encryption in [EncryptionMode::Disabled, EncryptionMode::Required] {
         let urls = [one.url(), two.url()];
         let app = app(Server::builder(keys()).relays(urls.clone()).fresh_key()).await;
-        let builder = Client::builder(keys(), app.key().into()).relays(urls).stateless().encryption(encryption);
+        let builder =
+            Client::builder(keys(), app.key().into()).relays(urls).stateless().encryption(encryption);
         let (client, mut messages) = builder.connect().await.unwrap();
         for n in 0..20 {
             client.send(call_text(&json!(n), "echo", &json!(n), None)).await.unwrap();

@@ -22,7 +22,11 @@ async fn a_stateless_call_comes_back_in_every_protection() {
         let (client, messages) = builder.connect().await.unwrap();
         forget(messages);
         let result = call(&client, "echo", json!({"n": 1})).await.unwrap();
-        assert_eq!(result, json!({"value": {"n": 1}, "caller": client.public_key().to_hex()}), "{gift_wrap:?}");
+        assert_eq!(
+            result,
+            json!({"value": {"n": 1}, "caller": client.public_key().to_hex()}),
+            "{gift_wrap:?}"
+        );
         assert_eq!(app.seen.executed(), 1);
     }
 }

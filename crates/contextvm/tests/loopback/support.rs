@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use contextvm::Keys;
 use contextvm::client::{Client, ClientBuilder, Messages};
-use contextvm::server::{Delivery, Inbound, Listener, Server, ServerBuilder, ServerHandle, Session, SessionSender};
+use contextvm::server::{
+    Delivery, Inbound, Listener, Server, ServerBuilder, ServerHandle, Session, SessionSender,
+};
 use contextvm_local_relay::{LocalRelay, RelayOptions};
 use nostr::key::PublicKey;
 use serde_json::{Value, json};
@@ -79,7 +81,11 @@ pub(crate) fn call_text(id: &Value, tool: &str, value: &Value, token: Option<&Va
     json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).to_string()
 }
 
-pub(crate) async fn call(client: &Client, tool: &str, value: Value) -> Result<Value, contextvm::client::CallError> {
+pub(crate) async fn call(
+    client: &Client,
+    tool: &str,
+    value: Value,
+) -> Result<Value, contextvm::client::CallError> {
     let params = json!({"name": tool, "arguments": {"value": value}});
     let params = serde_json::value::to_raw_value(&params).unwrap();
     let result = soon(client.request("tools/call", Some(params))).await?;
@@ -144,7 +150,8 @@ async fn serve(mut session: Session, seen: Arc<Seen>) {
         match &inbound.delivery {
             Delivery::Request { key, .. } => {
                 assert_eq!(message["id"], json!(key.id.to_hex()));
-                let work = answer(inbound.clone(), message, session.sender(), Arc::clone(&seen), Arc::clone(&asked));
+                let work =
+                    answer(inbound.clone(), message, session.sender(), Arc::clone(&seen), Arc::clone(&asked));
                 running.insert(key.id.to_hex(), tokio::spawn(work));
             }
             Delivery::Notification { method } if method == "notifications/cancelled" => {
@@ -196,7 +203,8 @@ async fn answer(inbound: Inbound, message: Value, sender: SessionSender, seen: A
         ("tools/call", "sample") => {
             let (tell, told) = oneshot::channel();
             asked.lock().unwrap().insert("ask-1".into(), tell);
-            let ask = json!({"jsonrpc": "2.0", "id": "ask-1", "method": "sampling/createMessage", "params": {}});
+            let ask =
+                json!({"jsonrpc": "2.0", "id": "ask-1", "method": "sampling/createMessage", "params": {}});
             sender.send(ask.to_string()).await.unwrap();
             json!({"answer": told.await.unwrap()["result"]})
         }

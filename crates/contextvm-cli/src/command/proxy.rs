@@ -1,0 +1,33 @@
+//! `cvm use`: a server on Nostr as a stdio server.
+use contextvm_bridge::{Error, Notice, Proxy, Reporter};
+
+use crate::args::{Global, Use};
+use crate::connect;
+use crate::output::Talk;
+use crate::problem::{Code, Problem};
+use crate::signals;
+
+pub(crate) async fn run(options: &Use, global: &Global, talk: Talk) -> Result<(), Problem> {
+    if matches!(global.key.as_deref(), Some("stdin" | "-")) {
+        let problem = Problem::new(Code::InvalidValue, "standard input carries the MCP host's messages and cannot carry a key");
+        return Err(problem.hint("--key me"));
+    }
+    let (mut client, ephemeral) = connect::options(global, connect::server(&options.server)?)?;
+    client.config.stateless = options.stateless;
+    client.config.answer_server_requests = true;
+    if ephemeral {
+        talk.detail("no key was given, so the server sees one that nobody knows");
+    }
+    let reporter = Reporter::new(move |notice| match notice {
+        Notice::Connected => talk.detail("cvm: connected"),
+        other => talk.say(&format!("cvm: {other}")),
+    });
+    let stop = signals::stop_on_signals();
+    let proxy = Proxy::builder(client).reporter(reporter).hint("check the relay, or name another one: --relay wss://...");
+    let run = proxy.build().run(tokio::io::stdin(), tokio::io::stdout(), stop);
+    match Box::pin(run).await {
+        // A host that stopped reading has ended; that is how hosts say goodbye, too.
+        Ok(()) | Err(Error::Stream(_)) => Ok(()),
+        Err(error) => Err(Problem::internal(error.to_string())),
+    }
+}

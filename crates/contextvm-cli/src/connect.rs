@@ -1,0 +1,191 @@
+//! A client for one command: options from the flags, failures as problems.
+use std::time::{Duration, Instant};
+
+use contextvm::ServerIdentity;
+use contextvm::client::{CallError, Client, ClientOptions, Error, ErrorKind, Messages};
+use contextvm::core::Printable;
+use contextvm::engine::client::Lost;
+use serde_json::value::RawValue;
+
+use crate::args::Global;
+use crate::keys::{self, npub};
+use crate::output::Talk;
+use crate::problem::{Code, Problem};
+
+/// The revision that one-shot commands speak.
+const REVISION: &str = "2025-11-25";
+
+/// A connected client that has said `initialize`.
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    /// What the server answered to `initialize`.
+    pub(crate) welcome: serde_json::Value,
+    pub(crate) ephemeral: bool,
+    started: Instant,
+    timeout: Duration,
+    // Dropping it would end the client's interest in notifications; nothing reads it.
+    _messages: Messages,
+}
+
+/// Reads who the server is.
+pub(crate) fn server(text: &str) -> Result<ServerIdentity, Problem> {
+    text.parse().map_err(|error: contextvm::core::IdentityError| {
+        let problem = Problem::new(Code::InvalidValue, format!("the server is not understood: {error}"));
+        problem.fact("it is named by npub1..., nprofile1..., nostr:... or 64 hex digits").hint("cvm demo")
+    })
+}
+
+/// Collects what a client needs to know.
+pub(crate) fn options(global: &Global, server: ServerIdentity) -> Result<(ClientOptions, bool), Problem> {
+    let chosen = keys::choose_or_ephemeral(global.key.as_deref())?;
+    let mut options = ClientOptions::new(chosen.keys, server);
+    options.relays.clone_from(&global.relays);
+    options.config.encryption = global.encryption.into();
+    options.config.gift_wrap = global.gift_wrap.into();
+    options.config.limits.request_timeout = global.timeout;
+    options.ready_timeout = options.ready_timeout.min(global.timeout);
+    Ok((options, chosen.ephemeral))
+}
+
+impl Session {
+    /// Connects and says `initialize`.
+    pub(crate) async fn open(global: &Global, name: &str, talk: &Talk) -> Result<Self, Problem> {
+        let (options, ephemeral) = options(global, server(name)?)?;
+        let relays = options.relays.clone();
+        talk.detail(&format!("calling as {}", npub(&options.keys.public_key())));
+        let started = Instant::now();
+        let (client, messages) =
+            Client::connect(options).await.map_err(|error| not_connected(&error, &relays, started.elapsed()))?;
+        talk.detail(&format!("connected after {} ms", started.elapsed().as_millis()));
+        let timeout = global.timeout;
+        let welcome = serde_json::Value::Null;
+        let mut session = Self { client, welcome, ephemeral, started, timeout, _messages: messages };
+        let version = env!("CARGO_PKG_VERSION");
+        let params = format!(
+            r#"{{"protocolVersion":"{REVISION}","capabilities":{{}},"clientInfo":{{"name":"cvm","version":"{version}"}}}}"#
+        );
+        let welcome = session.request("initialize", Some(params)).await?;
+        session.welcome = serde_json::from_str(welcome.get()).unwrap_or_default();
+        let notified = session.client.notify("notifications/initialized", None).await;
+        notified.map_err(|error| Problem::internal(error.to_string()))?;
+        Ok(session)
+    }
+
+    /// Calls a method; the deadline covers the whole command.
+    pub(crate) async fn request(&self, method: &str, params: Option<String>) -> Result<Box<RawValue>, Problem> {
+        let params = params.map(RawValue::from_string).transpose();
+        let params = params.map_err(|error| Problem::internal(format!("the request is not JSON: {error}")))?;
+        let answer = self.client.request(method, params).await;
+        answer.map_err(|error| self.failed(method, &error))
+    }
+
+    /// Lists all tools.
+    pub(crate) async fn tools(&self) -> Result<Vec<serde_json::Value>, Problem> {
+        let mut tools = Vec::new();
+        let mut cursor: Option<String> = None;
+        // A server that never stops listing is cut off.
+        for _ in 0..100 {
+            let params = cursor.as_deref().map(|cursor| format!(r#"{{"cursor":{}}}"#, contextvm::core::object::quote(cursor)));
+            let page = self.request("tools/list", params).await?;
+            let page: serde_json::Value = serde_json::from_str(page.get())
+                .map_err(|error| Problem::internal(format!("the list of tools is not understood: {error}")))?;
+            tools.extend(page.get("tools").and_then(serde_json::Value::as_array).into_iter().flatten().cloned());
+            cursor = page.get("nextCursor").and_then(serde_json::Value::as_str).map(ToOwned::to_owned);
+            if cursor.is_none() {
+                break;
+            }
+        }
+        Ok(tools)
+    }
+
+    pub(crate) fn npub(&self) -> String {
+        npub(&self.client.server())
+    }
+
+    /// Says goodbye; a server that does not hear it is no problem of ours.
+    pub(crate) async fn close(self) {
+        let _late = tokio::time::timeout(Duration::from_millis(500), self.client.close()).await;
+    }
+
+    fn failed(&self, method: &str, error: &CallError) -> Problem {
+        let waited = format!("{method}: {} ms after the start", self.started.elapsed().as_millis());
+        match error {
+            CallError::Server { code, message, data } => self.server_error(method, *code, message, data.as_deref()),
+            // It has answered before, so it is there and only this call takes too long.
+            CallError::Lost(Lost::NoReply) if !self.welcome.is_null() => {
+                let problem = Problem::new(Code::Timeout, format!("{method} was not answered in time"));
+                problem.fact(waited).hint(format!("wait longer: --timeout {}s", self.timeout.as_secs().max(1) * 4))
+            }
+            CallError::Lost(Lost::NoReply) => {
+                let problem = Problem::new(Code::NoReply, "the server did not answer");
+                self.relay_facts(problem.fact(waited))
+                    .data("server", self.npub())
+                    .hint("is the server running, on these relays, and does it allow this key?  -v shows more")
+            }
+            CallError::Lost(Lost::NotSent) => {
+                let problem = Problem::new(Code::NoRelayAccepted, "no relay took the request");
+                self.relay_facts(problem.fact(waited)).hint("use another relay: --relay wss://...")
+            }
+            CallError::Lost(Lost::TooLarge) => Problem::new(Code::InvalidArguments, error.to_string()),
+            CallError::Lost(_) | CallError::Answer | CallError::Closed => Problem::internal(error.to_string()).fact(waited),
+            other => Problem::internal(other.to_string()).fact(waited),
+        }
+    }
+
+    fn relay_facts(&self, problem: Problem) -> Problem {
+        let waited = format!("waited up to {} s", self.timeout.as_secs_f32());
+        let relays = self.client.status().relays.into_iter();
+        relays.fold(problem.fact(waited), |problem, (url, up)| {
+            let state = if up { "connected" } else { "not connected" };
+            problem.fact(format!("{}   {state}", Printable(&url)))
+        })
+    }
+
+    fn server_error(&self, method: &str, code: i64, message: &str, data: Option<&RawValue>) -> Problem {
+        let said = format!("the server said: {} ({code})", Printable::short(message, 400));
+        let class = match (code, method) {
+            (-32000, _) if message.eq_ignore_ascii_case("unauthorized") => Code::NotAllowed,
+            (-32042, _) if data.is_some_and(|data| data.get().contains("payment")) => Code::PaymentRequired,
+            (-32601, _) => Code::NotFound,
+            (-32602, "tools/call") => Code::InvalidArguments,
+            (_, _) => Code::ToolError,
+        };
+        let problem = Problem::new(class, format!("{method} failed")).fact(said);
+        let problem = match data {
+            Some(data) => problem.fact(format!("with: {}", Printable::short(data.get(), 400))),
+            None => problem,
+        };
+        match class {
+            Code::NotAllowed if self.ephemeral => {
+                problem.fact("this call used a key that nobody knows").hint("use a key that the server allows: --key me")
+            }
+            Code::NotAllowed => {
+                problem.hint(format!("ask the operator to allow {}", npub(&self.client.public_key())))
+            }
+            _ => problem.hint(format!("cvm ls {}", self.npub())),
+        }
+    }
+}
+
+fn not_connected(error: &Error, relays: &[String], waited: Duration) -> Problem {
+    let problem = match (error, error.kind()) {
+        (Error::NoRelays, _) => {
+            let problem = Problem::new(Code::RelayUnreachable, "no relay of the server is known");
+            return problem
+                .fact("no --relay was given, the server's name holds none, and no relay list was found")
+                .hint("name the relay: --relay wss://...");
+        }
+        (_, ErrorKind::Config) => return Problem::new(Code::InvalidValue, error.to_string()).hint("--relay wss://..."),
+        (_, ErrorKind::Relay) if relays.is_empty() => {
+            Problem::new(Code::RelayUnreachable, "none of the server's relays could be reached")
+        }
+        (_, ErrorKind::Relay) => {
+            Problem::new(Code::RelayUnreachable, format!("none of {} relays could be reached", relays.len()))
+        }
+        (_, _) => return Problem::internal(error.to_string()),
+    };
+    let problem = relays.iter().fold(problem, |problem, url| problem.fact(format!("{}   not connected", Printable(url))));
+    problem
+        .fact(format!("waited {} ms: {error}", waited.as_millis()))
+        .hint("use another relay: --relay wss://...  (-vv shows why)")
+}

@@ -1,0 +1,330 @@
+//! Keys by reference: names, files, variables. Secrets never come from the command line and are never shown.
+use std::ffi::OsString;
+use std::fmt;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use contextvm::Keys;
+use contextvm::core::Printable;
+use nostr::key::PublicKey;
+use nostr::nips::nip19::ToBech32 as _;
+use zeroize::Zeroizing;
+
+use crate::problem::{Code, Problem};
+
+/// Longest key file, bytes.
+const LONGEST: u64 = 4_096;
+
+/// Where a key is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeyRef {
+    /// In a file that only we can read.
+    File(PathBuf),
+    /// In a variable of the environment.
+    Env(String),
+    /// On standard input.
+    Stdin,
+    /// Nowhere: it is made now and forgotten at the end.
+    Ephemeral,
+}
+
+impl fmt::Display for KeyRef {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(out, "file:{}", Printable(&path.to_string_lossy())),
+            Self::Env(name) => write!(out, "env:{}", Printable(name)),
+            Self::Stdin => out.write_str("stdin"),
+            Self::Ephemeral => out.write_str("ephemeral"),
+        }
+    }
+}
+
+/// References of other programs and later versions.
+const UNSUPPORTED: [&str; 7] = ["keyring:", "systemd:", "ncryptsec:", "bunker:", "bunker://", "cmd:", "fd:"];
+
+impl KeyRef {
+    /// Reads a reference; a key in its place is refused and not repeated.
+    pub(crate) fn parse(text: &str) -> Result<Self, Problem> {
+        let text = text.trim();
+        let value = text.split_once(':').map_or(text, |(_, value)| value);
+        if is_secret(text) || is_secret(value) || is_hex_key(text) || is_hex_key(value) {
+            return Err(secret_refused());
+        }
+        if let Some(path) = text.strip_prefix("file:").filter(|path| !path.is_empty()) {
+            return Ok(Self::File(path.into()));
+        }
+        if let Some(name) = text.strip_prefix("env:").filter(|name| !name.is_empty()) {
+            return Ok(Self::Env(name.to_owned()));
+        }
+        if let Some(scheme) = UNSUPPORTED.iter().find(|scheme| text.starts_with(**scheme)) {
+            let problem = Problem::new(Code::InvalidValue, format!("keys by {scheme} are not supported"));
+            return Err(problem.hint("keep the key in a file: cvm key new me"));
+        }
+        match text {
+            "stdin" | "-" => Ok(Self::Stdin),
+            "ephemeral" => Ok(Self::Ephemeral),
+            path if path.contains('/') => Ok(Self::File(path.into())),
+            name => Ok(Self::File(named(name)?)),
+        }
+    }
+
+    /// Reads the key.
+    pub(crate) fn load(&self) -> Result<Keys, Problem> {
+        match self {
+            Self::File(path) => from_file(path),
+            Self::Env(name) => {
+                let value = std::env::var(name).map(Zeroizing::new).map_err(|_| {
+                    let problem = Problem::new(Code::ConfigInvalid, format!("the variable {} is not set", Printable(name)));
+                    problem.hint("keep the key in a file: cvm key new me")
+                })?;
+                parse_key(&value, &self.to_string())
+            }
+            Self::Stdin => {
+                let mut text = Zeroizing::new(String::new());
+                let read = std::io::stdin().take(LONGEST).read_to_string(&mut text);
+                read.map_err(|error| Problem::new(Code::ConfigInvalid, format!("no key on standard input: {error}")))?;
+                parse_key(&text, "stdin")
+            }
+            Self::Ephemeral => contextvm::new_keys().map_err(|error| Problem::internal(error.to_string())),
+        }
+    }
+}
+
+/// A key with where it came from.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    pub(crate) keys: Keys,
+    pub(crate) origin: String,
+    pub(crate) ephemeral: bool,
+}
+
+/// Finds the key: the flag, then CVM_KEY (a reference, or the key itself); `None` if neither is given.
+pub(crate) fn choose(flag: Option<&str>) -> Result<Option<Chosen>, Problem> {
+    let chosen = |reference: &KeyRef| {
+        let ephemeral = *reference == KeyRef::Ephemeral;
+        Ok(Some(Chosen { keys: reference.load()?, origin: reference.to_string(), ephemeral }))
+    };
+    if let Some(flag) = flag {
+        return chosen(&KeyRef::parse(flag)?);
+    }
+    match std::env::var("CVM_KEY").map(Zeroizing::new) {
+        Ok(value) if is_secret(value.trim()) || is_hex_key(value.trim()) => {
+            tracing::warn!("the key comes from the environment, where other programs of yours can read it");
+            let keys = parse_key(&value, "env:CVM_KEY")?;
+            Ok(Some(Chosen { keys, origin: "env:CVM_KEY".to_owned(), ephemeral: false }))
+        }
+        Ok(value) if !value.trim().is_empty() => chosen(&KeyRef::parse(&value)?),
+        Ok(_) | Err(_) => Ok(None),
+    }
+}
+
+/// The key of a client: the chosen one, or one that nobody knows.
+pub(crate) fn choose_or_ephemeral(flag: Option<&str>) -> Result<Chosen, Problem> {
+    match choose(flag)? {
+        Some(chosen) => Ok(chosen),
+        None => {
+            let keys = KeyRef::Ephemeral.load()?;
+            Ok(Chosen { keys, origin: KeyRef::Ephemeral.to_string(), ephemeral: true })
+        }
+    }
+}
+
+/// Prints a public key as `npub`.
+pub(crate) fn npub(key: &PublicKey) -> String {
+    key.to_bech32().unwrap_or_else(|_| key.to_hex())
+}
+
+/// Makes a key and keeps it in a new file; returns where and whose.
+pub(crate) fn create(name: &str) -> Result<(PathBuf, PublicKey), Problem> {
+    let KeyRef::File(path) = KeyRef::parse(name)? else {
+        return Err(Problem::new(Code::InvalidValue, "a new key needs a name or a path").hint("cvm key new me"));
+    };
+    let keys = KeyRef::Ephemeral.load()?;
+    let mut text = keys.to_nsec();
+    text.push('\n');
+    write_new(&path, text.as_bytes()).map_err(|error| {
+        let shown = path.to_string_lossy();
+        let problem = match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                Problem::new(Code::ConfigInvalid, format!("{} exists and is not overwritten", Printable(&shown)))
+            }
+            _ => Problem::new(Code::ConfigInvalid, format!("{} could not be written: {error}", Printable(&shown))),
+        };
+        problem.hint("choose another name, or look at the key: cvm key show NAME")
+    })?;
+    Ok((path, keys.public_key()))
+}
+
+#[cfg(unix)]
+fn write_new(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text)?;
+    file.sync_all()
+}
+
+#[cfg(not(unix))]
+fn write_new(_path: &Path, _text: &[u8]) -> std::io::Result<()> {
+    Err(std::io::Error::other("key files need the permissions of a unix file system"))
+}
+
+/// The file of a named key.
+fn named(name: &str) -> Result<PathBuf, Problem> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(plain) {
+        let problem = Problem::new(Code::InvalidValue, "a key's name has 1 to 64 letters, digits, dots, dashes or underscores");
+        return Err(problem.hint("cvm key new me"));
+    }
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
+    let home = home.ok_or_else(|| {
+        let problem = Problem::new(Code::ConfigInvalid, "neither XDG_CONFIG_HOME nor HOME is set");
+        problem.hint("name the file: --key file:/path/to/key")
+    })?;
+    Ok(home.join("cvm").join("keys").join(name))
+}
+
+fn from_file(path: &Path) -> Result<Keys, Problem> {
+    let shown = Printable(&path.to_string_lossy()).to_string();
+    let fail = |why: String| {
+        let problem = Problem::new(Code::ConfigInvalid, format!("the key file {shown} could not be read: {why}"));
+        problem.hint("make a key: cvm key new me")
+    };
+    let file = std::fs::File::open(path).map_err(|error| fail(error.to_string()))?;
+    let data = file.metadata().map_err(|error| fail(error.to_string()))?;
+    if !data.is_file() {
+        return Err(fail("it is not a file".to_owned()));
+    }
+    check_private(&data, &shown)?;
+    let mut text = Zeroizing::new(String::new());
+    file.take(LONGEST).read_to_string(&mut text).map_err(|error| fail(error.to_string()))?;
+    parse_key(&text, &format!("file:{shown}"))
+}
+
+#[cfg(unix)]
+fn check_private(data: &std::fs::Metadata, shown: &str) -> Result<(), Problem> {
+    use std::os::unix::fs::MetadataExt as _;
+    let unsafe_because = |why: &str, hint: String| {
+        let problem = Problem::new(Code::InsecurePermissions, format!("the key file {shown} is not safe"));
+        Err(problem.fact(why.to_owned()).hint(hint))
+    };
+    if data.uid() != rustix::process::geteuid().as_raw() {
+        return unsafe_because("it belongs to another user", "make your own key: cvm key new me".to_owned());
+    }
+    if data.mode() & 0o077 != 0 {
+        let why = format!("its mode is {:04o}: others may use it", data.mode() & 0o7777);
+        return unsafe_because(&why, format!("chmod 600 {shown}"));
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn check_private(_data: &std::fs::Metadata, shown: &str) -> Result<(), Problem> {
+    let problem = Problem::new(Code::InsecurePermissions, format!("the key file {shown} cannot be checked on this system"));
+    Err(problem.hint("use env:NAME"))
+}
+
+fn parse_key(text: &str, origin: &str) -> Result<Keys, Problem> {
+    Keys::parse(text.trim()).map_err(|error| {
+        let problem = Problem::new(Code::BadKey, format!("{origin} holds no usable key: {error}"));
+        problem.hint("make a key: cvm key new me")
+    })
+}
+
+fn secret_refused() -> Problem {
+    Problem::new(Code::SecretInArguments, "a secret key was given on the command line; it is not used and not shown")
+        .fact("every user of this machine can read command lines, and shells keep them")
+        .fact("treat that key as known to others if it was a real one")
+        .hint("cvm key new me, then --key me      or keep the key in a 0600 file: --key file:PATH")
+}
+
+/// Refuses a command line with a secret key on it; what comes after `--` belongs to another program.
+pub(crate) fn refuse_secrets(argv: &[OsString]) -> Result<(), Problem> {
+    let words = argv.iter().take_while(|arg| *arg != "--").filter_map(|arg| arg.to_str());
+    for word in words {
+        let value = word.strip_prefix("--").and_then(|flag| flag.split_once('=')).map_or(word, |(_, value)| value);
+        let value = value.strip_prefix("-k").unwrap_or(value);
+        if is_secret(value) {
+            return Err(secret_refused());
+        }
+    }
+    Ok(())
+}
+
+/// Whether a word has the form of an encoded secret key.
+fn is_secret(word: &str) -> bool {
+    let begins = |start: &str| {
+        let head = word.trim().as_bytes().get(..start.len());
+        head.is_some_and(|head| head.eq_ignore_ascii_case(start.as_bytes()))
+    };
+    begins("nsec1") || begins("ncryptsec1")
+}
+
+/// Whether a word could be a secret key in hex; a public key looks the same.
+fn is_hex_key(word: &str) -> bool {
+    word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Cuts whatever could be a secret key out of a text.
+pub(crate) fn scrub(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for piece in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
+        let word = piece.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        if is_secret(word) || is_hex_key(word) {
+            out.push_str("[hidden]");
+            out.push_str(piece.get(word.len()..).unwrap_or_default());
+        } else {
+            out.push_str(piece);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "67dea2ed018072d675f5415ecfaed7d2597555e202d85b3d65ea4e58d2d92ffa";
+
+    #[test]
+    fn a_key_in_place_of_a_reference_is_refused_and_not_repeated() {
+        for text in ["nsec1abc", "NSEC1ABC", " nsec1abc", "file:nsec1abc", "env:nsec1abc", "ncryptsec1abc", HEX] {
+            let problem = KeyRef::parse(text).unwrap_err();
+            assert_eq!(problem.exit(), 2, "{text}");
+            let shown = format!("{problem:?}").to_lowercase();
+            assert!(!shown.contains("sec1abc") && !shown.contains(HEX), "{shown}");
+        }
+    }
+
+    #[test]
+    fn references_are_read() {
+        assert_eq!(KeyRef::parse("file:/a/b").unwrap(), KeyRef::File("/a/b".into()));
+        assert_eq!(KeyRef::parse("./k").unwrap(), KeyRef::File("./k".into()));
+        assert_eq!(KeyRef::parse("env:NAME").unwrap(), KeyRef::Env("NAME".into()));
+        assert_eq!(KeyRef::parse("ephemeral").unwrap(), KeyRef::Ephemeral);
+        assert_eq!(KeyRef::parse("stdin").unwrap(), KeyRef::Stdin);
+        assert!(KeyRef::parse("keyring:me").is_err());
+        assert!(KeyRef::parse("../me").is_ok() && KeyRef::parse("..").is_err() && KeyRef::parse("").is_err());
+    }
+
+    #[test]
+    fn secrets_are_found_anywhere_before_the_double_dash() {
+        let argv = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        for words in [&["cvm", "call", "nsec1q"][..], &["cvm", "--key=nsec1q"], &["cvm", "-knsec1q"], &["cvm", "-k", "nsec1q"]] {
+            assert!(refuse_secrets(&argv(words)).is_err(), "{words:?}");
+        }
+        assert!(refuse_secrets(&argv(&["cvm", "serve", "--", "x", "nsec1q"])).is_ok());
+        assert!(refuse_secrets(&argv(&["cvm", "call", "npub1q", "t", "text=nsec1q"])).is_ok());
+    }
+
+    #[test]
+    fn secrets_are_cut_out_of_texts() {
+        let text = format!("unexpected '{HEX}' and 'nsec1qqq' found");
+        assert_eq!(scrub(&text), "unexpected '[hidden]' and '[hidden]' found");
+        assert_eq!(scrub("nothing to hide: a-b 'c'"), "nothing to hide: a-b 'c'");
+    }
+}

@@ -1,0 +1,148 @@
+//! Standard output is data, standard error is talk.
+use std::io::{IsTerminal as _, Write as _};
+
+use contextvm::core::Printable;
+use serde::Serialize;
+
+use crate::args::{Color, Global};
+use crate::problem::{Code, Problem};
+
+/// Writes data to standard output, one locked write per piece.
+#[derive(Debug)]
+pub(crate) struct Out {
+    pub(crate) json: bool,
+    terminal: bool,
+}
+
+impl Out {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, terminal: std::io::stdout().is_terminal() }
+    }
+
+    /// Writes a text as it is.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), Problem> {
+        let mut stdout = std::io::stdout().lock();
+        let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        written.map_err(|error| match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Problem::new(Code::BrokenPipe, "nobody reads the output"),
+            _ => Problem::internal(format!("the output could not be written: {error}")),
+        })
+    }
+
+    /// Writes a line.
+    pub(crate) fn line(&mut self, line: &str) -> Result<(), Problem> {
+        self.text(&format!("{line}\n"))
+    }
+
+    /// Writes a document as one line of JSON.
+    pub(crate) fn document(&mut self, document: &impl Serialize) -> Result<(), Problem> {
+        let text = serde_json::to_string(document).map_err(|error| Problem::internal(error.to_string()))?;
+        self.line(&text)
+    }
+
+    /// Writes text of somebody else: as it is into a file or pipe, made harmless on a terminal.
+    pub(crate) fn foreign(&mut self, text: &str) -> Result<(), Problem> {
+        if self.terminal {
+            for line in text.lines() {
+                self.line(&harmless(line))?;
+            }
+            Ok(())
+        } else if text.ends_with('\n') {
+            self.text(text)
+        } else {
+            self.line(text)
+        }
+    }
+}
+
+/// Escapes what could move the cursor or hide text; tabs and backslashes stay.
+fn harmless(line: &str) -> String {
+    let shown = |piece: &str| piece.split('\\').map(|part| Printable(part).to_string()).collect::<Vec<_>>().join("\\");
+    line.split('\t').map(shown).collect::<Vec<_>>().join("\t")
+}
+
+/// Says things to a person on standard error, as loud as was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Talk {
+    level: i16,
+    color: bool,
+}
+
+impl Talk {
+    pub(crate) fn new(global: &Global) -> Self {
+        Self { level: i16::from(global.verbose) - i16::from(global.quiet), color: colored(global.color) }
+    }
+
+    /// Says something that everybody hears who did not ask for silence.
+    pub(crate) fn say(&self, line: &str) {
+        if self.level >= 0 {
+            Self::write(line);
+        }
+    }
+
+    /// Says a headline.
+    pub(crate) fn headline(&self, line: &str) {
+        if self.color {
+            self.say(&format!("\u{1b}[1m{line}\u{1b}[0m"));
+        } else {
+            self.say(line);
+        }
+    }
+
+    /// Says something that is heard with `-v`.
+    pub(crate) fn detail(&self, line: &str) {
+        if self.level >= 1 {
+            Self::write(line);
+        }
+    }
+
+    fn write(line: &str) {
+        // There is nowhere else to say it.
+        let _unwritten = writeln!(std::io::stderr().lock(), "{line}");
+    }
+}
+
+fn colored(color: Color) -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    match color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto if set("NO_COLOR") => false,
+        Color::Auto => set("CLICOLOR_FORCE") || std::io::stderr().is_terminal(),
+    }
+}
+
+/// Sends logs to standard error; what the environment says in CVM_LOG wins over `-v` and `-q`.
+pub(crate) fn start_logging(global: &Global) {
+    let level = i16::from(global.verbose) - i16::from(global.quiet);
+    let filter = match level {
+        i16::MIN..=-2 => "off",
+        -1 => "error",
+        0 => "off,contextvm=warn,cvm=warn",
+        1 => "warn,contextvm=info,cvm=info",
+        2 => "info,contextvm=debug,cvm=debug",
+        3..=i16::MAX => "debug,contextvm=trace,cvm=trace",
+    };
+    let filter = std::env::var("CVM_LOG").unwrap_or_else(|_| filter.to_owned());
+    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(filter);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colored(global.color))
+        .with_target(level >= 2)
+        .finish();
+    // Nobody else sets one in this process.
+    let _already = tracing::subscriber::set_global_default(subscriber);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_cannot_move_the_cursor_but_keeps_its_shape() {
+        assert_eq!(harmless("C:\\dir\ta"), "C:\\dir\ta");
+        let shown = harmless("a\u{1b}[2Jb\u{202e}c");
+        assert!(!shown.contains('\u{1b}') && !shown.contains('\u{202e}'), "{shown}");
+    }
+}

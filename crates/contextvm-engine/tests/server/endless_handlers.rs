@@ -1,0 +1,59 @@
+//! Work in flight is bounded per caller, over all, and in bytes (T37).
+use contextvm_core::Limits;
+use contextvm_engine::ServerConfig;
+
+use crate::world::{PLAIN, World, call};
+
+#[test]
+fn the_thirty_third_call_of_a_known_caller_is_answered_busy() {
+    let mut world = World::new(ServerConfig::default());
+    world.from(1, PLAIN, &call(0, "ping"));
+    world.done(0);
+    for n in 1..33 {
+        assert!(world.from(1, PLAIN, &call(n, "slow"))[0].starts_with("deliver"));
+    }
+    assert_eq!(world.from(1, PLAIN, &call(33, "slow")), [
+        r#"publish 25910 to c1 [e=$33] {"jsonrpc":"2.0","id":33,"error":{"code":-32000,"message":"Busy"}}"#,
+        "drop Busy",
+    ]);
+    assert_eq!(world.again(33, PLAIN), ["drop Duplicate"], "what was refused aloud is never executed");
+    world.done(1);
+    assert!(world.from(1, PLAIN, &call(34, "slow"))[0].starts_with("deliver"));
+    assert_eq!(world.again(33, PLAIN), ["drop Duplicate"]);
+}
+
+#[test]
+fn strangers_meet_silence_and_leave_half_of_the_room() {
+    let limits = Limits { in_flight: 8, ..Limits::default() };
+    let mut world = World::new(ServerConfig { limits, ..ServerConfig::default() });
+    world.from(1, PLAIN, &call(0, "ping"));
+    world.done(0);
+    for n in 2..6 {
+        assert!(world.from(n, PLAIN, &call(0, "slow"))[0].starts_with("deliver"));
+    }
+    assert_eq!(world.from(6, PLAIN, &call(0, "slow")), ["drop Busy"]);
+    for n in 1..5 {
+        assert!(world.from(1, PLAIN, &call(n, "slow"))[0].starts_with("deliver"));
+    }
+    assert_eq!(world.from(1, PLAIN, &call(9, "slow")).len(), 2);
+    assert_eq!(world.machine.load().in_flight, 8);
+}
+
+#[test]
+fn bytes_in_flight_are_bounded() {
+    let limits = Limits { in_flight_bytes: 4_000, ..Limits::default() };
+    let mut world = World::new(ServerConfig { limits, ..ServerConfig::default() });
+    let long = |id: u32| {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"x","params":{{"a":"{}"}}}}"#, "x".repeat(900))
+    };
+    for id in 0..2 {
+        assert!(world.from(1, PLAIN, &long(id))[0].starts_with("deliver"));
+    }
+    assert_eq!(world.from(1, PLAIN, &long(2)), ["drop Busy"]);
+    world.done(0);
+    for id in 3..6 {
+        assert!(world.from(1, PLAIN, &long(id))[0].starts_with("deliver"), "{id}");
+    }
+    assert!(world.machine.load().in_flight_bytes <= 4_000);
+    assert_eq!(world.from(1, PLAIN, &long(7)).len(), 2, "busy, aloud");
+}

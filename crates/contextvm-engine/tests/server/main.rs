@@ -1,0 +1,20 @@
+//! Stories of the server machine, one file each, named as sentences.
+mod world;
+
+mod a_client_signs_as_admin;
+mod a_million_strangers;
+mod a_stranger_hears_nothing;
+mod answers_reach_a_relay_in_the_end;
+mod cancelling_a_neighbour;
+mod endless_handlers;
+mod everyone_counts_from_one;
+mod nobody_learns_who_is_allowed;
+mod old_plaintext_does_not_lower_the_floor;
+mod one_id_is_executed_once;
+mod requests_to_a_client;
+mod sentinels_are_just_text;
+mod sessions_of_the_existing_sdk;
+mod sessions_start_again;
+mod the_application_never_answers_about_access;
+mod the_first_answer_says_who_we_are;
+mod whatever_comes;

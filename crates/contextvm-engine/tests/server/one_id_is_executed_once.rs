@@ -1,0 +1,152 @@
+//! An inner id is executed at most once, whichever way and however often it comes (T02, T03, T04, T05, T08).
+use contextvm_core::Limits;
+use contextvm_engine::{ServerConfig, ServerInput};
+
+use crate::world::{EPHEMERAL, PLAIN, START, Step, WRAP, World, call, check, event};
+
+const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+const PING_0: &str = r#"deliver c1 {"jsonrpc":"2.0","id":"$0","method":"ping"}"#;
+
+#[test]
+fn the_same_event_from_eight_relays_is_delivered_once() {
+    let mut world = World::new(ServerConfig::default());
+    assert_eq!(world.from(1, PLAIN, PING), [PING_0]);
+    for _ in 1..8 {
+        assert_eq!(world.again(0, PLAIN), ["drop Duplicate"]);
+    }
+}
+
+#[test]
+fn five_wraps_around_one_inner_event_are_one_request() {
+    let mut world = World::new(ServerConfig::default());
+    assert_eq!(world.from(1, WRAP, PING), [PING_0]);
+    for wrap in [WRAP, EPHEMERAL, WRAP, EPHEMERAL] {
+        assert_eq!(world.again(0, wrap), ["drop Duplicate"]);
+    }
+}
+
+#[test]
+fn a_plaintext_request_that_a_stranger_wraps_is_a_duplicate() {
+    check(
+        ServerConfig::default(),
+        &[
+            (Step::From(1, PLAIN, PING), &[PING_0]),
+            (Step::Again(0, WRAP), &["drop Duplicate"]),
+            (Step::App(1, r#"{"jsonrpc":"2.0","id":"$0","result":{}}"#), &[
+                r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","id":1,"result":{}}"#,
+            ]),
+            (Step::Again(0, WRAP), &["drop Duplicate"]),
+        ],
+    );
+}
+
+#[test]
+fn an_answered_request_gets_the_same_answer_again_once_a_second_while_it_is_kept() {
+    let mut world = World::new(ServerConfig {
+        limits: Limits { ledger_ttl: core::time::Duration::from_secs(300), ..Limits::default() },
+        ..ServerConfig::default()
+    });
+    world.from(1, PLAIN, PING);
+    let answer = world.done(0);
+    assert_eq!(answer.len(), 1);
+    assert_eq!(world.again(0, PLAIN), ["drop Duplicate"], "within the same second");
+    world.pass(2);
+    assert_eq!(world.again(0, PLAIN), answer);
+    assert_eq!(world.again(0, PLAIN), ["drop Duplicate"]);
+    assert_ne!(world.drafts[0].id, world.drafts[1].id, "relays pass on an id only once");
+    assert_eq!(world.drafts[0].content, world.drafts[1].content);
+    world.pass(1);
+    assert_eq!(world.again(0, PLAIN), answer);
+    world.pass(300);
+    assert_eq!(world.again(0, PLAIN), ["drop Duplicate"], "the answer is not kept any more");
+}
+
+#[test]
+fn an_encrypted_answer_is_repeated_as_the_same_inner_event() {
+    let mut world = World::new(ServerConfig::default());
+    world.from(1, WRAP, PING);
+    let answer = world.done(0);
+    world.pass(5);
+    assert_eq!(world.again(0, WRAP), answer);
+    assert_eq!(world.drafts[0], world.drafts[1]);
+}
+
+#[test]
+fn replay_after_two_hundred_others() {
+    let limits = Limits { age_window: 10, age_skew: 2, in_flight_per_caller: 1, ..Limits::default() };
+    let mut world = World::new(ServerConfig { limits, ..ServerConfig::default() });
+    world.from(1, PLAIN, PING);
+    world.done(0);
+    for n in 0..200 {
+        let request = call(n + 2, "ping");
+        assert!(world.from(1, PLAIN, &request)[0].starts_with("deliver"));
+        world.done(world.events.len() - 1);
+    }
+    for _ in 0..1_000 {
+        assert_eq!(world.again(0, PLAIN), ["drop Duplicate"]);
+    }
+    world.pass(10);
+    let again = world.again(0, PLAIN);
+    assert!(again[0].starts_with("publish"), "still the same answer: {again:?}");
+    world.pass(1);
+    assert!(world.again(0, PLAIN)[0].starts_with("refused Age"), "from now on it is too old");
+}
+
+#[test]
+fn a_full_window_refuses_new_work_and_forgets_nothing() {
+    let limits = Limits { seen_ids: 4, age_window: 10, age_skew: 2, ..Limits::default() };
+    let mut world = World::new(ServerConfig { limits, ..ServerConfig::default() });
+    for n in 0..3 {
+        world.from(1, PLAIN, &call(n, "ping"));
+        world.done(world.events.len() - 1);
+    }
+    assert_eq!(world.from(2, PLAIN, PING), ["drop SeenFull"], "a stranger leaves room for those who are known");
+    assert!(world.from(1, PLAIN, &call(8, "ping"))[0].starts_with("deliver"));
+    assert_eq!(world.from(1, PLAIN, &call(9, "ping")), ["drop SeenFull"]);
+    assert_eq!(world.again(0, PLAIN), ["drop Duplicate"]);
+    world.pass(13);
+    assert!(world.from(2, PLAIN, PING)[0].starts_with("deliver"), "room again once the first ones are too old");
+}
+
+#[test]
+fn a_refused_event_takes_no_room_in_the_window() {
+    let access = contextvm_engine::server::Access { allowed: Some([].into()), ..Default::default() };
+    let mut world = World::new(ServerConfig { access, ..ServerConfig::default() });
+    for n in 0..50 {
+        assert_eq!(world.from(1, PLAIN, &call(n, "ping")), ["drop NotAllowed"]);
+    }
+    assert_eq!(world.machine.load().seen_ids, 0);
+    assert_eq!(world.machine.load().stranger_sessions, 0);
+}
+
+#[test]
+fn what_was_stamped_before_the_start_is_not_taken() {
+    let mut world = World::new(ServerConfig { accept_from: START + 1, ..ServerConfig::default() });
+    assert_eq!(world.from(1, PLAIN, PING), ["drop BeforeStart"]);
+    let next = event(1, START + 1, PING, &[]);
+    assert_eq!(world.arrives(1, PLAIN, next).len(), 1);
+}
+
+#[test]
+fn an_event_whose_id_may_have_been_forgotten_is_stale_even_when_the_clock_goes_back() {
+    let limits = Limits { age_window: 10, age_skew: 2, ..Limits::default() };
+    let mut world = World::new(ServerConfig { limits, ..ServerConfig::default() });
+    world.from(1, PLAIN, PING);
+    world.done(0);
+    world.pass(13);
+    assert!(world.handle(ServerInput::Wake).is_empty());
+    assert_eq!(world.machine.load().seen_ids, 0);
+    world.now.unix = START;
+    assert_eq!(world.again(0, PLAIN), ["drop Stale"]);
+}
+
+#[test]
+fn content_that_is_no_message_is_met_with_silence() {
+    let mut world = World::new(ServerConfig::default());
+    for content in ["", "hello", "[]", r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#, r#"{"jsonrpc":"1.0"}"#] {
+        assert_eq!(world.from(1, PLAIN, content), ["drop Malformed"], "{content}");
+    }
+    let deep = format!(r#"{{"jsonrpc":"2.0","method":"x","params":{{"a":{}{}}}}}"#, "[".repeat(100), "]".repeat(100));
+    assert_eq!(world.from(1, PLAIN, &deep), ["drop Budget"]);
+    assert_eq!(world.machine.load().stranger_sessions, 0);
+}

@@ -1,0 +1,55 @@
+//! Requests of the application go to callers that offered to answer, and come back by their event (T09, T23).
+use contextvm_engine::ServerConfig;
+
+use crate::world::{PLAIN, World, call};
+
+const ASK: &str = r#"{"jsonrpc":"2.0","id":"app-1","method":"elicitation/create","params":{"_meta":{"progressToken":"p"}}}"#;
+const OFFER: &[&[&str]] = &[&["support_server_requests"]];
+
+#[test]
+fn a_caller_that_did_not_offer_is_not_asked() {
+    let mut world = World::new(ServerConfig::default());
+    assert_eq!(world.app(1, ASK), ["undeliverable nobody Unsupported"]);
+    world.from(1, PLAIN, &call(1, "ping"));
+    assert_eq!(world.app(1, ASK), ["undeliverable c1 Unsupported"]);
+}
+
+#[test]
+fn an_answer_is_matched_by_its_event_and_gets_the_own_id_back_once() {
+    let mut world = World::new(ServerConfig::default());
+    world.tagged(1, PLAIN, &call(1, "ping"), OFFER);
+    world.tagged(2, PLAIN, &call(1, "ping"), OFFER);
+    world.done(0);
+    assert_eq!(world.app(1, ASK), [format!("publish 25910 to c1 [] {ASK}")]);
+    let asked = world.drafts.last().unwrap().id.to_hex();
+    let answer = r#"{"jsonrpc":"2.0","id":"whatever","result":{"action":"accept"}}"#;
+    assert_eq!(world.from(1, PLAIN, answer), ["drop Uncorrelated"], "no e");
+    assert_eq!(world.tagged(2, PLAIN, answer, &[&["e", &asked]]), ["drop Uncorrelated"], "somebody else");
+    let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":1}}"#;
+    assert_eq!(world.from(1, PLAIN, progress), [format!("deliver c1 {progress}")]);
+    assert_eq!(world.from(2, PLAIN, progress), ["drop UnknownRequest"]);
+    assert_eq!(world.tagged(1, PLAIN, answer, &[&["e", &asked]]), [
+        r#"deliver c1 {"jsonrpc":"2.0","id":"app-1","result":{"action":"accept"}}"#,
+    ]);
+    assert_eq!(world.again(6, PLAIN), ["drop Duplicate"]);
+    let second = r#"{"jsonrpc":"2.0","id":"whatever","result":{"action":"decline"}}"#;
+    assert_eq!(world.tagged(1, PLAIN, second, &[&["e", &asked]]), ["drop Uncorrelated"]);
+}
+
+#[test]
+fn an_error_is_an_answer_too_and_questions_are_bounded() {
+    let mut world = World::new(ServerConfig::default());
+    world.tagged(1, PLAIN, &call(1, "ping"), OFFER);
+    for n in 0..32 {
+        assert_eq!(world.app(1, &call(n, "roots/list")).len(), 1);
+    }
+    assert_eq!(world.app(1, &call(32, "roots/list")), ["undeliverable c1 Busy"]);
+    let asked = world.drafts[4].id.to_hex();
+    let error = r#"{"jsonrpc":"2.0","error":{"code":-1,"message":"no"}}"#;
+    let lines = world.tagged(1, PLAIN, error, &[&["e", &asked]]);
+    assert_eq!(lines.len(), 1);
+    let delivered: serde_json::Value = serde_json::from_str(lines[0].strip_prefix("deliver c1 ").unwrap()).unwrap();
+    assert_eq!(delivered["id"], 4);
+    world.pass(30 * 60);
+    assert_eq!(world.machine.load().asked, 0, "nobody waits for ever");
+}

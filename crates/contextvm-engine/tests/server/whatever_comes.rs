@@ -1,0 +1,145 @@
+//! Whatever comes in whatever order: no panic, at most one delivery per request, every table within its limit.
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use contextvm_core::{Limits, Protection};
+use contextvm_engine::server::Access;
+use contextvm_engine::{Outcome, ServerConfig, ServerInput};
+use proptest::prelude::*;
+
+use crate::world::{EPHEMERAL, PLAIN, WRAP, World, public};
+
+#[derive(Clone, Debug)]
+enum Op {
+    From { n: u32, wrap: u8, content: usize },
+    Again { nth: usize, wrap: u8 },
+    Done(usize),
+    App { n: u32, content: usize },
+    Broadcast(usize),
+    Verdict(u64, bool),
+    Outcome { nth: usize, accepted: bool },
+    Closed(u32),
+    Pass(u64),
+}
+
+const CONTENTS: [&str; 16] = [
+    r#"{"jsonrpc":"2.0","id":0,"method":"initialize"}"#,
+    r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{"progressToken":1}}}"#,
+    r#"{"jsonrpc":"2.0","id":"1","method":"tools/call","params":{"name":"b"}}"#,
+    r#"{"jsonrpc":"2.0","id":2,"method":"ping"}"#,
+    r#"{"jsonrpc":"2.0","id":3,"method":"resources/subscribe","params":{"uri":"u"}}"#,
+    r#"{"jsonrpc":"2.0","id":4,"method":"resources/unsubscribe","params":{"uri":"u"}}"#,
+    r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#,
+    r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"u"}}"#,
+    r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"$0","progress":1}}"#,
+    r#"{"jsonrpc":"2.0","method":"notifications/x","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"$1"}}}"#,
+    r#"{"jsonrpc":"2.0","id":"$0","result":{}}"#,
+    r#"{"jsonrpc":"2.0","id":"$1","error":{"code":1,"message":""}}"#,
+    r#"{"jsonrpc":"2.0","id":9,"method":"roots/list"}"#,
+    "[]",
+    "not json \u{0}",
+];
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (1..7_u32, 0..3_u8, 0..CONTENTS.len()).prop_map(|(n, wrap, content)| Op::From { n, wrap, content }),
+        3 => (0..40_usize, 0..3_u8).prop_map(|(nth, wrap)| Op::Again { nth, wrap }),
+        4 => (0..40_usize).prop_map(Op::Done),
+        3 => (1..7_u32, 0..CONTENTS.len()).prop_map(|(n, content)| Op::App { n, content }),
+        1 => (0..CONTENTS.len()).prop_map(Op::Broadcast),
+        3 => (0..20_u64, any::<bool>()).prop_map(|(id, allow)| Op::Verdict(id, allow)),
+        3 => (0..40_usize, any::<bool>()).prop_map(|(nth, accepted)| Op::Outcome { nth, accepted }),
+        1 => (1..7_u32).prop_map(Op::Closed),
+        2 => (0..40_u64).prop_map(Op::Pass),
+    ]
+}
+
+fn config() -> impl Strategy<Value = ServerConfig> {
+    (any::<[bool; 5]>(), 1..6_usize).prop_map(|([list, ask_key, ask_capability, announced, excluded], small)| {
+        let limits = Limits {
+            age_window: 30,
+            age_skew: 5,
+            seen_ids: 12,
+            ledger_bytes: 2_000,
+            ledger_ttl: Duration::from_secs(20),
+            sessions: small,
+            stranger_sessions: small,
+            session_idle: Duration::from_secs(60),
+            in_flight_per_caller: small,
+            in_flight: 2 * small,
+            in_flight_bytes: 600,
+            refusals_per_minute: 2,
+            ..Limits::default()
+        };
+        let access = Access {
+            allowed: list.then(|| (1..4).map(public).collect()),
+            ask_key,
+            excluded: if excluded { vec![("ping".to_owned(), None)] } else { Vec::new() },
+            ask_capability,
+            announced,
+        };
+        ServerConfig { access, limits, ..ServerConfig::default() }
+    })
+}
+
+fn wrap_of(n: u8) -> Protection {
+    [PLAIN, WRAP, EPHEMERAL][usize::from(n)]
+}
+
+fn run(world: &mut World, op: Op) -> Vec<String> {
+    let known = world.events.len();
+    match op {
+        Op::From { n, wrap, content } => {
+            let offer: &[&[&str]] = &[&["support_server_requests"]];
+            world.tagged(n, wrap_of(wrap), CONTENTS[content], offer)
+        }
+        Op::Again { nth, wrap } if nth < known => world.again(nth, wrap_of(wrap)),
+        Op::Done(nth) if nth < known => world.done(nth),
+        Op::Again { .. } | Op::Done(_) => Vec::new(),
+        Op::App { n, content } => world.app(n, CONTENTS[content]),
+        Op::Broadcast(content) => world.broadcast(CONTENTS[content]),
+        Op::Verdict(question, allow) => world.verdict(question, allow),
+        Op::Outcome { nth, accepted } => match world.tickets.get(nth).copied() {
+            Some(ticket) if accepted => world.outcome_of(ticket, Outcome::Accepted),
+            Some(ticket) => world.outcome_of(ticket, Outcome::Unknown),
+            None => Vec::new(),
+        },
+        Op::Closed(n) => world.handle(ServerInput::SessionClosed(public(n))),
+        Op::Pass(seconds) => world.pass(seconds),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_delivered_twice_and_nothing_grows(config in config(), ops in prop::collection::vec(op(), 1..120)) {
+        let limits = config.limits.clone();
+        let mut world = World::new(config);
+        world.outcome = None;
+        let mut delivered = BTreeSet::new();
+        let mut answers = BTreeSet::new();
+        for op in ops {
+            let is_repeat = matches!(op, Op::Again { .. } | Op::Pass(_));
+            for line in run(&mut world, op) {
+                if line.starts_with("deliver") && line.contains(r#""id":"$"#) {
+                    prop_assert!(delivered.insert(line.clone()), "delivered twice: {line}");
+                }
+                if line.starts_with("publish") && line.contains("[e=$") && !line.contains("\"method\"") && !is_repeat {
+                    prop_assert!(answers.insert(line.clone()), "answered twice: {line}");
+                }
+            }
+            let load = world.machine.load();
+            prop_assert!(load.seen_ids <= limits.seen_ids, "{load:?}");
+            prop_assert!(load.ledger_bytes <= limits.ledger_bytes, "{load:?}");
+            prop_assert!(load.sessions <= limits.sessions, "{load:?}");
+            prop_assert!(load.stranger_sessions <= limits.stranger_sessions, "{load:?}");
+            prop_assert!(load.in_flight <= limits.in_flight, "{load:?}");
+            prop_assert!(load.in_flight_bytes <= limits.in_flight_bytes, "{load:?}");
+            prop_assert!(load.waiting <= limits.in_flight, "{load:?}");
+            prop_assert!(load.waiting_bytes <= limits.in_flight_bytes, "{load:?}");
+            prop_assert!(load.asked <= limits.in_flight, "{load:?}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! A server machine with named callers; what it does is read as lines of text.
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use contextvm_core::{Draft, Mono, Now, Opened, Protection, WrapKind};
+use contextvm_crypto::Keys;
+use contextvm_engine::server::{Delivery, Question};
+use contextvm_engine::{Outcome, ServerConfig, ServerInput, ServerMachine, ServerOutput, Ticket};
+use nostr::event::{Event, EventId, Tag, Tags};
+use nostr::key::PublicKey;
+
+pub(crate) const START: u64 = 1_700_000_000;
+pub(crate) const PLAIN: Protection = Protection::Plain;
+pub(crate) const WRAP: Protection = Protection::Wrapped(WrapKind::Persistent);
+pub(crate) const EPHEMERAL: Protection = Protection::Wrapped(WrapKind::Ephemeral);
+
+/// Keys of caller n; 0 is the server.
+pub(crate) fn keys(n: u32) -> Keys {
+    let mut secret = [0; 32];
+    secret[28..].copy_from_slice(&(n + 1).to_be_bytes());
+    Keys::from_secret_bytes(secret).unwrap()
+}
+
+pub(crate) fn public(n: u32) -> PublicKey {
+    keys(n).public_key()
+}
+
+fn server() -> &'static PublicKey {
+    static SERVER: OnceLock<PublicKey> = OnceLock::new();
+    SERVER.get_or_init(|| public(0))
+}
+
+/// A signed event from caller n to the server.
+pub(crate) fn event(n: u32, created_at: u64, content: &str, tags: &[&[&str]]) -> Event {
+    let mut all = vec![Tag::public_key(*server())];
+    all.extend(tags.iter().map(|tag| Tag::parse(tag.iter().copied()).unwrap()));
+    let keys = keys(n);
+    let draft = Draft::new(keys.public_key(), created_at, Tags::from_list(all), content.to_owned());
+    keys.sign_draft(&draft, [9; 32])
+}
+
+pub(crate) struct World {
+    pub(crate) machine: ServerMachine,
+    pub(crate) now: Now,
+    /// Every event that came in, in order: `$0`, `$1`, ... in scripts.
+    pub(crate) events: Vec<Event>,
+    /// Outcome reported for every publication at once; `None` keeps the tickets.
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) tickets: Vec<Ticket>,
+    /// Every draft published, in order.
+    pub(crate) drafts: Vec<Draft>,
+    window: u64,
+    names: BTreeMap<PublicKey, String>,
+}
+
+impl World {
+    pub(crate) fn new(config: ServerConfig) -> Self {
+        Self {
+            window: config.limits.age_window,
+            machine: ServerMachine::new(config, *server(), [0; 32]),
+            now: Now { mono: Mono(0), unix: START },
+            events: Vec::new(),
+            outcome: Some(Outcome::Accepted),
+            tickets: Vec::new(),
+            drafts: Vec::new(),
+            names: BTreeMap::new(),
+        }
+    }
+
+    /// Lets an event of caller n arrive.
+    pub(crate) fn from(&mut self, n: u32, protection: Protection, content: &str) -> Vec<String> {
+        let event = event(n, self.now.unix, content, &[]);
+        self.arrives(n, protection, event)
+    }
+
+    pub(crate) fn tagged(&mut self, n: u32, protection: Protection, content: &str, tags: &[&[&str]]) -> Vec<String> {
+        let event = event(n, self.now.unix, content, tags);
+        self.arrives(n, protection, event)
+    }
+
+    pub(crate) fn arrives(&mut self, n: u32, protection: Protection, event: Event) -> Vec<String> {
+        self.names.entry(event.pubkey).or_insert_with(|| format!("c{n}"));
+        if !self.events.contains(&event) {
+            self.events.push(event.clone());
+        }
+        let outer = EventId::from_byte_array([7; 32]);
+        match Opened::check(event, protection, outer, server(), self.now.unix, self.window) {
+            Ok(opened) => self.handle(ServerInput::Opened(Box::new(opened))),
+            Err(refusal) => vec![format!("refused {refusal:?}")],
+        }
+    }
+
+    /// The `nth` event comes once more.
+    pub(crate) fn again(&mut self, nth: usize, protection: Protection) -> Vec<String> {
+        let event = self.events[nth].clone();
+        self.arrives(0, protection, event)
+    }
+
+    /// The application writes to caller n; `$0` stands for the id of the first event.
+    pub(crate) fn app(&mut self, n: u32, message: &str) -> Vec<String> {
+        let message = self.with_ids(message);
+        self.handle(ServerInput::Send { to: public(n), message })
+    }
+
+    /// The application answers event `nth` with an empty result.
+    pub(crate) fn done(&mut self, nth: usize) -> Vec<String> {
+        let (to, id) = (self.events[nth].pubkey, self.events[nth].id.to_hex());
+        let message = format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":{{}}}}"#);
+        self.handle(ServerInput::Send { to, message })
+    }
+
+    pub(crate) fn broadcast(&mut self, message: &str) -> Vec<String> {
+        let message = self.with_ids(message);
+        self.handle(ServerInput::Broadcast(message))
+    }
+
+    pub(crate) fn verdict(&mut self, question: u64, allow: bool) -> Vec<String> {
+        self.handle(ServerInput::Verdict { question, allow })
+    }
+
+    pub(crate) fn outcome_of(&mut self, ticket: Ticket, outcome: Outcome) -> Vec<String> {
+        self.handle(ServerInput::Published(ticket, outcome))
+    }
+
+    /// Lets time pass; the machine is woken whenever it asked to be.
+    pub(crate) fn pass(&mut self, seconds: u64) -> Vec<String> {
+        let (end, unix) = (Mono(self.now.mono.0 + seconds * 1_000), self.now.unix + seconds);
+        let mut lines = Vec::new();
+        while let Some((at, _)) = self.machine.poll_timeout().filter(|(at, _)| *at <= end) {
+            assert!(at > self.now.mono || lines.is_empty(), "a wake in the past");
+            let at = at.max(self.now.mono);
+            self.now = Now { mono: at, unix: unix - (end.0 - at.0).div_ceil(1_000) };
+            lines.extend(self.handle(ServerInput::Wake));
+            assert!(self.machine.poll_timeout().is_none_or(|(next, _)| next > at), "woken for nothing");
+        }
+        self.now = Now { mono: end, unix };
+        lines
+    }
+
+    pub(crate) fn handle(&mut self, input: ServerInput) -> Vec<String> {
+        self.machine.handle(input, self.now);
+        let mut lines = Vec::new();
+        while let Some(output) = self.machine.poll_output() {
+            lines.push(self.line(&output));
+            if let ServerOutput::Publish(outbound) = output {
+                self.drafts.push(outbound.draft);
+                match self.outcome.clone() {
+                    Some(outcome) => self.machine.handle(ServerInput::Published(outbound.ticket, outcome), self.now),
+                    None => self.tickets.push(outbound.ticket),
+                }
+            }
+        }
+        lines
+    }
+
+    fn line(&self, output: &ServerOutput) -> String {
+        let name = |key: &PublicKey| self.names.get(key).cloned().unwrap_or_else(|| "nobody".to_owned());
+        let line = match output {
+            ServerOutput::Publish(outbound) => {
+                let how = match outbound.protection {
+                    Protection::Plain => 25910,
+                    Protection::Wrapped(wrap) => wrap.kind(),
+                };
+                let tags: Vec<String> =
+                    outbound.draft.tags.iter().skip(1).map(|tag| tag.as_slice().join("=")).collect();
+                let p = outbound.draft.tags[0].as_slice();
+                assert_eq!(p, ["p".to_owned(), outbound.recipient.to_hex()]);
+                assert_eq!(outbound.draft.author, *server());
+                let (to, tags) = (name(&outbound.recipient), tags.join(","));
+                format!("publish {how} to {to} [{tags}] {}", outbound.draft.content)
+            }
+            ServerOutput::Deliver { caller, delivery, message, event, .. } => {
+                assert_eq!(*caller, event.pubkey);
+                if let Delivery::Request { key, .. } = delivery {
+                    assert_eq!((key.caller, key.id), (*caller, event.id));
+                }
+                format!("deliver {} {message}", name(caller))
+            }
+            ServerOutput::Ask { id, question } => match question {
+                Question::Key(key) => format!("ask {id} key {}", name(key)),
+                Question::Capability { method, name } => {
+                    format!("ask {id} capability {method} {}", name.as_deref().unwrap_or("-"))
+                }
+            },
+            ServerOutput::Restarted(caller) => format!("restarted {}", name(caller)),
+            ServerOutput::Ended(caller) => format!("ended {}", name(caller)),
+            ServerOutput::Undeliverable { to, reason } => format!("undeliverable {} {reason:?}", name(to)),
+            ServerOutput::Drop(reason) => format!("drop {reason:?}"),
+        };
+        let ids = self.events.iter().enumerate();
+        ids.fold(line, |line, (nth, event)| line.replace(&event.id.to_hex(), &format!("${nth}")))
+    }
+
+    fn with_ids(&self, message: &str) -> String {
+        let ids = self.events.iter().enumerate().rev();
+        ids.fold(message.to_owned(), |text, (nth, event)| text.replace(&format!("${nth}"), &event.id.to_hex()))
+    }
+}
+
+/// One step of a table test.
+pub(crate) enum Step {
+    From(u32, Protection, &'static str),
+    Tagged(u32, Protection, &'static str, &'static [&'static [&'static str]]),
+    Again(usize, Protection),
+    App(u32, &'static str),
+    Broadcast(&'static str),
+    Verdict(u64, bool),
+    Closed(u32),
+    Pass(u64),
+}
+
+/// Runs a script; every step must yield exactly these lines.
+#[track_caller]
+pub(crate) fn check(config: ServerConfig, script: &[(Step, &[&str])]) {
+    let mut world = World::new(config);
+    for (nth, (step, expected)) in script.iter().enumerate() {
+        let lines = match step {
+            Step::From(n, protection, content) => world.from(*n, *protection, content),
+            Step::Tagged(n, protection, content, tags) => world.tagged(*n, *protection, content, tags),
+            Step::Again(event, protection) => world.again(*event, *protection),
+            Step::App(n, message) => world.app(*n, message),
+            Step::Broadcast(message) => world.broadcast(message),
+            Step::Verdict(question, allow) => world.verdict(*question, *allow),
+            Step::Closed(n) => world.handle(ServerInput::SessionClosed(public(*n))),
+            Step::Pass(seconds) => world.pass(*seconds),
+        };
+        assert_eq!(lines, *expected, "step {nth}");
+    }
+}
+
+/// A request without params.
+pub(crate) fn call(id: u32, method: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}"}}"#)
+}

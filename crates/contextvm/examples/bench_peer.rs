@@ -1,0 +1,158 @@
+//! One process of `cargo xtask bench`: a server, a load driver, or the cost of the cryptography alone.
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use contextvm::client::{Client, EncryptionMode};
+use contextvm::core::{Draft, Limits, WrapKind};
+use contextvm::crypto::{Entropy, Keys, open, open_plain, seal};
+use contextvm::server::{Delivery, Inbound, Server, Session};
+use serde_json::value::{RawValue, to_raw_value};
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["server", relay, mode] => serve(relay, encryption(mode)).await,
+        ["load", relay, server, mode, in_flight, calls, size] => {
+            let plan = Plan { in_flight: in_flight.parse()?, calls: calls.parse()?, size: size.parse()? };
+            load(relay, server, encryption(mode), plan).await
+        }
+        ["floor", size] => floor(size.parse()?),
+        _ => Err(
+            "usage: bench_peer server RELAY MODE | load RELAY SERVER MODE IN_FLIGHT CALLS SIZE | floor SIZE"
+                .into(),
+        ),
+    }
+}
+
+fn encryption(mode: &str) -> EncryptionMode {
+    if mode == "plain" { EncryptionMode::Disabled } else { EncryptionMode::Optional }
+}
+
+/// Answers every call with its own text, on the raw path.
+async fn serve(relay: &str, mode: EncryptionMode) -> Result<(), Failure> {
+    let limits = Limits { in_flight_per_caller: 512, ..Limits::default() };
+    let builder = Server::builder(contextvm::new_keys()?).relay(relay).fresh_key();
+    let mut listener = builder.encryption(mode).limits(limits).start().await?;
+    println!("{{\"pubkey\":\"{}\"}}", listener.handle().public_key().to_hex());
+    while let Some(session) = listener.accept().await {
+        tokio::spawn(answer(session));
+    }
+    Ok(())
+}
+
+async fn answer(mut session: Session) {
+    let sender = session.sender();
+    while let Some(Inbound { delivery, message, .. }) = session.recv().await {
+        if let Delivery::Request { key, .. } = delivery {
+            let text =
+                message.split_once("\"text\":\"").and_then(|(_, rest)| rest.split('"').next()).unwrap_or("");
+            let reply = format!(
+                r#"{{"jsonrpc":"2.0","id":"{}","result":{{"content":[{{"type":"text","text":"{text}"}}]}}}}"#,
+                key.id.to_hex()
+            );
+            if sender.send(reply).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// How much load.
+#[derive(Clone, Copy)]
+struct Plan {
+    in_flight: usize,
+    calls: usize,
+    size: usize,
+}
+
+/// Keeps `in_flight` calls open until `calls` were answered, and prints what it saw.
+async fn load(relay: &str, server: &str, mode: EncryptionMode, plan: Plan) -> Result<(), Failure> {
+    let builder = Client::builder(contextvm::new_keys()?, server.parse()?).relay(relay);
+    let (client, mut messages) = builder.encryption(mode).connect().await?;
+    tokio::spawn(async move { while messages.recv().await.is_some() {} });
+    let params = call(plan.size)?;
+    for _ in 0..50 {
+        client.request("tools/call", Some(params.clone())).await?;
+    }
+    println!("{{\"warm\":true}}");
+    let started = Instant::now();
+    let left = Arc::new(AtomicUsize::new(plan.calls));
+    let lanes =
+        (0..plan.in_flight).map(|_| tokio::spawn(lane(client.clone(), params.clone(), Arc::clone(&left))));
+    let mut times = Vec::new();
+    for lane in lanes.collect::<Vec<_>>() {
+        times.extend(lane.await??);
+    }
+    let per_second = times.len() as f64 / started.elapsed().as_secs_f64();
+    times.sort();
+    let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default().as_micros();
+    let (p50, p99) = (at(50), at(99));
+    println!(
+        "{{\"calls\":{},\"per_second\":{per_second:.0},\"p50_us\":{p50},\"p99_us\":{p99}}}",
+        times.len()
+    );
+    client.close().await;
+    Ok(())
+}
+
+/// Calls one after another while any are left.
+async fn lane(
+    client: Client,
+    params: Box<RawValue>,
+    left: Arc<AtomicUsize>,
+) -> Result<Vec<Duration>, Failure> {
+    let mut times = Vec::new();
+    while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+        let sent = Instant::now();
+        client.request("tools/call", Some(params.clone())).await?;
+        times.push(sent.elapsed());
+    }
+    Ok(times)
+}
+
+fn call(size: usize) -> Result<Box<RawValue>, Failure> {
+    let text = "x".repeat(size);
+    Ok(to_raw_value(&serde_json::json!({ "name": "echo", "arguments": { "text": text } }))?)
+}
+
+/// What a server cannot avoid per call: open one request, sign and seal one answer.
+fn floor(size: usize) -> Result<(), Failure> {
+    let (client, server) = (contextvm::new_keys()?, contextvm::new_keys()?);
+    let (limits, now, rounds) = (Limits::default(), 1_700_000_000, 2_000_u32);
+    let content = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{}}}"#, call(size)?);
+    let tags = [nostr::event::Tag::public_key(server.public_key())];
+    let draft = Draft::new(client.public_key(), now, tags.into_iter().collect(), content);
+    let inner = client.sign_draft(&draft, [7; 32]);
+    let wrap = seal(&inner, &server.public_key(), WrapKind::Ephemeral, now, &entropy()?)?;
+    let started = Instant::now();
+    for _ in 0..rounds {
+        std::hint::black_box(open(&wrap, &server, now, &limits)?);
+        let answer = sign(&server, &draft);
+        std::hint::black_box(seal(&answer, &client.public_key(), WrapKind::Ephemeral, now, &entropy()?)?);
+    }
+    let encrypted = started.elapsed() / rounds;
+    let started = Instant::now();
+    for _ in 0..rounds {
+        std::hint::black_box(open_plain(inner.clone(), &server.public_key(), now, &limits)?);
+        std::hint::black_box(sign(&server, &draft));
+    }
+    let plain = started.elapsed() / rounds;
+    println!("{{\"encrypted_us\":{},\"plain_us\":{}}}", encrypted.as_micros(), plain.as_micros());
+    Ok(())
+}
+
+/// Hashes and signs an answer, as a server must for each.
+fn sign(server: &Keys, like: &Draft) -> nostr::event::Event {
+    let draft = Draft::new(server.public_key(), like.created_at, like.tags.clone(), like.content.clone());
+    server.sign_draft(&draft, [9; 32])
+}
+
+fn entropy() -> Result<Entropy, Failure> {
+    Ok(Entropy::gather(getrandom::fill)?)
+}
