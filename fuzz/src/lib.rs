@@ -4,6 +4,8 @@
 
 mod bytes;
 mod client;
+#[cfg(test)]
+mod corpus;
 mod people;
 pub mod seeds;
 mod server;

@@ -26,6 +26,8 @@ const OUR_SERVER: &[&str] = &["target/debug/examples/interop_server"];
 const OUR_CLIENT: &[&str] = &["target/debug/examples/interop_client"];
 const RELAY: &str = "target/debug/examples/relay";
 const CVM: &str = "target/debug/cvm";
+/// How long a step may take, milliseconds; steps that fail for a known reason take all of it.
+const TIMEOUT: &str = "6000";
 const WIRES: [&str; 3] = ["plain", "persistent", "ephemeral"];
 /// Keys of the cells that need a known caller; they guard nothing.
 const CALLER_KEY: &str = "2222222222222222222222222222222222222222222222222222222222222222";
@@ -212,7 +214,7 @@ fn with_server(
 fn steps(cell: &Cell<'_>, url: &str, key: &str, more: &[&str]) -> Result<String, Vec<String>> {
     let (program, first) = split(cell.client)?;
     let mut args = first.to_vec();
-    args.extend(["--relay", url, "--server", key, "--wire", cell.wire]);
+    args.extend(["--relay", url, "--server", key, "--wire", cell.wire, "--timeout", TIMEOUT]);
     args.extend(more);
     let stateless = cell.kind == Kind::Stateless;
     let known: Vec<Known> =
@@ -292,7 +294,7 @@ fn everything(url: &str) -> Result<String, Vec<String>> {
         CVM,
         &["serve", "--ephemeral", "--open", "--json", "--relay", url, "--", "node", script, "stdio"],
     )?;
-    let key = serve.text("pubkey")?;
+    let key = serve.text("server")?;
     let program = root().join(CVM).display().to_string();
     collect("node", &["interop/ts/everything-host.mjs", "--", &program, "use", &key, "--relay", url], &[])
 }

@@ -67,7 +67,9 @@ impl fmt::Display for Notice {
             Self::ChildNoise { what, count } if *count == 1 => {
                 write!(out, "child wrote a line that is no message ({what}); later ones are counted")
             }
-            Self::ChildNoise { what: _, count } => write!(out, "child wrote {count} lines that are no messages"),
+            Self::ChildNoise { what: _, count } => {
+                write!(out, "child wrote {count} lines that are no messages")
+            }
             Self::HostNoise(what) => write!(out, "the host sent a line that is no message ({what})"),
             Self::Connected => out.write_str("connected"),
             Self::NotConnected { why, again } => {

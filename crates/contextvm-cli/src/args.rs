@@ -29,11 +29,18 @@ pub(crate) struct Global {
     #[arg(short, long, global = true, value_name = "REF")]
     pub(crate) key: Option<String>,
     /// Relay to use; repeat it or separate several with commas
-    #[arg(short, long = "relay", global = true, value_name = "URL", env = "CVM_RELAY", value_delimiter = ',')]
+    #[arg(
+        short,
+        long = "relay",
+        global = true,
+        value_name = "URL",
+        env = "CVM_RELAY",
+        value_delimiter = ','
+    )]
     pub(crate) relays: Vec<String>,
-    /// How long to wait for an answer
-    #[arg(long, global = true, value_name = "TIME", env = "CVM_TIMEOUT", default_value = "30s", value_parser = duration)]
-    pub(crate) timeout: Duration,
+    /// How long to wait for an answer; 30s, with `use` 2m
+    #[arg(long, global = true, value_name = "TIME", env = "CVM_TIMEOUT", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
     /// Print one JSON document instead of text; errors, too
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -111,7 +118,9 @@ impl From<GiftWrap> for GiftWrapMode {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show an encrypted tool call from end to end, without any network
-    #[command(before_help = "Examples:\n  cvm demo\n  cvm serve -k me -r ws://127.0.0.1:10547 --open -- cvm demo --stdio")]
+    #[command(
+        before_help = "Examples:\n  cvm demo\n  cvm serve -k me -r ws://127.0.0.1:10547 --open -- cvm demo --stdio"
+    )]
     Demo(Demo),
     /// Run a relay for development
     Relay(Relay),
@@ -161,7 +170,9 @@ pub(crate) struct Relay {
 #[derive(Debug, Subcommand)]
 pub(crate) enum RelayCommand {
     /// Run an in-memory relay on loopback, with faults if wanted
-    #[command(before_help = "Examples:\n  cvm relay run --port 10547\n  cvm relay run --latency 80ms --drop 2% --dup 1%")]
+    #[command(
+        before_help = "Examples:\n  cvm relay run --port 10547\n  cvm relay run --latency 80ms --drop 2% --dup 1%"
+    )]
     Run(RelayRun),
 }
 
@@ -348,7 +359,8 @@ fn chance(text: &str) -> Result<f64, String> {
 
 /// Reads `10/10m`.
 fn max_restarts(text: &str) -> Result<(usize, Duration), String> {
-    let (count, window) = text.split_once('/').ok_or_else(|| "expected a count and a time like 10/10m".to_owned())?;
+    let (count, window) =
+        text.split_once('/').ok_or_else(|| "expected a count and a time like 10/10m".to_owned())?;
     let count = count.parse().map_err(|_| "expected a count before the slash".to_owned())?;
     Ok((count, duration(window)?))
 }
@@ -365,7 +377,14 @@ mod tests {
 
     #[test]
     fn times_are_read_in_all_units() {
-        for (text, millis) in [("30s", 30_000), ("250ms", 250), ("5m", 300_000), ("1h", 3_600_000), ("2", 2_000), ("1.5s", 1_500)] {
+        for (text, millis) in [
+            ("30s", 30_000),
+            ("250ms", 250),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("2", 2_000),
+            ("1.5s", 1_500),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for text in ["", "s", "-1s", "1d", "1e3s", "99999999h", "1 s"] {
@@ -377,7 +396,9 @@ mod tests {
     fn chances_are_read_with_and_without_percent() {
         assert_eq!(chance("2%"), Ok(0.02));
         assert_eq!(chance("0.5"), Ok(0.5));
-        assert!(chance("2").is_err() && chance("-1%").is_err() && chance("NaN").is_err() && chance("x").is_err());
+        assert!(
+            chance("2").is_err() && chance("-1%").is_err() && chance("NaN").is_err() && chance("x").is_err()
+        );
     }
 
     #[test]
@@ -389,7 +410,9 @@ mod tests {
     #[test]
     fn every_command_begins_its_help_with_examples() {
         fn check(command: &clap::Command) {
-            if command.get_subcommands().next().is_none() && !["version", "help"].contains(&command.get_name()) {
+            if command.get_subcommands().next().is_none()
+                && !["version", "help"].contains(&command.get_name())
+            {
                 let before = command.get_before_help().map(ToString::to_string).unwrap_or_default();
                 assert!(before.starts_with("Examples:\n  cvm "), "{}", command.get_name());
                 assert!(before.lines().count() >= 3, "{}", command.get_name());

@@ -14,6 +14,8 @@ use crate::problem::{Code, Problem};
 
 /// The revision that one-shot commands speak.
 const REVISION: &str = "2025-11-25";
+/// How long one-shot commands wait for an answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connected client that has said `initialize`.
 pub(crate) struct Session {
@@ -31,33 +33,35 @@ pub(crate) struct Session {
 pub(crate) fn server(text: &str) -> Result<ServerIdentity, Problem> {
     text.parse().map_err(|error: contextvm::core::IdentityError| {
         let problem = Problem::new(Code::InvalidValue, format!("the server is not understood: {error}"));
-        problem.fact("it is named by npub1..., nprofile1..., nostr:... or 64 hex digits").hint("cvm demo")
+        problem.fact("it is named by npub1..., nprofile1..., nostr:... or 64 hex digits").hint("cvm ls npub1...")
     })
 }
 
-/// Collects what a client needs to know.
-pub(crate) fn options(global: &Global, server: ServerIdentity) -> Result<(ClientOptions, bool), Problem> {
+/// Collects what a client needs to know; `timeout` counts unless another one was asked for.
+pub(crate) fn options(global: &Global, server: ServerIdentity, timeout: Duration) -> Result<(ClientOptions, bool), Problem> {
     let chosen = keys::choose_or_ephemeral(global.key.as_deref())?;
     let mut options = ClientOptions::new(chosen.keys, server);
     options.relays.clone_from(&global.relays);
     options.config.encryption = global.encryption.into();
     options.config.gift_wrap = global.gift_wrap.into();
-    options.config.limits.request_timeout = global.timeout;
-    options.ready_timeout = options.ready_timeout.min(global.timeout);
+    let timeout = global.timeout.unwrap_or(timeout);
+    options.config.limits.request_timeout = timeout;
+    options.ready_timeout = options.ready_timeout.min(timeout);
     Ok((options, chosen.ephemeral))
 }
 
 impl Session {
     /// Connects and says `initialize`.
     pub(crate) async fn open(global: &Global, name: &str, talk: &Talk) -> Result<Self, Problem> {
-        let (options, ephemeral) = options(global, server(name)?)?;
+        let (options, ephemeral) = options(global, server(name)?, TIMEOUT)?;
         let relays = options.relays.clone();
         talk.detail(&format!("calling as {}", npub(&options.keys.public_key())));
         let started = Instant::now();
-        let (client, messages) =
-            Client::connect(options).await.map_err(|error| not_connected(&error, &relays, started.elapsed()))?;
+        let (client, messages) = Client::connect(options)
+            .await
+            .map_err(|error| not_connected(&error, &relays, started.elapsed()))?;
         talk.detail(&format!("connected after {} ms", started.elapsed().as_millis()));
-        let timeout = global.timeout;
+        let timeout = global.timeout.unwrap_or(TIMEOUT);
         let welcome = serde_json::Value::Null;
         let mut session = Self { client, welcome, ephemeral, started, timeout, _messages: messages };
         let version = env!("CARGO_PKG_VERSION");
@@ -72,9 +76,14 @@ impl Session {
     }
 
     /// Calls a method; the deadline covers the whole command.
-    pub(crate) async fn request(&self, method: &str, params: Option<String>) -> Result<Box<RawValue>, Problem> {
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        params: Option<String>,
+    ) -> Result<Box<RawValue>, Problem> {
         let params = params.map(RawValue::from_string).transpose();
-        let params = params.map_err(|error| Problem::internal(format!("the request is not JSON: {error}")))?;
+        let params =
+            params.map_err(|error| Problem::internal(format!("the request is not JSON: {error}")))?;
         let answer = self.client.request(method, params).await;
         answer.map_err(|error| self.failed(method, &error))
     }
@@ -85,11 +94,16 @@ impl Session {
         let mut cursor: Option<String> = None;
         // A server that never stops listing is cut off.
         for _ in 0..100 {
-            let params = cursor.as_deref().map(|cursor| format!(r#"{{"cursor":{}}}"#, contextvm::core::object::quote(cursor)));
+            let params = cursor
+                .as_deref()
+                .map(|cursor| format!(r#"{{"cursor":{}}}"#, contextvm::core::object::quote(cursor)));
             let page = self.request("tools/list", params).await?;
-            let page: serde_json::Value = serde_json::from_str(page.get())
-                .map_err(|error| Problem::internal(format!("the list of tools is not understood: {error}")))?;
-            tools.extend(page.get("tools").and_then(serde_json::Value::as_array).into_iter().flatten().cloned());
+            let page: serde_json::Value = serde_json::from_str(page.get()).map_err(|error| {
+                Problem::internal(format!("the list of tools is not understood: {error}"))
+            })?;
+            tools.extend(
+                page.get("tools").and_then(serde_json::Value::as_array).into_iter().flatten().cloned(),
+            );
             cursor = page.get("nextCursor").and_then(serde_json::Value::as_str).map(ToOwned::to_owned);
             if cursor.is_none() {
                 break;
@@ -110,24 +124,30 @@ impl Session {
     fn failed(&self, method: &str, error: &CallError) -> Problem {
         let waited = format!("{method}: {} ms after the start", self.started.elapsed().as_millis());
         match error {
-            CallError::Server { code, message, data } => self.server_error(method, *code, message, data.as_deref()),
+            CallError::Server { code, message, data } => {
+                self.server_error(method, *code, message, data.as_deref())
+            }
             // It has answered before, so it is there and only this call takes too long.
             CallError::Lost(Lost::NoReply) if !self.welcome.is_null() => {
                 let problem = Problem::new(Code::Timeout, format!("{method} was not answered in time"));
-                problem.fact(waited).hint(format!("wait longer: --timeout {}s", self.timeout.as_secs().max(1) * 4))
+                problem
+                    .fact(waited)
+                    .hint(format!("wait longer: --timeout {}s", self.timeout.as_secs().max(1) * 4))
             }
             CallError::Lost(Lost::NoReply) => {
                 let problem = Problem::new(Code::NoReply, "the server did not answer");
-                self.relay_facts(problem.fact(waited))
-                    .data("server", self.npub())
-                    .hint("is the server running, on these relays, and does it allow this key?  -v shows more")
+                self.relay_facts(problem.fact(waited)).data("server", self.npub()).hint(
+                    "is the server running, on these relays, and does it allow this key?  -v shows more",
+                )
             }
             CallError::Lost(Lost::NotSent) => {
                 let problem = Problem::new(Code::NoRelayAccepted, "no relay took the request");
                 self.relay_facts(problem.fact(waited)).hint("use another relay: --relay wss://...")
             }
             CallError::Lost(Lost::TooLarge) => Problem::new(Code::InvalidArguments, error.to_string()),
-            CallError::Lost(_) | CallError::Answer | CallError::Closed => Problem::internal(error.to_string()).fact(waited),
+            CallError::Lost(_) | CallError::Answer | CallError::Closed => {
+                Problem::internal(error.to_string()).fact(waited)
+            }
             other => Problem::internal(other.to_string()).fact(waited),
         }
     }
@@ -156,9 +176,9 @@ impl Session {
             None => problem,
         };
         match class {
-            Code::NotAllowed if self.ephemeral => {
-                problem.fact("this call used a key that nobody knows").hint("use a key that the server allows: --key me")
-            }
+            Code::NotAllowed if self.ephemeral => problem
+                .fact("this call used a key that nobody knows")
+                .hint("use a key that the server allows: --key me"),
             Code::NotAllowed => {
                 problem.hint(format!("ask the operator to allow {}", npub(&self.client.public_key())))
             }
@@ -175,7 +195,9 @@ fn not_connected(error: &Error, relays: &[String], waited: Duration) -> Problem 
                 .fact("no --relay was given, the server's name holds none, and no relay list was found")
                 .hint("name the relay: --relay wss://...");
         }
-        (_, ErrorKind::Config) => return Problem::new(Code::InvalidValue, error.to_string()).hint("--relay wss://..."),
+        (_, ErrorKind::Config) => {
+            return Problem::new(Code::InvalidValue, error.to_string()).hint("--relay wss://...");
+        }
         (_, ErrorKind::Relay) if relays.is_empty() => {
             Problem::new(Code::RelayUnreachable, "none of the server's relays could be reached")
         }
@@ -184,7 +206,9 @@ fn not_connected(error: &Error, relays: &[String], waited: Duration) -> Problem 
         }
         (_, _) => return Problem::internal(error.to_string()),
     };
-    let problem = relays.iter().fold(problem, |problem, url| problem.fact(format!("{}   not connected", Printable(url))));
+    let problem = relays
+        .iter()
+        .fold(problem, |problem, url| problem.fact(format!("{}   not connected", Printable(url))));
     problem
         .fact(format!("waited {} ms: {error}", waited.as_millis()))
         .hint("use another relay: --relay wss://...  (-vv shows why)")

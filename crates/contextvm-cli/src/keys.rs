@@ -74,7 +74,10 @@ impl KeyRef {
             Self::File(path) => from_file(path),
             Self::Env(name) => {
                 let value = std::env::var(name).map(Zeroizing::new).map_err(|_| {
-                    let problem = Problem::new(Code::ConfigInvalid, format!("the variable {} is not set", Printable(name)));
+                    let problem = Problem::new(
+                        Code::ConfigInvalid,
+                        format!("the variable {} is not set", Printable(name)),
+                    );
                     problem.hint("keep the key in a file: cvm key new me")
                 })?;
                 parse_key(&value, &self.to_string())
@@ -82,7 +85,9 @@ impl KeyRef {
             Self::Stdin => {
                 let mut text = Zeroizing::new(String::new());
                 let read = std::io::stdin().take(LONGEST).read_to_string(&mut text);
-                read.map_err(|error| Problem::new(Code::ConfigInvalid, format!("no key on standard input: {error}")))?;
+                read.map_err(|error| {
+                    Problem::new(Code::ConfigInvalid, format!("no key on standard input: {error}"))
+                })?;
                 parse_key(&text, "stdin")
             }
             Self::Ephemeral => contextvm::new_keys().map_err(|error| Problem::internal(error.to_string())),
@@ -137,7 +142,9 @@ pub(crate) fn npub(key: &PublicKey) -> String {
 /// Makes a key and keeps it in a new file; returns where and whose.
 pub(crate) fn create(name: &str) -> Result<(PathBuf, PublicKey), Problem> {
     let KeyRef::File(path) = KeyRef::parse(name)? else {
-        return Err(Problem::new(Code::InvalidValue, "a new key needs a name or a path").hint("cvm key new me"));
+        return Err(
+            Problem::new(Code::InvalidValue, "a new key needs a name or a path").hint("cvm key new me")
+        );
     };
     let keys = KeyRef::Ephemeral.load()?;
     let mut text = keys.to_nsec();
@@ -145,10 +152,14 @@ pub(crate) fn create(name: &str) -> Result<(PathBuf, PublicKey), Problem> {
     write_new(&path, text.as_bytes()).map_err(|error| {
         let shown = path.to_string_lossy();
         let problem = match error.kind() {
-            std::io::ErrorKind::AlreadyExists => {
-                Problem::new(Code::ConfigInvalid, format!("{} exists and is not overwritten", Printable(&shown)))
-            }
-            _ => Problem::new(Code::ConfigInvalid, format!("{} could not be written: {error}", Printable(&shown))),
+            std::io::ErrorKind::AlreadyExists => Problem::new(
+                Code::ConfigInvalid,
+                format!("{} exists and is not overwritten", Printable(&shown)),
+            ),
+            _ => Problem::new(
+                Code::ConfigInvalid,
+                format!("{} could not be written: {error}", Printable(&shown)),
+            ),
         };
         problem.hint("choose another name, or look at the key: cvm key show NAME")
     })?;
@@ -176,7 +187,10 @@ fn write_new(_path: &Path, _text: &[u8]) -> std::io::Result<()> {
 fn named(name: &str) -> Result<PathBuf, Problem> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(plain) {
-        let problem = Problem::new(Code::InvalidValue, "a key's name has 1 to 64 letters, digits, dots, dashes or underscores");
+        let problem = Problem::new(
+            Code::InvalidValue,
+            "a key's name has 1 to 64 letters, digits, dots, dashes or underscores",
+        );
         return Err(problem.hint("cvm key new me"));
     }
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -191,7 +205,8 @@ fn named(name: &str) -> Result<PathBuf, Problem> {
 fn from_file(path: &Path) -> Result<Keys, Problem> {
     let shown = Printable(&path.to_string_lossy()).to_string();
     let fail = |why: String| {
-        let problem = Problem::new(Code::ConfigInvalid, format!("the key file {shown} could not be read: {why}"));
+        let problem =
+            Problem::new(Code::ConfigInvalid, format!("the key file {shown} could not be read: {why}"));
         problem.hint("make a key: cvm key new me")
     };
     let file = std::fs::File::open(path).map_err(|error| fail(error.to_string()))?;
@@ -224,7 +239,10 @@ fn check_private(data: &std::fs::Metadata, shown: &str) -> Result<(), Problem> {
 
 #[cfg(not(unix))]
 fn check_private(_data: &std::fs::Metadata, shown: &str) -> Result<(), Problem> {
-    let problem = Problem::new(Code::InsecurePermissions, format!("the key file {shown} cannot be checked on this system"));
+    let problem = Problem::new(
+        Code::InsecurePermissions,
+        format!("the key file {shown} cannot be checked on this system"),
+    );
     Err(problem.hint("use env:NAME"))
 }
 
@@ -236,17 +254,21 @@ fn parse_key(text: &str, origin: &str) -> Result<Keys, Problem> {
 }
 
 fn secret_refused() -> Problem {
-    Problem::new(Code::SecretInArguments, "a secret key was given on the command line; it is not used and not shown")
-        .fact("every user of this machine can read command lines, and shells keep them")
-        .fact("treat that key as known to others if it was a real one")
-        .hint("cvm key new me, then --key me      or keep the key in a 0600 file: --key file:PATH")
+    Problem::new(
+        Code::SecretInArguments,
+        "a secret key was given on the command line; it is not used and not shown",
+    )
+    .fact("every user of this machine can read command lines, and shells keep them")
+    .fact("treat that key as known to others if it was a real one")
+    .hint("cvm key new me, then --key me      or keep the key in a 0600 file: --key file:PATH")
 }
 
 /// Refuses a command line with a secret key on it; what comes after `--` belongs to another program.
 pub(crate) fn refuse_secrets(argv: &[OsString]) -> Result<(), Problem> {
     let words = argv.iter().take_while(|arg| *arg != "--").filter_map(|arg| arg.to_str());
     for word in words {
-        let value = word.strip_prefix("--").and_then(|flag| flag.split_once('=')).map_or(word, |(_, value)| value);
+        let value =
+            word.strip_prefix("--").and_then(|flag| flag.split_once('=')).map_or(word, |(_, value)| value);
         let value = value.strip_prefix("-k").unwrap_or(value);
         if is_secret(value) {
             return Err(secret_refused());
@@ -292,7 +314,9 @@ mod tests {
 
     #[test]
     fn a_key_in_place_of_a_reference_is_refused_and_not_repeated() {
-        for text in ["nsec1abc", "NSEC1ABC", " nsec1abc", "file:nsec1abc", "env:nsec1abc", "ncryptsec1abc", HEX] {
+        for text in
+            ["nsec1abc", "NSEC1ABC", " nsec1abc", "file:nsec1abc", "env:nsec1abc", "ncryptsec1abc", HEX]
+        {
             let problem = KeyRef::parse(text).unwrap_err();
             assert_eq!(problem.exit(), 2, "{text}");
             let shown = format!("{problem:?}").to_lowercase();
@@ -314,7 +338,12 @@ mod tests {
     #[test]
     fn secrets_are_found_anywhere_before_the_double_dash() {
         let argv = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
-        for words in [&["cvm", "call", "nsec1q"][..], &["cvm", "--key=nsec1q"], &["cvm", "-knsec1q"], &["cvm", "-k", "nsec1q"]] {
+        for words in [
+            &["cvm", "call", "nsec1q"][..],
+            &["cvm", "--key=nsec1q"],
+            &["cvm", "-knsec1q"],
+            &["cvm", "-k", "nsec1q"],
+        ] {
             assert!(refuse_secrets(&argv(words)).is_err(), "{words:?}");
         }
         assert!(refuse_secrets(&argv(&["cvm", "serve", "--", "x", "nsec1q"])).is_ok());

@@ -20,7 +20,8 @@ fn distance(one: &str, other: &str) -> usize {
             let mut best = (at(&above, column) + usize::from(a != b))
                 .min(at(&above, column + 1) + 1)
                 .min(at(&current, column) + 1);
-            let swapped = row > 0 && column > 0 && one.get(row - 1) == Some(b) && other.get(column - 1) == Some(a);
+            let swapped =
+                row > 0 && column > 0 && one.get(row - 1) == Some(b) && other.get(column - 1) == Some(a);
             if swapped {
                 best = best.min(at(&before, column - 1) + 1);
             }

@@ -57,7 +57,9 @@ impl Out {
 
 /// Escapes what could move the cursor or hide text; tabs and backslashes stay.
 fn harmless(line: &str) -> String {
-    let shown = |piece: &str| piece.split('\\').map(|part| Printable(part).to_string()).collect::<Vec<_>>().join("\\");
+    let shown = |piece: &str| {
+        piece.split('\\').map(|part| Printable(part).to_string()).collect::<Vec<_>>().join("\\")
+    };
     line.split('\t').map(shown).collect::<Vec<_>>().join("\t")
 }
 

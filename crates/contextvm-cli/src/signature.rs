@@ -87,8 +87,13 @@ fn literal(value: &Value) -> String {
 /// Prints the fields of an object, required ones first.
 fn fields(schema: &Value, root: &Value, depth: u8) -> String {
     let schema = resolve(schema, root);
-    let required: Vec<&str> =
-        schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return String::new() };
     let is_required = |name: &String| required.contains(&name.as_str());
     let (first, then): (Vec<_>, Vec<_>) = properties.iter().partition(|(name, _)| is_required(name));

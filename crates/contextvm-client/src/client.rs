@@ -204,7 +204,8 @@ pub(crate) async fn connect(options: ClientOptions) -> Result<(Client, Messages)
     let read = Arc::new(Notify::new());
     let gate = Gate::for_client(public_key, &config);
     let limits = config.limits.clone();
-    let machine = ClientMachine::new(config, public_key, driver.seed());
+    let driver_seed = driver.seed();
+    let machine = ClientMachine::new(config, public_key, driver_seed);
     let desk =
         Desk::new(machine, limits, inbox, (outbound, Arc::clone(&read)), Arc::clone(&tags), counters.clone());
     let ended = done.clone().drop_guard();
@@ -212,7 +213,14 @@ pub(crate) async fn connect(options: ClientOptions) -> Result<(Client, Messages)
         let _ended = ended;
         driver.run(desk, gate).await;
     });
-    let next_id = Arc::new(AtomicU64::new(1));
+    // Ids start anywhere: a client that restarts within a second would otherwise sign the very same first request.
+    let next_id = Arc::new(AtomicU64::new(first_id(driver_seed)));
     let client = Client { public_key, server, commands, relays, counters, tags, next_id, done };
     Ok((client, Messages { inbound, read }))
+}
+
+/// Takes the first JSON-RPC id from the seed, in a range that leaves room to count.
+fn first_id(seed: [u8; 32]) -> u64 {
+    let [a, b, c, d, ..] = seed;
+    u64::from(u32::from_le_bytes([a, b, c, d]))
 }

@@ -10,10 +10,7 @@ use contextvm_engine::{
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use nostr::event::{Tag, Tags};
 
-const NOW: Now = Now {
-    mono: Mono(0),
-    unix: 1_700_000_000,
-};
+const NOW: Now = Now { mono: Mono(0), unix: 1_700_000_000 };
 
 fn machine(server: &Keys, client: &Keys) -> ClientMachine {
     let config = ClientConfig {
@@ -66,14 +63,8 @@ fn client_step(criterion: &mut Criterion) {
             };
             outbound
         };
-        let tags = Tags::from_list(vec![
-            Tag::public_key(client.public_key()),
-            Tag::event(asked.draft.id),
-        ]);
-        let content = format!(
-            r#"{{"jsonrpc":"2.0","id":1,"result":{{"text":"{}"}}}}"#,
-            "y".repeat(size)
-        );
+        let tags = Tags::from_list(vec![Tag::public_key(client.public_key()), Tag::event(asked.draft.id)]);
+        let content = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"text":"{}"}}}}"#, "y".repeat(size));
         let draft = Draft::new(server.public_key(), NOW.unix, tags, content);
         let event = server.sign_draft(&draft, [0; 32]);
         let outer = event.id;

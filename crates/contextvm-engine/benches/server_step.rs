@@ -30,7 +30,9 @@ fn step(machine: &mut ServerMachine, opened: Opened, now: Now) {
     while let Some(output) = machine.poll_output() {
         let _ = black_box(output);
     }
-    let message = format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":{{"content":[{{"type":"text","text":"hello"}}]}}}}"#);
+    let message = format!(
+        r#"{{"jsonrpc":"2.0","id":"{id}","result":{{"content":[{{"type":"text","text":"hello"}}]}}}}"#
+    );
     machine.handle(ServerInput::Send { to, message }, now);
     while let Some(output) = machine.poll_output() {
         if let ServerOutput::Publish(outbound) = output {
@@ -40,7 +42,8 @@ fn step(machine: &mut ServerMachine, opened: Opened, now: Now) {
 }
 
 fn bench(c: &mut Criterion) {
-    let (Ok(server), Ok(client)) = (Keys::from_secret_bytes([1; 32]), Keys::from_secret_bytes([2; 32])) else {
+    let (Ok(server), Ok(client)) = (Keys::from_secret_bytes([1; 32]), Keys::from_secret_bytes([2; 32]))
+    else {
         return;
     };
     let requests = requests(&server, &client);

@@ -42,11 +42,7 @@ mod tests {
     fn the_size_is_that_of_the_printed_event() {
         let author =
             PublicKey::parse("466d7fcae563e5cb09a0d1870bb580344804617879a14949cf22285f1bae3f27").unwrap();
-        let texts = [
-            "",
-            "{\"a\":\"\\n\"}",
-            "\u{1}\u{8}\t\n\r\u{c}\u{1f}\u{7f}é\u{2028}😀/",
-        ];
+        let texts = ["", "{\"a\":\"\\n\"}", "\u{1}\u{8}\t\n\r\u{c}\u{1f}\u{7f}é\u{2028}😀/"];
         for (text, stamp) in texts.into_iter().zip([0, 9, 1_700_000_000]) {
             for tags in [
                 Tags::new(),

@@ -1,4 +1,5 @@
 //! The gate in front of the cryptography: what it lets through, and what cannot poison it.
+#![expect(clippy::unwrap_used, reason = "tests")]
 use contextvm_core::{Draft, Limits, Mono, Now, Protection, WrapKind};
 use contextvm_crypto::{Entropy, Keys};
 use contextvm_engine::{ClientConfig, DropReason, EncryptionMode, Gate, GiftWrapMode, ServerConfig};
@@ -173,7 +174,8 @@ fn work_is_bounded() {
 #[test]
 fn a_client_hears_plaintext_of_its_server_only_and_opens_wraps_even_when_it_sends_none() {
     let (me, server) = (keys(1).public_key(), keys(2));
-    let config = ClientConfig { encryption: EncryptionMode::Disabled, ..ClientConfig::new(server.public_key()) };
+    let config =
+        ClientConfig { encryption: EncryptionMode::Disabled, ..ClientConfig::new(server.public_key()) };
     let mut gate = Gate::for_client(me, &config);
     let true_one = plain(&server, me, NOW.unix);
     assert_eq!(gate.admit(&true_one.as_json(), 0, NOW).unwrap().kind, Protection::Plain);

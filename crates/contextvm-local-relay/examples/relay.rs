@@ -5,11 +5,7 @@ use std::process::ExitCode;
 use tokio::io::AsyncReadExt;
 
 #[tokio::main]
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "an example program talks to its user"
-)]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "an example program talks to its user")]
 async fn main() -> ExitCode {
     let mut options = RelayOptions::default();
     for argument in std::env::args().skip(1) {
@@ -33,10 +29,7 @@ async fn main() -> ExitCode {
     let mut input = tokio::io::stdin();
     let mut buffer = [0_u8; 1_024];
     while matches!(input.read(&mut buffer).await, Ok(count) if count > 0) {}
-    println!(
-        "{}",
-        serde_json::json!({ "stats": format!("{:?}", relay.stats()) })
-    );
+    println!("{}", serde_json::json!({ "stats": format!("{:?}", relay.stats()) }));
     relay.shutdown().await;
     ExitCode::SUCCESS
 }

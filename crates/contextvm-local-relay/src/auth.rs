@@ -15,13 +15,7 @@ pub(crate) fn check(event: &Event, challenge: &str, addr: SocketAddr, now: u64) 
     if event.created_at.as_secs().abs_diff(now) > WINDOW {
         return Err("invalid: created_at is too far from now");
     }
-    let tag = |name: &str| {
-        event
-            .tags
-            .iter()
-            .find(|tag| tag.kind() == name)
-            .and_then(|tag| tag.content())
-    };
+    let tag = |name: &str| event.tags.iter().find(|tag| tag.kind() == name).and_then(|tag| tag.content());
     if tag("challenge") != Some(challenge) {
         return Err("invalid: wrong challenge");
     }
@@ -62,57 +56,29 @@ mod tests {
     #[test]
     fn an_answer_must_name_this_relay_and_this_challenge_now() {
         let answer = |kind, at, url: &str, challenge: &str| {
-            let event = event(
-                &keys(1),
-                kind,
-                at,
-                &[&["relay", url], &["challenge", challenge]],
-                "",
-            );
+            let event = event(&keys(1), kind, at, &[&["relay", url], &["challenge", challenge]], "");
             check(&event, "c", addr(), 1_000)
         };
         assert_eq!(answer(22_242, 1_000, "ws://127.0.0.1:7777/", "c"), Ok(()));
         assert_eq!(answer(22_242, 400, "ws://LOCALHOST:7777", "c"), Ok(()));
-        assert_eq!(
-            answer(1, 1_000, "ws://127.0.0.1:7777", "c"),
-            Err("invalid: not an authentication event")
-        );
+        assert_eq!(answer(1, 1_000, "ws://127.0.0.1:7777", "c"), Err("invalid: not an authentication event"));
         assert_eq!(
             answer(22_242, 399, "ws://127.0.0.1:7777", "c"),
             Err("invalid: created_at is too far from now")
         );
-        assert_eq!(
-            answer(22_242, 1_000, "ws://127.0.0.1:7777", "d"),
-            Err("invalid: wrong challenge")
-        );
-        for url in [
-            "ws://127.0.0.1:7778",
-            "wss://127.0.0.1:7777",
-            "ws://relay.example:7777",
-            "",
-            "ws://127.0.0.1",
-        ] {
-            assert_eq!(
-                answer(22_242, 1_000, url, "c"),
-                Err("invalid: wrong relay"),
-                "{url}"
-            );
+        assert_eq!(answer(22_242, 1_000, "ws://127.0.0.1:7777", "d"), Err("invalid: wrong challenge"));
+        for url in
+            ["ws://127.0.0.1:7778", "wss://127.0.0.1:7777", "ws://relay.example:7777", "", "ws://127.0.0.1"]
+        {
+            assert_eq!(answer(22_242, 1_000, url, "c"), Err("invalid: wrong relay"), "{url}");
         }
     }
 
     #[test]
     fn a_broken_signature_is_refused() {
-        let mut answer = event(
-            &keys(1),
-            22_242,
-            1_000,
-            &[&["relay", "ws://127.0.0.1:7777"], &["challenge", "c"]],
-            "",
-        );
+        let mut answer =
+            event(&keys(1), 22_242, 1_000, &[&["relay", "ws://127.0.0.1:7777"], &["challenge", "c"]], "");
         answer.sig = event(&keys(1), 1, 1, &[], "").sig;
-        assert_eq!(
-            check(&answer, "c", addr(), 1_000),
-            Err("invalid: bad id or signature")
-        );
+        assert_eq!(check(&answer, "c", addr(), 1_000), Err("invalid: bad id or signature"));
     }
 }

@@ -50,13 +50,7 @@ pub(crate) async fn serve(stream: TcpStream, room: Arc<Room>) {
     tracing::debug!(connection = id, "accepted");
     let _left = Leave { room: &room, id };
     let (sink, source) = socket.split();
-    let mut connection = Connection {
-        id,
-        outbox,
-        challenge: None,
-        authenticated: false,
-        room: &room,
-    };
+    let mut connection = Connection { id, outbox, challenge: None, authenticated: false, room: &room };
     tokio::select! {
         () = connection.read_loop(source) => {}
         () = outbox::write_loop(outgoing, sink, &room) => {}
@@ -158,23 +152,16 @@ impl Connection<'_> {
     async fn take(&mut self, text: &str) -> bool {
         match ClientFrame::parse(text) {
             Ok(ClientFrame::Event { event }) => self.take_event(event).await,
-            Ok(ClientFrame::Req {
-                subscription,
-                filters,
-            }) => self.take_req(&subscription, &filters).await,
+            Ok(ClientFrame::Req { subscription, filters }) => self.take_req(&subscription, &filters).await,
             Ok(ClientFrame::Close { subscription }) => {
                 self.room.unsubscribe(self.id, &subscription);
                 true
             }
             Ok(ClientFrame::Auth { event }) => self.take_auth(event).await,
             Ok(ClientFrame::Count { subscription, .. }) => {
-                self.reply(frame::closed(&subscription, "unsupported: COUNT"), false)
-                    .await
+                self.reply(frame::closed(&subscription, "unsupported: COUNT"), false).await
             }
-            Err(error) => {
-                self.reply(frame::notice(&format!("invalid: {error}")), false)
-                    .await
-            }
+            Err(error) => self.reply(frame::notice(&format!("invalid: {error}")), false).await,
         }
     }
 
@@ -188,12 +175,7 @@ impl Connection<'_> {
             Err(reason) => return self.reply(frame::closed(subscription, &reason), false).await,
         };
         let Some(drafts) = self.room.subscribe(self.id, subscription, filters) else {
-            return self
-                .reply(
-                    frame::closed(subscription, "error: too many subscriptions"),
-                    false,
-                )
-                .await;
+            return self.reply(frame::closed(subscription, "error: too many subscriptions"), false).await;
         };
         for draft in drafts {
             if self.outbox.push(draft).await.is_err() {
@@ -216,9 +198,7 @@ impl Connection<'_> {
             self.room.count(|stats| stats.refused += 1);
             // An OK needs an id; without a readable one there is only the notice.
             let Some(id) = id_of(raw) else {
-                return self
-                    .reply(frame::notice("invalid: unreadable event"), false)
-                    .await;
+                return self.reply(frame::notice("invalid: unreadable event"), false).await;
             };
             return self.say_ok(&id, &Verdict::no("invalid: unreadable event")).await;
         };
@@ -258,13 +238,9 @@ impl Connection<'_> {
 
     async fn take_auth(&mut self, raw: &RawValue) -> bool {
         let Ok(event) = Event::from_json(raw.get()) else {
-            return self
-                .reply(frame::notice("invalid: unreadable event"), false)
-                .await;
+            return self.reply(frame::notice("invalid: unreadable event"), false).await;
         };
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let verdict = match &self.challenge {
             None => Verdict::no("unsupported: this relay asks nobody to authenticate"),
             Some(challenge) => match auth::check(&event, challenge, self.room.addr, now) {
@@ -275,19 +251,14 @@ impl Connection<'_> {
                 Err(reason) => Verdict::no(reason),
             },
         };
-        self.reply(
-            frame::ok(&event.id.to_hex(), verdict.accepted, &verdict.reason),
-            false,
-        )
-        .await
+        self.reply(frame::ok(&event.id.to_hex(), verdict.accepted, &verdict.reason), false).await
     }
 
     async fn say_ok(&self, id: &str, verdict: &Verdict) -> bool {
         if self.room.faults().no_ok {
             return true;
         }
-        self.reply(frame::ok(id, verdict.accepted, &verdict.reason), true)
-            .await
+        self.reply(frame::ok(id, verdict.accepted, &verdict.reason), true).await
     }
 }
 

@@ -9,16 +9,13 @@ pub(crate) const MAX_SUBSCRIPTION_ID: usize = 64;
 /// Reads the filters of a REQ; the error is the text of `CLOSED`.
 pub(crate) fn read(subscription: &str, filters: &[&RawValue], most: usize) -> Result<Vec<Filter>, String> {
     if subscription.is_empty() || subscription.len() > MAX_SUBSCRIPTION_ID {
-        return Err(format!(
-            "invalid: subscription id must have 1 to {MAX_SUBSCRIPTION_ID} bytes"
-        ));
+        return Err(format!("invalid: subscription id must have 1 to {MAX_SUBSCRIPTION_ID} bytes"));
     }
     if filters.len() > most {
         return Err(format!("invalid: more than {most} filters"));
     }
     let read = filters.iter().map(|filter| Filter::from_json(filter.get()));
-    read.collect::<Result<_, _>>()
-        .map_err(|_| "invalid: bad filter".to_owned())
+    read.collect::<Result<_, _>>().map_err(|_| "invalid: bad filter".to_owned())
 }
 
 /// Says whether any of the filters takes the event.
@@ -29,14 +26,8 @@ pub(crate) fn any_matches(filters: &[Filter], event: &Event) -> bool {
 /// Says whether one filter takes the event; a list that is present and empty takes nothing.
 pub(crate) fn matches(filter: &Filter, event: &Event) -> bool {
     filter.ids.as_ref().is_none_or(|ids| ids.contains(&event.id))
-        && filter
-            .kinds
-            .as_ref()
-            .is_none_or(|kinds| kinds.contains(&event.kind))
-        && filter
-            .authors
-            .as_ref()
-            .is_none_or(|authors| authors.contains(&event.pubkey))
+        && filter.kinds.as_ref().is_none_or(|kinds| kinds.contains(&event.kind))
+        && filter.authors.as_ref().is_none_or(|authors| authors.contains(&event.pubkey))
         && filter.since.is_none_or(|since| event.created_at >= since)
         && filter.until.is_none_or(|until| event.created_at <= until)
         && filter.generic_tags.iter().all(|(name, wanted)| {
@@ -52,10 +43,7 @@ pub(crate) fn matches(filter: &Filter, event: &Event) -> bool {
 pub(crate) fn recipients(filters: &[Filter]) -> Option<Vec<String>> {
     let mut values = Vec::new();
     for filter in filters {
-        let (_, wanted) = filter
-            .generic_tags
-            .iter()
-            .find(|(name, _)| name.as_str() == "p")?;
+        let (_, wanted) = filter.generic_tags.iter().find(|(name, _)| name.as_str() == "p")?;
         values.extend(wanted.iter().cloned());
     }
     values.sort();
@@ -103,10 +91,7 @@ mod tests {
     fn recipients_are_known_only_when_every_filter_names_them() {
         let with = filter(r##"{"#p":["bb","aa"]}"##);
         let without = filter(r#"{"kinds":[1]}"#);
-        assert_eq!(
-            recipients(&[with.clone(), with.clone()]),
-            Some(vec!["aa".to_owned(), "bb".to_owned()])
-        );
+        assert_eq!(recipients(&[with.clone(), with.clone()]), Some(vec!["aa".to_owned(), "bb".to_owned()]));
         assert_eq!(recipients(&[with, without]), None);
     }
 
@@ -115,10 +100,7 @@ mod tests {
         let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
         let (good, bad) = (raw("{}"), raw(r#"{"ids":["zz"]}"#));
         assert_eq!(read("s", &[&good, &good], 2), Ok(vec![Filter::default(); 2]));
-        assert_eq!(
-            read("s", &[&good, &good], 1),
-            Err("invalid: more than 1 filters".to_owned())
-        );
+        assert_eq!(read("s", &[&good, &good], 1), Err("invalid: more than 1 filters".to_owned()));
         assert_eq!(read("s", &[&bad], 1), Err("invalid: bad filter".to_owned()));
         for name in [String::new(), "a".repeat(65)] {
             assert!(read(&name, &[&good], 1).is_err());

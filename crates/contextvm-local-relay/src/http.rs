@@ -47,24 +47,12 @@ pub(crate) async fn look(stream: &TcpStream) -> Option<(Asked, usize)> {
 
 fn asked(head: &str) -> Asked {
     let mut lines = head.lines();
-    let method = lines
-        .next()
-        .and_then(|line| line.split(' ').next())
-        .unwrap_or_default();
+    let method = lines.next().and_then(|line| line.split(' ').next()).unwrap_or_default();
     let headers: Vec<(String, String)> = lines
         .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| {
-            (
-                name.trim().to_ascii_lowercase(),
-                value.trim().to_ascii_lowercase(),
-            )
-        })
+        .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_ascii_lowercase()))
         .collect();
-    let has = |name: &str, part: &str| {
-        headers
-            .iter()
-            .any(|(key, value)| key == name && value.contains(part))
-    };
+    let has = |name: &str, part: &str| headers.iter().any(|(key, value)| key == name && value.contains(part));
     match method {
         "GET" if has("upgrade", "websocket") => Asked::Websocket,
         "GET" | "HEAD" if has("accept", "application/nostr+json") => Asked::Document,
@@ -89,11 +77,9 @@ pub(crate) async fn answer(mut stream: TcpStream, asked: Asked, head: usize, opt
             format!("{}: a Nostr relay, use a websocket\n", options.name),
         ),
         Asked::Preflight => ("204 No Content", "text/plain; charset=utf-8", String::new()),
-        Asked::Websocket | Asked::Other => (
-            "405 Method Not Allowed",
-            "text/plain; charset=utf-8",
-            "method not allowed\n".to_owned(),
-        ),
+        Asked::Websocket | Asked::Other => {
+            ("405 Method Not Allowed", "text/plain; charset=utf-8", "method not allowed\n".to_owned())
+        }
     };
     let mut response = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nAccess-Control-Allow-Origin: *\r\n\
@@ -143,10 +129,7 @@ mod tests {
     fn the_request_head_says_what_is_asked() {
         let head = "GET / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUPGRADE: WebSocket";
         assert_eq!(asked(head), Asked::Websocket);
-        assert_eq!(
-            asked("GET / HTTP/1.1\r\naccept: application/nostr+json, */*"),
-            Asked::Document
-        );
+        assert_eq!(asked("GET / HTTP/1.1\r\naccept: application/nostr+json, */*"), Asked::Document);
         assert_eq!(asked("HEAD / HTTP/1.1"), Asked::Page);
         assert_eq!(asked("OPTIONS / HTTP/1.1"), Asked::Preflight);
         assert_eq!(asked("POST / HTTP/1.1\r\nUpgrade: websocket"), Asked::Other);

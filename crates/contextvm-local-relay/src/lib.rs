@@ -170,19 +170,13 @@ impl LocalRelay {
         reason = "starting needs a runtime, which an async function makes visible"
     )]
     pub async fn start(options: RelayOptions) -> Result<Self, Error> {
-        let (listener, addr) = listen(options.addr).map_err(|error| Error::Listen {
-            addr: options.addr,
-            kind: error.kind(),
-        })?;
+        let (listener, addr) =
+            listen(options.addr).map_err(|error| Error::Listen { addr: options.addr, kind: error.kind() })?;
         let room = Arc::new(Room::new(options, addr));
         let (stop, stopped) = watch::channel(false);
         let accepting = tokio::spawn(accept_loop(listener, Arc::clone(&room), stopped));
         tracing::debug!(%addr, "relay started");
-        Ok(Self {
-            room,
-            stop,
-            accepting,
-        })
+        Ok(Self { room, stop, accepting })
     }
 
     /// Returns the URL to connect to.
@@ -237,11 +231,8 @@ impl LocalRelay {
     /// # Errors
     /// Returns [`Error::Listen`] when the port was taken meanwhile.
     pub async fn restart(self) -> Result<Self, Error> {
-        let options = RelayOptions {
-            addr: self.room.addr,
-            faults: self.faults(),
-            ..self.room.options.clone()
-        };
+        let options =
+            RelayOptions { addr: self.room.addr, faults: self.faults(), ..self.room.options.clone() };
         self.shutdown().await;
         Self::start(options).await
     }
@@ -254,11 +245,7 @@ impl Drop for LocalRelay {
 }
 
 fn listen(addr: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
-    let socket = if addr.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A port whose old connections linger in TIME_WAIT can be taken again at once.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;

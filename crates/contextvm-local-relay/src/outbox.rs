@@ -50,56 +50,27 @@ pub(crate) struct Outgoing {
 
 /// Makes a queue for one connection.
 pub(crate) fn queue(max_frames: usize, max_bytes: usize) -> (Outbox, Outgoing) {
-    let max_bytes = u32::try_from(max_bytes)
-        .unwrap_or(u32::MAX)
-        .clamp(1, u32::MAX >> 4);
+    let max_bytes = u32::try_from(max_bytes).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 4);
     let (sender, receiver) = mpsc::channel(max_frames.max(1));
-    let bytes = Arc::new(Semaphore::new(
-        usize::try_from(max_bytes).unwrap_or(usize::MAX >> 4),
-    ));
-    (
-        Outbox {
-            frames: sender,
-            bytes,
-            max_bytes,
-        },
-        Outgoing { frames: receiver },
-    )
+    let bytes = Arc::new(Semaphore::new(usize::try_from(max_bytes).unwrap_or(usize::MAX >> 4)));
+    (Outbox { frames: sender, bytes, max_bytes }, Outgoing { frames: receiver })
 }
 
 impl Outbox {
     fn cost(&self, draft: &Draft) -> u32 {
-        u32::try_from(draft.text.len())
-            .unwrap_or(u32::MAX)
-            .min(self.max_bytes)
+        u32::try_from(draft.text.len()).unwrap_or(u32::MAX).min(self.max_bytes)
     }
 
     /// Queues a frame now or not at all.
     pub(crate) fn offer(&self, draft: Draft) -> Result<(), Full> {
-        let permit = Arc::clone(&self.bytes)
-            .try_acquire_many_owned(self.cost(&draft))
-            .map_err(|_| Full)?;
-        self.frames
-            .try_send(Queued {
-                draft,
-                _bytes: permit,
-            })
-            .map_err(|_| Full)
+        let permit = Arc::clone(&self.bytes).try_acquire_many_owned(self.cost(&draft)).map_err(|_| Full)?;
+        self.frames.try_send(Queued { draft, _bytes: permit }).map_err(|_| Full)
     }
 
     /// Queues a frame as soon as there is room; the client's own frames wait meanwhile.
     pub(crate) async fn push(&self, draft: Draft) -> Result<(), Full> {
-        let permit = Arc::clone(&self.bytes)
-            .acquire_many_owned(self.cost(&draft))
-            .await
-            .map_err(|_| Full)?;
-        self.frames
-            .send(Queued {
-                draft,
-                _bytes: permit,
-            })
-            .await
-            .map_err(|_| Full)
+        let permit = Arc::clone(&self.bytes).acquire_many_owned(self.cost(&draft)).await.map_err(|_| Full)?;
+        self.frames.send(Queued { draft, _bytes: permit }).await.map_err(|_| Full)
     }
 }
 

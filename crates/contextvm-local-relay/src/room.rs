@@ -28,18 +28,12 @@ pub(crate) struct Verdict {
 impl Verdict {
     /// Accepts, with or without a remark.
     pub(crate) fn yes(reason: &str) -> Self {
-        Self {
-            accepted: true,
-            reason: reason.to_owned(),
-        }
+        Self { accepted: true, reason: reason.to_owned() }
     }
 
     /// Refuses with a reason.
     pub(crate) fn no(reason: &str) -> Self {
-        Self {
-            accepted: false,
-            reason: reason.to_owned(),
-        }
+        Self { accepted: false, reason: reason.to_owned() }
     }
 }
 
@@ -83,12 +77,7 @@ impl Room {
             stats: RelayStats::default(),
         };
         let faults = watch::Sender::new(Arc::new(options.faults.clone()));
-        Self {
-            options,
-            addr,
-            faults,
-            state: Mutex::new(state),
-        }
+        Self { options, addr, faults, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -113,11 +102,7 @@ impl Room {
     /// Returns the counters.
     pub(crate) fn stats(&self) -> RelayStats {
         let state = self.state();
-        let subscriptions = state
-            .members
-            .values()
-            .map(|member| member.subscriptions.len())
-            .sum();
+        let subscriptions = state.members.values().map(|member| member.subscriptions.len()).sum();
         RelayStats {
             connections: state.members.len(),
             subscriptions,
@@ -142,13 +127,7 @@ impl Room {
         let id = state.stats.accepted_connections;
         let (cut, cut_watch) = watch::channel(false);
         let dice = Dice::new(self.options.seed, id);
-        let member = Member {
-            outbox,
-            cut,
-            subscriptions: BTreeMap::new(),
-            dice,
-            last_due: Instant::now(),
-        };
+        let member = Member { outbox, cut, subscriptions: BTreeMap::new(), dice, last_due: Instant::now() };
         state.members.insert(id, member);
         Some((id, cut_watch))
     }
@@ -183,20 +162,14 @@ impl Room {
     /// Takes a verified event: keeps it, passes it to the live subscriptions, and says what to answer.
     pub(crate) fn publish(&self, event: Event, json: &str) -> Verdict {
         let faults = self.faults();
-        let stored = Arc::new(Stored {
-            event,
-            json: Arc::from(json),
-        });
+        let stored = Arc::new(Stored { event, json: Arc::from(json) });
         let mut state = self.state();
         if !state.seen.insert(stored.event.id) {
             state.stats.repeats += 1;
             return Verdict::yes("duplicate: already have this event");
         }
         let keep_ephemeral = !faults.strict_ephemeral;
-        match state
-            .store
-            .insert(&stored, keep_ephemeral, std::time::Instant::now())
-        {
+        match state.store.insert(&stored, keep_ephemeral, std::time::Instant::now()) {
             Kept::Yes => {}
             Kept::Superseded => {
                 state.stats.accepted += 1;
@@ -228,19 +201,12 @@ impl Room {
             state.unindex(&(id, Arc::clone(&name)), &old);
         }
         state.index(&(id, Arc::clone(&name)), &filters);
-        let found = state
-            .store
-            .query(&filters, self.options.max_limit, std::time::Instant::now());
+        let found = state.store.query(&filters, self.options.max_limit, std::time::Instant::now());
         let member = state.members.get_mut(&id)?;
         let mut drafts = Vec::with_capacity(found.len() + 1);
         for stored in found {
             let text = frame::relay_event(&name, &stored.json);
-            drafts.extend(
-                member
-                    .plan_event(&faults, text, &mut state.stats)
-                    .into_iter()
-                    .flatten(),
-            );
+            drafts.extend(member.plan_event(&faults, text, &mut state.stats).into_iter().flatten());
         }
         if !faults.no_eose {
             drafts.extend(member.plan_reply(&faults, frame::eose(&name), false));
@@ -251,10 +217,7 @@ impl Room {
     /// Ends a subscription.
     pub(crate) fn unsubscribe(&self, id: ConnectionId, name: &str) {
         let mut state = self.state();
-        let removed = state
-            .members
-            .get_mut(&id)
-            .and_then(|member| member.subscriptions.remove_entry(name));
+        let removed = state.members.get_mut(&id).and_then(|member| member.subscriptions.remove_entry(name));
         if let Some((name, filters)) = removed {
             state.unindex(&(id, name), &filters);
         }
@@ -263,10 +226,7 @@ impl Room {
     /// Plans an answer to the connection's own frame; `None` when the relay is mute.
     pub(crate) fn plan_reply(&self, id: ConnectionId, text: String, counts: bool) -> Option<Draft> {
         let faults = self.faults();
-        self.state()
-            .members
-            .get_mut(&id)?
-            .plan_reply(&faults, text, counts)
+        self.state().members.get_mut(&id)?.plan_reply(&faults, text, counts)
     }
 }
 
@@ -298,34 +258,18 @@ impl State {
 
     fn pass_on(&mut self, stored: &Stored, faults: &Faults) {
         let event = &stored.event;
-        let recipients = event
-            .tags
-            .iter()
-            .filter(|tag| tag.kind() == "p")
-            .filter_map(|tag| tag.content());
+        let recipients = event.tags.iter().filter(|tag| tag.kind() == "p").filter_map(|tag| tag.content());
         let mut candidates: BTreeSet<&SubscriptionKey> = self.unindexed.iter().collect();
-        candidates.extend(
-            recipients
-                .filter_map(|value| self.by_recipient.get(value))
-                .flatten(),
-        );
+        candidates.extend(recipients.filter_map(|value| self.by_recipient.get(value)).flatten());
         for (id, name) in candidates {
             let Some(member) = self.members.get_mut(id) else {
                 continue;
             };
-            if !member
-                .subscriptions
-                .get(name)
-                .is_some_and(|filters| filter::any_matches(filters, event))
-            {
+            if !member.subscriptions.get(name).is_some_and(|filters| filter::any_matches(filters, event)) {
                 continue;
             }
             let text = frame::relay_event(name, &stored.json);
-            for draft in member
-                .plan_event(faults, text, &mut self.stats)
-                .into_iter()
-                .flatten()
-            {
+            for draft in member.plan_event(faults, text, &mut self.stats).into_iter().flatten() {
                 if member.outbox.offer(draft).is_err() && !member.cut.send_replace(true) {
                     self.stats.slow_readers_cut += 1;
                 }
@@ -339,11 +283,7 @@ impl Member {
         if faults.latency.is_zero() && faults.jitter.is_zero() {
             return None;
         }
-        let extra = if faults.jitter.is_zero() {
-            0.0
-        } else {
-            self.dice.fraction()
-        };
+        let extra = if faults.jitter.is_zero() { 0.0 } else { self.dice.fraction() };
         let due = Instant::now() + faults.latency + faults.jitter.mul_f64(extra);
         self.last_due = self.last_due.max(due);
         Some(self.last_due)
@@ -353,12 +293,7 @@ impl Member {
         if faults.mute {
             return None;
         }
-        Some(Draft {
-            text: text.into(),
-            due: self.due(faults),
-            hold: 0,
-            counts,
-        })
+        Some(Draft { text: text.into(), due: self.due(faults), hold: 0, counts })
     }
 
     fn plan_event(&mut self, faults: &Faults, text: String, stats: &mut RelayStats) -> [Option<Draft>; 2] {
@@ -372,22 +307,12 @@ impl Member {
             hold = self.dice.up_to(faults.reorder_window);
         }
         stats.delivered += 1;
-        let first = Draft {
-            text: text.into(),
-            due: self.due(faults),
-            hold,
-            counts: true,
-        };
+        let first = Draft { text: text.into(), due: self.due(faults), hold, counts: true };
         let mut second = None;
         if self.dice.chance(faults.duplicate) {
             stats.duplicated += 1;
             stats.delivered += 1;
-            second = Some(Draft {
-                text: first.text.clone(),
-                due: first.due,
-                hold: 0,
-                counts: true,
-            });
+            second = Some(Draft { text: first.text.clone(), due: first.due, hold: 0, counts: true });
         }
         [Some(first), second]
     }

@@ -13,11 +13,7 @@ pub(crate) struct Seen {
 impl Seen {
     /// Makes an empty memory.
     pub(crate) fn new(limit: usize) -> Self {
-        Self {
-            young: HashSet::new(),
-            old: HashSet::new(),
-            limit: limit.max(1),
-        }
+        Self { young: HashSet::new(), old: HashSet::new(), limit: limit.max(1) }
     }
 
     /// Says whether the id is remembered.

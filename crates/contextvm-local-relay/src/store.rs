@@ -110,9 +110,7 @@ impl Store {
         for filter in filters {
             let limit = filter.limit.unwrap_or(most).min(most);
             found.extend(
-                self.query_one(filter, limit)
-                    .into_iter()
-                    .map(|stored| (rank_of(&stored.event), stored)),
+                self.query_one(filter, limit).into_iter().map(|stored| (rank_of(&stored.event), stored)),
             );
         }
         found.into_values().collect()
@@ -125,25 +123,14 @@ impl Store {
         let mut found: Vec<Arc<Stored>> = Vec::new();
         if let Some(ids) = &filter.ids {
             let known = ids.iter().filter_map(|id| self.by_id.get(id));
-            found.extend(
-                known
-                    .filter(|stored| filter::matches(filter, &stored.event))
-                    .cloned(),
-            );
+            found.extend(known.filter(|stored| filter::matches(filter, &stored.event)).cloned());
         } else {
-            let wanted = |kind: u16| {
-                filter
-                    .kinds
-                    .as_ref()
-                    .is_none_or(|kinds| kinds.contains(&Kind::from(kind)))
-            };
+            let wanted =
+                |kind: u16| filter.kinds.as_ref().is_none_or(|kinds| kinds.contains(&Kind::from(kind)));
             for (_, ranks) in self.by_kind.iter().filter(|(kind, _)| wanted(**kind)) {
                 let known = ranks.iter().filter_map(|(_, id)| self.by_id.get(id));
                 found.extend(
-                    known
-                        .filter(|stored| filter::matches(filter, &stored.event))
-                        .take(limit)
-                        .cloned(),
+                    known.filter(|stored| filter::matches(filter, &stored.event)).take(limit).cloned(),
                 );
             }
         }
@@ -155,10 +142,7 @@ impl Store {
     fn add(&mut self, stored: &Arc<Stored>) {
         let event = &stored.event;
         self.bytes += stored.json.len();
-        self.by_kind
-            .entry(event.kind.as_u16())
-            .or_default()
-            .insert(rank_of(event));
+        self.by_kind.entry(event.kind.as_u16()).or_default().insert(rank_of(event));
         if event.kind == Kind::EventDeletion {
             self.deletions.entry(event.pubkey).or_default().insert(event.id);
         }
@@ -215,31 +199,16 @@ impl Store {
         let Some(ids) = self.deletions.get(&event.pubkey) else {
             return false;
         };
-        ids.iter()
-            .filter_map(|id| self.by_id.get(id))
-            .any(|deletion| deletes(&deletion.event, event))
+        ids.iter().filter_map(|id| self.by_id.get(id)).any(|deletion| deletes(&deletion.event, event))
     }
 
     fn delete_for(&mut self, deletion: &Event) {
         let mut named: Vec<EventId> = deletion.tags.event_ids().collect();
-        for value in deletion
-            .tags
-            .iter()
-            .filter(|tag| tag.kind() == "a")
-            .filter_map(|tag| tag.content())
-        {
-            named.extend(
-                address_of(value)
-                    .and_then(|version| self.newest.get(&version))
-                    .copied(),
-            );
+        for value in deletion.tags.iter().filter(|tag| tag.kind() == "a").filter_map(|tag| tag.content()) {
+            named.extend(address_of(value).and_then(|version| self.newest.get(&version)).copied());
         }
         for id in named {
-            if self
-                .by_id
-                .get(&id)
-                .is_some_and(|stored| deletes(deletion, &stored.event))
-            {
+            if self.by_id.get(&id).is_some_and(|stored| deletes(deletion, &stored.event)) {
                 self.remove(&id);
             }
         }
@@ -275,11 +244,7 @@ fn version_of(event: &Event) -> Option<Version> {
         return Some((event.kind.as_u16(), event.pubkey, String::new()));
     }
     if event.kind.is_addressable() {
-        return Some((
-            event.kind.as_u16(),
-            event.pubkey,
-            event.tags.identifier().unwrap_or_default(),
-        ));
+        return Some((event.kind.as_u16(), event.pubkey, event.tags.identifier().unwrap_or_default()));
     }
     None
 }
@@ -297,10 +262,7 @@ mod tests {
     use crate::testing::{event, keys};
 
     fn stored(event: &Event) -> Arc<Stored> {
-        Arc::new(Stored {
-            event: event.clone(),
-            json: event.as_json().into(),
-        })
+        Arc::new(Stored { event: event.clone(), json: event.as_json().into() })
     }
 
     fn put(store: &mut Store, event: &Event) -> Kept {
@@ -379,9 +341,7 @@ mod tests {
     #[test]
     fn count_and_bytes_stay_bounded_and_the_oldest_arrival_goes_first() {
         let mut store = Store::new(3, 1_000_000);
-        let events: Vec<Event> = (0..10)
-            .map(|second| event(&keys(1), 1, second, &[], ""))
-            .collect();
+        let events: Vec<Event> = (0..10).map(|second| event(&keys(1), 1, second, &[], "")).collect();
         for offered in &events {
             put(&mut store, offered);
         }
@@ -408,10 +368,7 @@ mod tests {
             Filter::from_json(r#"{"limit":0}"#).unwrap(),
         ];
         let found = store.query(&filters, 100, Instant::now());
-        let seconds: Vec<u64> = found
-            .iter()
-            .map(|stored| stored.event.created_at.as_secs())
-            .collect();
+        let seconds: Vec<u64> = found.iter().map(|stored| stored.event.created_at.as_secs()).collect();
         assert_eq!(seconds, [9, 9, 8, 8, 7]);
     }
 
@@ -424,10 +381,7 @@ mod tests {
         assert_eq!(store.len(), 0);
         assert_eq!(store.insert(&stored(&note), true, now), Kept::Yes);
         assert_eq!(store.query(&[Filter::default()], 10, now).len(), 1);
-        assert_eq!(
-            store.query(&[Filter::default()], 10, now + EPHEMERAL_LIFE).len(),
-            0
-        );
+        assert_eq!(store.query(&[Filter::default()], 10, now + EPHEMERAL_LIFE).len(), 0);
         assert_eq!(store.bytes(), 0);
     }
 }

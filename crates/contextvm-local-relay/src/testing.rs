@@ -9,9 +9,6 @@ pub(crate) fn keys(number: u8) -> Keys {
 
 /// Makes a signed event.
 pub(crate) fn event(keys: &Keys, kind: u16, at: u64, tags: &[&[&str]], content: &str) -> Event {
-    let tags = tags
-        .iter()
-        .map(|tag| Tag::parse(tag.iter().copied()).unwrap())
-        .collect();
+    let tags = tags.iter().map(|tag| Tag::parse(tag.iter().copied()).unwrap()).collect();
     keys.sign_event(kind, at, Tags::from_list(tags), content.to_owned(), [7; 32])
 }

@@ -25,10 +25,7 @@ impl AuthSigner for Keys {
         let mut aux = [0; 32];
         getrandom::fill(&mut aux).ok()?;
         let event = Self::sign_auth(self, relay, challenge, unix, aux);
-        Some(SignedAuth {
-            id: event.id,
-            json: event.as_json(),
-        })
+        Some(SignedAuth { id: event.id, json: event.as_json() })
     }
 }
 
@@ -45,11 +42,7 @@ mod tests {
         event.verify().unwrap();
         assert_eq!(event.kind.as_u16(), 22242);
         assert_eq!(event.id, signed.id);
-        let tags: Vec<_> = event
-            .tags
-            .iter()
-            .map(|tag| (tag.kind(), tag.content().unwrap()))
-            .collect();
+        let tags: Vec<_> = event.tags.iter().map(|tag| (tag.kind(), tag.content().unwrap())).collect();
         assert_eq!(tags, [("relay", "wss://relay.example/"), ("challenge", "abc")]);
     }
 }

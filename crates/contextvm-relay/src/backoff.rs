@@ -12,12 +12,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) const fn new(first: Duration, most: Duration) -> Self {
-        Self {
-            first,
-            most,
-            failures: 0,
-            penalty: false,
-        }
+        Self { first, most, failures: 0, penalty: false }
     }
 
     /// Starts afresh, unless a penalty is still to be served.
@@ -35,20 +30,14 @@ impl Backoff {
         if core::mem::take(&mut self.penalty) {
             return self.most / 2 + fraction(self.most / 2, random);
         }
-        let bound = self
-            .first
-            .saturating_mul(1 << self.failures.min(16))
-            .min(self.most);
+        let bound = self.first.saturating_mul(1 << self.failures.min(16)).min(self.most);
         self.failures = self.failures.saturating_add(1);
         fraction(bound, random)
     }
 
     /// Draws the next delay from the upper half of what [`Backoff::next`] may give.
     pub(crate) fn next_upper(&mut self, random: u32) -> Duration {
-        let bound = self
-            .first
-            .saturating_mul(1 << self.failures.min(16))
-            .min(self.most);
+        let bound = self.first.saturating_mul(1 << self.failures.min(16)).min(self.most);
         self.failures = self.failures.saturating_add(1);
         bound / 2 + fraction(bound / 2, random)
     }

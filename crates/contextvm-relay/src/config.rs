@@ -104,10 +104,7 @@ impl Filter {
     /// Writes the filter for a subscription that has seen everything up to `seen`, Unix seconds.
     pub(crate) fn since(&self, seen: u64) -> String {
         let mut members = self.members.clone();
-        members.insert(
-            "since".to_owned(),
-            seen.saturating_sub(self.lookback.as_secs()).into(),
-        );
+        members.insert("since".to_owned(), seen.saturating_sub(self.lookback.as_secs()).into());
         serde_json::Value::Object(members).to_string()
     }
 }
@@ -171,11 +168,7 @@ mod tests {
     #[test]
     fn a_filter_that_is_no_object_is_refused() {
         for text in ["[]", "1", "", "{", "{} {}"] {
-            assert_eq!(
-                Filter::new(text, Duration::ZERO),
-                Err(RelayError::Filter),
-                "{text}"
-            );
+            assert_eq!(Filter::new(text, Duration::ZERO), Err(RelayError::Filter), "{text}");
         }
     }
 }

@@ -54,12 +54,7 @@ impl Dialer {
             .read_buffer_size(16 * 1024)
             .max_message_size(Some(largest))
             .max_frame_size(Some(largest));
-        Ok(Self {
-            tls: Arc::new(tls()?),
-            socket,
-            addresses,
-            timeout,
-        })
+        Ok(Self { tls: Arc::new(tls()?), socket, addresses, timeout })
     }
 
     /// Opens one websocket.
@@ -81,13 +76,9 @@ impl Dialer {
         let port = target.port_or_known_default().ok_or(DialError::Host)?;
         let tcp = connect(&self.resolve(&host, port).await?).await?;
         // Frames are small and wait for answers: Nagle's algorithm would only add delay.
-        tcp.set_nodelay(true)
-            .map_err(|error| DialError::Tcp(error.to_string()))?;
-        let wire: Box<dyn Wire> = if secure {
-            Box::new(self.secure(&host, tcp).await?)
-        } else {
-            Box::new(tcp)
-        };
+        tcp.set_nodelay(true).map_err(|error| DialError::Tcp(error.to_string()))?;
+        let wire: Box<dyn Wire> =
+            if secure { Box::new(self.secure(&host, tcp).await?) } else { Box::new(tcp) };
         let upgraded = tokio_tungstenite::client_async_with_config(target.as_str(), wire, Some(self.socket));
         match upgraded.await {
             Ok((socket, _)) => Ok(socket),
@@ -129,18 +120,13 @@ impl Dialer {
             Host::Domain(name) => ServerName::try_from((*name).to_owned()).map_err(|_| DialError::Host)?,
         };
         let connector = TlsConnector::from(Arc::clone(&self.tls));
-        connector
-            .connect(name, tcp)
-            .await
-            .map_err(|error| DialError::Tls(error.to_string()))
+        connector.connect(name, tcp).await.map_err(|error| DialError::Tls(error.to_string()))
     }
 }
 
 /// Builds the TLS settings with one named provider, so that no process-wide default is needed.
 fn tls() -> Result<rustls::ClientConfig, RelayError> {
-    let roots = rustls::RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -240,14 +226,7 @@ mod tests {
         ] {
             assert!(!is_public(text.parse().unwrap()), "{text}");
         }
-        for text in [
-            "8.8.8.8",
-            "1.1.1.1",
-            "100.128.0.1",
-            "172.32.0.1",
-            "2606:4700::1111",
-            "2a00:1450::1",
-        ] {
+        for text in ["8.8.8.8", "1.1.1.1", "100.128.0.1", "172.32.0.1", "2606:4700::1111", "2a00:1450::1"] {
             assert!(is_public(text.parse().unwrap()), "{text}");
         }
     }
@@ -255,18 +234,10 @@ mod tests {
     #[tokio::test]
     async fn a_private_address_is_refused_before_it_is_dialled() {
         let dialer = Dialer::new(1024, Addresses::Public, Duration::from_secs(5)).unwrap();
-        for text in [
-            "wss://127.0.0.1:9",
-            "wss://localhost:9",
-            "wss://[::ffff:10.0.0.1]:9",
-            "wss://0x7f.1:9",
-        ] {
+        for text in ["wss://127.0.0.1:9", "wss://localhost:9", "wss://[::ffff:10.0.0.1]:9", "wss://0x7f.1:9"]
+        {
             let result = dialer.dial(&RelayUrl::parse(text).unwrap()).await;
-            assert!(
-                matches!(result, Err(DialError::Private(_))),
-                "{text}: {:?}",
-                result.err()
-            );
+            assert!(matches!(result, Err(DialError::Private(_))), "{text}: {:?}", result.err());
         }
         let plain = dialer.dial(&RelayUrl::parse("ws://8.8.8.8:9").unwrap()).await;
         assert_eq!(plain.err(), Some(DialError::Plain));

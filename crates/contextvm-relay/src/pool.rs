@@ -44,15 +44,8 @@ struct Line {
 impl PoolConnector {
     pub(crate) fn new(dialer: Dialer, runtime: tokio::runtime::Handle) -> Self {
         let lines = Lines::default();
-        let tap = Tap {
-            dialer,
-            lines: Arc::clone(&lines),
-        };
-        Self {
-            pool: Some(RelayPool::builder().websocket_transport(tap).build()),
-            lines,
-            runtime,
-        }
+        let tap = Tap { dialer, lines: Arc::clone(&lines) };
+        Self { pool: Some(RelayPool::builder().websocket_transport(tap).build()), lines, runtime }
     }
 }
 
@@ -67,27 +60,16 @@ impl Connector for PoolConnector {
             let (attempts, line) = mpsc::channel(1);
             let key = key(&url)?;
             let text = url.as_str().to_owned();
-            locked(&self.lines).insert(
-                key,
-                Arc::new(Line {
-                    url,
-                    backoff,
-                    attempts,
-                    first: Mutex::new(true),
-                }),
-            );
+            locked(&self.lines)
+                .insert(key, Arc::new(Line { url, backoff, attempts, first: Mutex::new(true) }));
             let options = RelayOptions::new()
                 .ping(false)
                 .reconnect(true)
                 .retry_interval(POOL_PAUSE)
                 .adjust_retry_interval(false)
                 .notification_channel_size(1);
-            pool.add_relay(&text, options)
-                .await
-                .map_err(|error| error.to_string())?;
-            pool.connect_relay(&text)
-                .await
-                .map_err(|error| error.to_string())?;
+            pool.add_relay(&text, options).await.map_err(|error| error.to_string())?;
+            pool.connect_relay(&text).await.map_err(|error| error.to_string())?;
             Ok(line)
         })
     }
@@ -181,9 +163,7 @@ impl Tap {
 
 /// A sink that takes everything and sends nothing.
 fn swallow() -> WebSocketSink {
-    Box::new(Box::pin(
-        sink::drain::<Message>().sink_map_err(TransportError::backend),
-    ))
+    Box::new(Box::pin(sink::drain::<Message>().sink_map_err(TransportError::backend)))
 }
 
 /// A stream that says nothing and ends when the connection is let go.
@@ -193,9 +173,7 @@ fn silence(released: oneshot::Receiver<()>) -> WebSocketStream {
 
 /// Spells an address as the pool will spell it.
 fn key(url: &RelayUrl) -> Result<String, String> {
-    Url::parse(url.as_str())
-        .map(|url| url.as_str().to_owned())
-        .map_err(|error| error.to_string())
+    Url::parse(url.as_str()).map(|url| url.as_str().to_owned()).map_err(|error| error.to_string())
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

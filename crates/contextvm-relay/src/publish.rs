@@ -127,11 +127,7 @@ impl Publication {
 
     /// Adds a relay that is expected to answer.
     pub(crate) fn expect(&self, relay: u16, url: RelayUrl) {
-        let entry = Entry {
-            url,
-            outcome: RelayOutcome::NotSent,
-            last: false,
-        };
+        let entry = Entry { url, outcome: RelayOutcome::NotSent, last: false };
         self.board().entries.insert(relay, entry);
     }
 
@@ -200,15 +196,9 @@ impl Publication {
 
     fn snapshot(&self) -> PublishReport {
         let board = self.board();
-        let per_relay = board
-            .entries
-            .values()
-            .map(|entry| (entry.url.clone(), entry.outcome.clone()))
-            .collect();
-        PublishReport {
-            accepted: board.accepted.clone(),
-            per_relay,
-        }
+        let per_relay =
+            board.entries.values().map(|entry| (entry.url.clone(), entry.outcome.clone())).collect();
+        PublishReport { accepted: board.accepted.clone(), per_relay }
     }
 
     fn board(&self) -> std::sync::MutexGuard<'_, Board> {
@@ -230,10 +220,7 @@ mod tests {
     }
 
     fn publication(relays: u16) -> Arc<Publication> {
-        let event = PublishEvent {
-            id: EventId::from_slice(&[1; 32]).unwrap(),
-            json: "{}".into(),
-        };
+        let event = PublishEvent { id: EventId::from_slice(&[1; 32]).unwrap(), json: "{}".into() };
         let publication = Publication::new(&event, deadline(Duration::from_secs(60)));
         for relay in 1..=relays {
             publication.expect(relay, url(relay));

@@ -99,17 +99,10 @@ impl Query {
             }
         }
         drop(running);
-        let mut report = QueryReport {
-            events: Vec::new(),
-            per_relay: Vec::new(),
-        };
+        let mut report = QueryReport { events: Vec::new(), per_relay: Vec::new() };
         for Asked { url, events, outcome } in asked {
-            report
-                .events
-                .append(&mut events.into_inner().unwrap_or_else(PoisonError::into_inner));
-            report
-                .per_relay
-                .push((url, outcome.into_inner().unwrap_or_else(PoisonError::into_inner)));
+            report.events.append(&mut events.into_inner().unwrap_or_else(PoisonError::into_inner));
+            report.per_relay.push((url, outcome.into_inner().unwrap_or_else(PoisonError::into_inner)));
         }
         Ok(report)
     }
@@ -154,10 +147,7 @@ impl Query {
                 Ok(RelayFrame::EndOfStored { subscription }) if subscription == SUBSCRIPTION => {
                     break QueryOutcome::Complete;
                 }
-                Ok(RelayFrame::Closed {
-                    subscription,
-                    message,
-                }) if subscription == SUBSCRIPTION => {
+                Ok(RelayFrame::Closed { subscription, message }) if subscription == SUBSCRIPTION => {
                     return QueryOutcome::Failed(printable(&message));
                 }
                 // Anything else is not about our question.

@@ -126,10 +126,7 @@ impl Relays {
             connector,
             runtime,
             live: watching,
-            state: Mutex::new(State {
-                inbox: Some(inbox),
-                ..State::default()
-            }),
+            state: Mutex::new(State { inbox: Some(inbox), ..State::default() }),
         }));
         for url in urls {
             relays.add(url)?;
@@ -151,17 +148,8 @@ impl Relays {
         let Some(inbox) = state.inbox.clone() else {
             return Ok(relay);
         };
-        let link = Arc::new(Link::new(
-            relay,
-            url,
-            Arc::clone(&self.0.shared),
-            inbox,
-            &self.0.config,
-        ));
-        let task = self
-            .0
-            .runtime
-            .spawn(Arc::clone(&link).run(Arc::clone(&self.0.connector)));
+        let link = Arc::new(Link::new(relay, url, Arc::clone(&self.0.shared), inbox, &self.0.config));
+        let task = self.0.runtime.spawn(Arc::clone(&link).run(Arc::clone(&self.0.connector)));
         for publication in state.recent.iter().filter_map(Weak::upgrade) {
             link.publish(&publication);
         }
@@ -173,11 +161,7 @@ impl Relays {
     pub async fn remove(&self, url: &RelayUrl) {
         let removed = {
             let mut state = self.0.state();
-            let relay = state
-                .links
-                .iter()
-                .find(|(_, (link, _))| link.url == *url)
-                .map(|(relay, _)| *relay);
+            let relay = state.links.iter().find(|(_, (link, _))| link.url == *url).map(|(relay, _)| *relay);
             relay.and_then(|relay| state.links.remove(&relay))
         };
         if let Some((link, task)) = removed {
@@ -214,9 +198,7 @@ impl Relays {
     /// Waits until new events arrive from at least one relay; returns whether that happened in time.
     pub async fn ready(&self, timeout: Duration) -> bool {
         let mut live = self.0.live.clone();
-        tokio::time::timeout(timeout, live.wait_for(|live| *live > 0))
-            .await
-            .is_ok_and(|live| live.is_ok())
+        tokio::time::timeout(timeout, live.wait_for(|live| *live > 0)).await.is_ok_and(|live| live.is_ok())
     }
 
     /// Tells a relay's fault: an event it delivered has no valid signature.
@@ -232,12 +214,7 @@ impl Relays {
     /// Describes every relay.
     #[must_use]
     pub fn statuses(&self) -> Vec<RelayStatus> {
-        self.0
-            .state()
-            .links
-            .values()
-            .map(|(link, _)| link.status())
-            .collect()
+        self.0.state().links.values().map(|(link, _)| link.status()).collect()
     }
 
     /// Closes every connection and ends every task. Publications under way are reported as they stand.
@@ -247,9 +224,7 @@ impl Relays {
             state.inbox = None;
             std::mem::take(&mut state.links)
         };
-        let ends = links
-            .into_values()
-            .map(|(link, task)| async move { end(&link, task).await });
+        let ends = links.into_values().map(|(link, task)| async move { end(&link, task).await });
         futures_util::future::join_all(ends).await;
         self.0.connector.close().await;
     }

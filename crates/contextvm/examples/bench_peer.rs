@@ -1,4 +1,5 @@
 //! One process of `cargo xtask bench`: a server, a load driver, or the cost of the cryptography alone.
+#![expect(clippy::print_stdout, reason = "a program of `cargo xtask`: JSON lines on standard output")]
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

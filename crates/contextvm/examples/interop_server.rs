@@ -1,4 +1,5 @@
 //! The test server on rmcp: prints `{"ready":true,"pubkey":...}` and serves the tools of interop/README.md until standard input ends.
+#![expect(clippy::print_stdout, reason = "a program of `cargo xtask`: JSON lines on standard output")]
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -121,7 +121,8 @@ fn resolve(program: &OsStr, path: &OsStr) -> Result<PathBuf, Error> {
         return Err(Error::EmptyCommand);
     }
     if program.as_encoded_bytes().contains(&b'/') {
-        let file = std::path::absolute(program).map_err(|_| Error::NoProgram { program: shown(), on_path: false })?;
+        let file = std::path::absolute(program)
+            .map_err(|_| Error::NoProgram { program: shown(), on_path: false })?;
         return match (file.is_file(), executable(&file)) {
             (true, true) => Ok(file),
             (true, false) => Err(Error::NotExecutable { program: shown() }),
@@ -187,7 +188,8 @@ mod tests {
 
     #[test]
     fn values_of_the_environment_are_not_shown() {
-        let command = ChildCommand::new(["/bin/sh", "secret-argument"]).unwrap().env("TOKEN", "hunter2").unwrap();
+        let command =
+            ChildCommand::new(["/bin/sh", "secret-argument"]).unwrap().env("TOKEN", "hunter2").unwrap();
         let shown = format!("{command:?}");
         assert!(shown.contains("TOKEN") && !shown.contains("hunter2") && !shown.contains("secret-argument"));
     }

@@ -181,7 +181,12 @@ impl Drop for Group {
 }
 
 /// Moves lines from the child to the events until its output ends.
-async fn read(stdout: impl AsyncRead + Unpin, limit: usize, events: &mpsc::Sender<ChildEvent>, generation: u64) {
+async fn read(
+    stdout: impl AsyncRead + Unpin,
+    limit: usize,
+    events: &mpsc::Sender<ChildEvent>,
+    generation: u64,
+) {
     let mut reader = LineReader::new(stdout, limit);
     while let Ok(Some(line)) = reader.next().await {
         let event = match line {

@@ -147,7 +147,12 @@ impl Switch {
     }
 
     /// Answers everything that waits for the child; none of it will ever be answered by it.
-    pub(super) fn child_down(&mut self, how: &str, restart: Option<(Duration, usize)>, now: Instant) -> Vec<Action> {
+    pub(super) fn child_down(
+        &mut self,
+        how: &str,
+        restart: Option<(Duration, usize)>,
+        now: Instant,
+    ) -> Vec<Action> {
         self.state = State::Down { how: how.to_owned(), again: restart.map(|(wait, _)| now + wait) };
         self.asked.clear();
         let mut failure = Failure::new(FAILED, "child_exited", format!("the server's process {how}"));
@@ -171,7 +176,8 @@ impl Switch {
 
     /// Answers a request that could not be written to the child.
     pub(super) fn not_written(&mut self, line: &str) -> Vec<Action> {
-        let id = Envelope::parse(line, &self.limits).ok().filter(|message| message.kind == MessageKind::Request);
+        let id =
+            Envelope::parse(line, &self.limits).ok().filter(|message| message.kind == MessageKind::Request);
         let id = id.and_then(|message| message.id).map(|id| rewrite::plain_text(id).into_owned());
         let Some((id, route)) = id.and_then(|id| self.routes.remove_entry(&id)) else { return Vec::new() };
         let failure = Failure::new(FAILED, "child_busy", "the server's process does not keep up");
@@ -180,13 +186,15 @@ impl Switch {
 
     /// Ends what takes too long.
     pub(super) fn sweep(&mut self, now: Instant) -> Vec<Action> {
-        let late = self.routes.iter().filter(|(_, route)| route.deadline.is_some_and(|deadline| deadline <= now));
+        let late =
+            self.routes.iter().filter(|(_, route)| route.deadline.is_some_and(|deadline| deadline <= now));
         let late: Vec<String> = late.map(|(id, _)| id.clone()).collect();
         let mut actions = Vec::new();
         for id in late {
             let Some(route) = self.routes.remove(&id) else { continue };
-            let failure = Failure::new(TIMED_OUT, "child_timeout", "the server's process did not answer in time")
-                .with_time("waitedMs", self.request_timeout);
+            let failure =
+                Failure::new(TIMED_OUT, "child_timeout", "the server's process did not answer in time")
+                    .with_time("waitedMs", self.request_timeout);
             actions.push(Action::Caller(route.caller, failure.answer_to(&id)));
             let cancel = format!(
                 r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":"{id}","reason":"timeout"}}}}"#
@@ -204,7 +212,9 @@ impl Switch {
     pub(super) fn from_caller(&mut self, letter: Letter<'_>, now: Instant) -> Vec<Action> {
         let Ok(message) = Envelope::parse(letter.message, &self.limits) else { return Vec::new() };
         match letter.delivery {
-            Delivery::Request { key, method } => self.request(&letter, &key.id.to_hex(), method, &message, now),
+            Delivery::Request { key, method } => {
+                self.request(&letter, &key.id.to_hex(), method, &message, now)
+            }
             Delivery::Notification { method } => self.notification(&letter, method, &message),
             Delivery::Response => self.answered(letter.caller, &message),
         }
@@ -247,8 +257,13 @@ impl Switch {
         }
         // A subscription of the modern era stays open as long as its caller wants it.
         let deadline = (method != "subscriptions/listen").then(|| now + self.request_timeout);
-        let route =
-            Route { caller, method: method.to_owned(), uri, server_requests: letter.server_requests, deadline };
+        let route = Route {
+            caller,
+            method: method.to_owned(),
+            uri,
+            server_requests: letter.server_requests,
+            deadline,
+        };
         self.routes.insert(id.to_owned(), route);
         self.to_child(compact(letter.message))
     }
@@ -268,7 +283,9 @@ impl Switch {
                     Some(_) | None => Vec::new(),
                 }
             }
-            "notifications/progress" if !self.asked.values().any(|asked| asked.caller == letter.caller) => Vec::new(),
+            "notifications/progress" if !self.asked.values().any(|asked| asked.caller == letter.caller) => {
+                Vec::new()
+            }
             _ => self.to_child(compact(letter.message)),
         }
     }
@@ -276,7 +293,9 @@ impl Switch {
     /// Takes a caller's answer to a question of the child.
     fn answered(&mut self, caller: PublicKey, message: &Envelope<'_>) -> Vec<Action> {
         let id = message.id.map(rewrite::plain_text);
-        let Some(id) = id.filter(|id| self.asked.get(id.as_ref()).is_some_and(|asked| asked.caller == caller)) else {
+        let Some(id) =
+            id.filter(|id| self.asked.get(id.as_ref()).is_some_and(|asked| asked.caller == caller))
+        else {
             return Vec::new();
         };
         match self.asked.remove(id.as_ref()) {
@@ -324,7 +343,8 @@ impl Switch {
         let mut actions = self.noise(format!("{why}: {}", Printable::short(text, 120)));
         let meant = serde_json::from_str(text).ok().map(|meant: Meant| meant.id);
         if let Some((id, route)) = meant.and_then(|id| self.routes.remove_entry(&id)) {
-            let failure = Failure::new(FAILED, "child_answer_invalid", "the server's process gave an invalid answer");
+            let failure =
+                Failure::new(FAILED, "child_answer_invalid", "the server's process gave an invalid answer");
             actions.push(Action::Caller(route.caller, failure.with_text("why", why).answer_to(&id)));
         }
         actions
@@ -390,8 +410,12 @@ impl Switch {
 
     /// Answers the child's open questions to a caller that waits for nothing any more.
     fn unasked(&mut self, caller: &PublicKey) -> Vec<Action> {
-        let over: Vec<String> =
-            self.asked.iter().filter(|(_, asked)| asked.caller == *caller).map(|(id, _)| id.clone()).collect();
+        let over: Vec<String> = self
+            .asked
+            .iter()
+            .filter(|(_, asked)| asked.caller == *caller)
+            .map(|(id, _)| id.clone())
+            .collect();
         let failure = Failure::new(FAILED, "call_ended", "the call that this request belonged to has ended");
         let over = over.iter().filter_map(|id| self.asked.remove(id));
         over.map(|asked| Action::Child(failure.answer(&asked.id))).collect()
@@ -404,13 +428,18 @@ impl Switch {
         }
         let callers: BTreeMap<PublicKey, bool> =
             self.working().map(|route| (route.caller, route.server_requests)).collect();
-        let refuse = |code, reason, why: &str| vec![Action::Child(Failure::new(code, reason, why).answer(id))];
+        let refuse =
+            |code, reason, why: &str| vec![Action::Child(Failure::new(code, reason, why).answer(id))];
         let mut callers = callers.into_iter();
         match (callers.next(), callers.next()) {
-            (None, _) => refuse(METHOD_NOT_FOUND, "no_client", "no client has a call in flight that could be asked"),
-            (Some(_), Some(_)) => {
-                refuse(FAILED, "several_clients", "several clients have calls in flight; which one is meant is not known")
+            (None, _) => {
+                refuse(METHOD_NOT_FOUND, "no_client", "no client has a call in flight that could be asked")
             }
+            (Some(_), Some(_)) => refuse(
+                FAILED,
+                "several_clients",
+                "several clients have calls in flight; which one is meant is not known",
+            ),
             (Some((_, false)), None) => {
                 refuse(METHOD_NOT_FOUND, "not_supported", "the client does not answer requests of a server")
             }
@@ -450,7 +479,8 @@ impl Switch {
             }
             "notifications/cancelled" => self.child_cancelled(message),
             "notifications/resources/updated" => {
-                let uri = message.params.and_then(|params| object::member(params, "uri")).and_then(object::string);
+                let uri =
+                    message.params.and_then(|params| object::member(params, "uri")).and_then(object::string);
                 let listeners = uri.map_or_else(BTreeSet::new, |uri| self.subscriptions.listeners(&uri));
                 listeners.into_iter().map(|caller| Action::Caller(caller, text.clone())).collect()
             }
@@ -485,7 +515,10 @@ impl Switch {
 
     fn own_request(&mut self, method: &str, uri: &str) -> String {
         let id = self.own_id();
-        format!(r#"{{"jsonrpc":"2.0","id":"{id}","method":"{method}","params":{{"uri":{}}}}}"#, object::quote(uri))
+        format!(
+            r#"{{"jsonrpc":"2.0","id":"{id}","method":"{method}","params":{{"uri":{}}}}}"#,
+            object::quote(uri)
+        )
     }
 }
 

@@ -137,7 +137,8 @@ mod tests {
 
     #[test]
     fn a_child_that_refuses_initialize_refuses_it_to_callers() {
-        let refused = welcome(r#"{"jsonrpc":"2.0","id":"x","error":{"code":-32601,"message":"no","data":{"a":1}}}"#);
+        let refused =
+            welcome(r#"{"jsonrpc":"2.0","id":"x","error":{"code":-32601,"message":"no","data":{"a":1}}}"#);
         assert!(!refused.is_accepted());
         assert_eq!(
             ask(&refused, "2025-06-18"),

@@ -33,7 +33,8 @@ pub(crate) fn check_object(text: &str, schema: &Value) -> Result<(), Problem> {
     let mut problem = invalid(format!("the tool needs {}", names.join(", ")));
     for name in &missing {
         let schema_of = top.get("properties").and_then(|all| all.get(*name)).unwrap_or(&Value::Null);
-        problem = problem.fact(format!("{}: {}", shown(name), crate::signature::type_text(schema_of, schema)));
+        problem =
+            problem.fact(format!("{}: {}", shown(name), crate::signature::type_text(schema_of, schema)));
     }
     let example: Vec<String> = missing.iter().map(|name| example(name, top, schema)).collect();
     Err(problem.hint(format!("add {}", example.join(" "))))

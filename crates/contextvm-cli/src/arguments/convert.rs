@@ -99,7 +99,8 @@ pub(super) fn not_listed(key: &str, given: &str, values: &[&Value]) -> Problem {
 }
 
 fn is_number(text: &str) -> bool {
-    text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && serde_json::from_str::<serde_json::Number>(text).is_ok()
+    text.starts_with(|c: char| c == '-' || c.is_ascii_digit())
+        && serde_json::from_str::<serde_json::Number>(text).is_ok()
 }
 
 fn is_whole(text: &str) -> bool {

@@ -67,7 +67,8 @@ fn place(root: &mut Vec<(String, Node)>, argument: &Argument, schema: &Value) ->
             Some(_) | None => return Err(invalid(format!("{} has a value and fields", shown(step)))),
         };
     }
-    let wanted = known_property(here, last, &argument.key)?.map_or(&Value::Null, |known| resolve(known, schema));
+    let wanted =
+        known_property(here, last, &argument.key)?.map_or(&Value::Null, |known| resolve(known, schema));
     let takes_list = types(wanted, schema).array;
     let is_text = matches!(argument.form, Form::Text(_));
     let existing = members.iter_mut().find(|(name, _)| name == last).map(|(_, node)| node);

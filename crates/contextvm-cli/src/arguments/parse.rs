@@ -77,7 +77,8 @@ fn bytes_of(key: &str, path: &str) -> Result<Vec<u8>, Problem> {
 
 fn text_of(key: &str, path: &str) -> Result<String, Problem> {
     String::from_utf8(bytes_of(key, path)?).map_err(|_| {
-        invalid(format!("the file for {} is not text", shown(key))).hint(format!("send it as base64: {key}=@@{path}"))
+        invalid(format!("the file for {} is not text", shown(key)))
+            .hint(format!("send it as base64: {key}=@@{path}"))
     })
 }
 
@@ -114,7 +115,10 @@ mod tests {
     #[test]
     fn a_colon_forces_json_and_numbers_keep_their_form() {
         assert_eq!(form("n:=1.0e3"), Form::Json("1.0e3".into()));
-        assert_eq!(form("n:=123456789012345678901234567890"), Form::Json("123456789012345678901234567890".into()));
+        assert_eq!(
+            form("n:=123456789012345678901234567890"),
+            Form::Json("123456789012345678901234567890".into())
+        );
         assert_eq!(form("n:=[ 1 , 2 ]"), Form::Json("[1,2]".into()));
         assert!(Argument::parse("n:=nope").is_err());
     }
@@ -128,7 +132,9 @@ mod tests {
 
     #[test]
     fn base64_is_padded() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+        for (plain, coded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
+        {
             assert_eq!(base64(plain.as_bytes()), coded);
         }
         assert_eq!(base64(&[0xfb, 0xff, 0xfe]), "+//+");

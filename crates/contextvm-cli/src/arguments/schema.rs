@@ -62,7 +62,8 @@ impl Types {
 pub(crate) fn resolve<'a>(schema: &'a Value, root: &'a Value) -> &'a Value {
     let mut here = schema;
     for _ in 0..HOPS {
-        let target = here.get("$ref").and_then(Value::as_str).and_then(|reference| reference.strip_prefix('#'));
+        let target =
+            here.get("$ref").and_then(Value::as_str).and_then(|reference| reference.strip_prefix('#'));
         match target.and_then(|pointer| root.pointer(pointer)) {
             Some(target) => here = target,
             None => break,
@@ -111,7 +112,8 @@ fn collect(schema: &Value, root: &Value, found: &mut Types, depth: u8) {
 /// The schema of a list's items; of the first alternative that is a list, if there are several.
 pub(crate) fn items<'a>(schema: &'a Value, root: &'a Value) -> &'a Value {
     let own = schema.get("items");
-    let branches = ["anyOf", "oneOf", "allOf"].into_iter().filter_map(|key| schema.get(key)?.as_array()).flatten();
+    let branches =
+        ["anyOf", "oneOf", "allOf"].into_iter().filter_map(|key| schema.get(key)?.as_array()).flatten();
     let inherited = branches.filter_map(|branch| resolve(branch, root).get("items")).next();
     own.or(inherited).map_or(&Value::Null, |items| resolve(items, root))
 }
@@ -128,7 +130,8 @@ pub(crate) fn listed<'a>(schema: &'a Value, root: &'a Value) -> Option<Vec<&'a V
     let mut all = Vec::new();
     for branch in branches {
         let branch = resolve(branch, root);
-        let values = branch.get("enum").and_then(Value::as_array).map(|values| values.iter().collect::<Vec<_>>());
+        let values =
+            branch.get("enum").and_then(Value::as_array).map(|values| values.iter().collect::<Vec<_>>());
         all.extend(values.or_else(|| branch.get("const").map(|value| vec![value]))?);
     }
     Some(all)

@@ -106,9 +106,13 @@ fn a_value_given_twice_is_refused() {
 
 #[test]
 fn missing_arguments_are_named_with_their_types() {
-    let schema = json!({"properties": {"a": {"type": "integer"}, "b": {"type": "string"}}, "required": ["a", "b"]});
+    let schema =
+        json!({"properties": {"a": {"type": "integer"}, "b": {"type": "string"}}, "required": ["a", "b"]});
     let text = format!("{:?}", build(&["b=x".to_owned()], &schema).unwrap_err());
-    assert!(text.contains("the tool needs \\\"a\\\"") && text.contains("integer") && text.contains("a=1"), "{text}");
+    assert!(
+        text.contains("the tool needs \\\"a\\\"") && text.contains("integer") && text.contains("a=1"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -65,9 +65,7 @@ async fn call(
             arguments::check_object(&text, schema)?;
             text
         }
-        None => arguments::build(&options.arguments, schema).map_err(|problem| {
-            problem.data("tool", name)
-        })?,
+        None => arguments::build(&options.arguments, schema).map_err(|problem| problem.data("tool", name))?,
     };
     let started = Instant::now();
     let params = format!(r#"{{"name":{},"arguments":{arguments}}}"#, quote(name));
@@ -77,11 +75,20 @@ async fn call(
     if options.raw {
         out.line(&compact(result.get()))?;
     } else if out.json {
-        let relays = session.client.status().relays.into_iter().filter(|(_, up)| *up).map(|(url, _)| url).collect();
+        let relays =
+            session.client.status().relays.into_iter().filter(|(_, up)| *up).map(|(url, _)| url).collect();
         let encrypted = EncryptionMode::from(global.encryption) != EncryptionMode::Disabled;
         let wire = Wire { relays, encrypted };
         let server = session.npub();
-        out.document(&Document { schema: "cvm.call/1", server, tool: name, ok: !failed, ms, result: &result, wire })?;
+        out.document(&Document {
+            schema: "cvm.call/1",
+            server,
+            tool: name,
+            ok: !failed,
+            ms,
+            result: &result,
+            wire,
+        })?;
     } else if !failed {
         show(&result, out)?;
     }
@@ -90,7 +97,8 @@ async fn call(
 
 /// Reads `--args`: JSON, `@FILE` or `-`.
 fn whole_object(text: &str) -> Result<String, Problem> {
-    let fail = |why: String| Problem::new(Code::InvalidArguments, format!("the arguments could not be read: {why}"));
+    let fail =
+        |why: String| Problem::new(Code::InvalidArguments, format!("the arguments could not be read: {why}"));
     let mut read = String::new();
     let text = match text {
         "-" => {
@@ -99,7 +107,8 @@ fn whole_object(text: &str) -> Result<String, Problem> {
             &read
         }
         file if file.starts_with('@') => {
-            let file = std::fs::File::open(file.trim_start_matches('@')).map_err(|error| fail(error.to_string()))?;
+            let file =
+                std::fs::File::open(file.trim_start_matches('@')).map_err(|error| fail(error.to_string()))?;
             file.take(LARGEST).read_to_string(&mut read).map_err(|error| fail(error.to_string()))?;
             &read
         }
@@ -112,11 +121,13 @@ fn whole_object(text: &str) -> Result<String, Problem> {
 
 fn no_such_tool(session: &Session, name: &str, tools: &[Value]) -> Problem {
     let names = || tools.iter().filter_map(|tool| tool.get("name").and_then(Value::as_str));
-    let problem = Problem::new(Code::NotFound, format!("the server has no tool \"{}\"", Printable::short(name, 80)));
+    let problem =
+        Problem::new(Code::NotFound, format!("the server has no tool \"{}\"", Printable::short(name, 80)));
     let problem = match nearest(name, names()) {
         Some(near) => problem.fact(format!("did you mean: {}", Printable(near))),
         None => {
-            let some: Vec<String> = names().take(10).map(|name| Printable::short(name, 60).to_string()).collect();
+            let some: Vec<String> =
+                names().take(10).map(|name| Printable::short(name, 60).to_string()).collect();
             problem.fact(format!("it has {}: {}", tools.len(), some.join(", ")))
         }
     };
@@ -125,7 +136,9 @@ fn no_such_tool(session: &Session, name: &str, tools: &[Value]) -> Problem {
 
 fn tool_failed(session: &Session, name: &str, result: &RawValue) -> Problem {
     let mut problem = Problem::new(Code::ToolError, format!("{} failed", Printable::short(name, 80)));
-    for line in texts(result).iter().flat_map(|text| text.lines()).filter(|line| !line.trim().is_empty()).take(20) {
+    for line in
+        texts(result).iter().flat_map(|text| text.lines()).filter(|line| !line.trim().is_empty()).take(20)
+    {
         problem = problem.fact(Printable::short(line, 300).to_string());
     }
     problem.data("tool", name).hint(format!("see what it takes: cvm ls {}", session.npub()))
@@ -164,7 +177,9 @@ fn show(result: &RawValue, out: &mut Out) -> Result<(), Problem> {
             }
         }
     }
-    if content.is_none_or(Vec::is_empty) && let Some(structured) = result.get("structuredContent") {
+    if content.is_none_or(Vec::is_empty)
+        && let Some(structured) = result.get("structuredContent")
+    {
         out.foreign(&structured.to_string())?;
     }
     Ok(())

@@ -37,13 +37,16 @@ pub(crate) async fn run(options: &Demo, out: &mut Out) -> Result<(), Problem> {
     let mut step = |line: &str| if quiet { Ok(()) } else { out.line(line) };
     let failed = |what: &str, why: String| Problem::internal(format!("the demo's {what} failed: {why}"));
 
-    let relay = LocalRelay::start(RelayOptions::default()).await.map_err(|error| failed("relay", error.to_string()))?;
+    let relay = LocalRelay::start(RelayOptions::default())
+        .await
+        .map_err(|error| failed("relay", error.to_string()))?;
     let url = relay.url();
     step(&format!("1  a relay listens on {url}; it is the only thing both sides connect to"))?;
 
     let keys = contextvm::new_keys().map_err(|error| failed("server", error.to_string()))?;
     let identity = Identity { name: Some("Demo".to_owned()), ..Identity::default() };
-    let server = Server::builder(keys).relay(&url).identity(identity).encryption(EncryptionMode::Required).fresh_key();
+    let server =
+        Server::builder(keys).relay(&url).identity(identity).encryption(EncryptionMode::Required).fresh_key();
     let listener = Box::pin(server.start()).await.map_err(|error| failed("server", error.to_string()))?;
     let handle = listener.handle();
     let serving = tokio::spawn(serve_rmcp(listener, |_caller| Sample));
@@ -52,8 +55,10 @@ pub(crate) async fn run(options: &Demo, out: &mut Out) -> Result<(), Problem> {
 
     let keys = contextvm::new_keys().map_err(|error| failed("client", error.to_string()))?;
     let me = npub(&keys.public_key());
-    let client = Client::builder(keys, handle.public_key().into()).relay(&url).encryption(EncryptionMode::Required);
-    let (client, _messages) = Box::pin(client.connect()).await.map_err(|error| failed("client", error.to_string()))?;
+    let client =
+        Client::builder(keys, handle.public_key().into()).relay(&url).encryption(EncryptionMode::Required);
+    let (client, _messages) =
+        Box::pin(client.connect()).await.map_err(|error| failed("client", error.to_string()))?;
     step(&format!("3  a client connects as     {me}"))?;
 
     let call = |method: &'static str, params: &str| {
@@ -61,7 +66,11 @@ pub(crate) async fn run(options: &Demo, out: &mut Out) -> Result<(), Problem> {
         let client = &client;
         async move { client.request(method, params).await.map_err(|error| failed(method, error.to_string())) }
     };
-    call("initialize", r#"{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"cvm","version":"demo"}}"#).await?;
+    call(
+        "initialize",
+        r#"{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"cvm","version":"demo"}}"#,
+    )
+    .await?;
     let notified = client.notify("notifications/initialized", None).await;
     notified.map_err(|error| failed("client", error.to_string()))?;
     let tools = call("tools/list", "{}").await?;
@@ -75,10 +84,13 @@ pub(crate) async fn run(options: &Demo, out: &mut Out) -> Result<(), Problem> {
     let before = Instant::now();
     let result = call("tools/call", r#"{"name":"add","arguments":{"a":19,"b":23}}"#).await?;
     let text = serde_json::from_str::<serde_json::Value>(result.get()).unwrap_or_default();
-    let text = text.pointer("/content/0/text").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+    let text =
+        text.pointer("/content/0/text").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
     step(&format!("6  the answer is {text}, {} ms later", before.elapsed().as_millis()))?;
     let events = relay.stats().accepted;
-    step(&format!("7  the relay passed {events} events on: gift wraps from one-time keys; it could read none of them"))?;
+    step(&format!(
+        "7  the relay passed {events} events on: gift wraps from one-time keys; it could read none of them"
+    ))?;
 
     client.close().await;
     handle.shutdown().await;
@@ -90,8 +102,17 @@ pub(crate) async fn run(options: &Demo, out: &mut Out) -> Result<(), Problem> {
     if out.json {
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let tools = tools.len();
-        let document =
-            Document { schema: "cvm.demo/1", ok: true, server, client: me, relay: url, tools, result, events, ms };
+        let document = Document {
+            schema: "cvm.demo/1",
+            ok: true,
+            server,
+            client: me,
+            relay: url,
+            tools,
+            result,
+            events,
+            ms,
+        };
         return out.document(&document);
     }
     out.line("\nNothing is left behind. The same over a relay of your own, in three terminals:")?;

@@ -31,7 +31,8 @@ pub(crate) async fn run(server: &str, global: &Global, out: &mut Out, talk: &Tal
     } else {
         let text = |key| member("serverInfo").get(key).and_then(Value::as_str).unwrap_or_default();
         let count = if tools.len() == 1 { "1 tool".to_owned() } else { format!("{} tools", tools.len()) };
-        let named = format!("{} {}", Printable::short(text("name"), 60), Printable::short(text("version"), 30));
+        let named =
+            format!("{} {}", Printable::short(text("name"), 60), Printable::short(text("version"), 30));
         out.line(&format!("{}  {}   {count}", session.npub(), named.trim()))?;
         for tool in &tools {
             out.line(&format!("  {}", signature(tool)))?;

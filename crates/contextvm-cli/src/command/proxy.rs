@@ -1,4 +1,6 @@
 //! `cvm use`: a server on Nostr as a stdio server.
+use std::time::Duration;
+
 use contextvm_bridge::{Error, Notice, Proxy, Reporter};
 
 use crate::args::{Global, Use};
@@ -7,12 +9,18 @@ use crate::output::Talk;
 use crate::problem::{Code, Problem};
 use crate::signals;
 
+/// How long a host waits for an answer; it has a deadline of its own, and progress extends ours.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
 pub(crate) async fn run(options: &Use, global: &Global, talk: Talk) -> Result<(), Problem> {
     if matches!(global.key.as_deref(), Some("stdin" | "-")) {
-        let problem = Problem::new(Code::InvalidValue, "standard input carries the MCP host's messages and cannot carry a key");
+        let problem = Problem::new(
+            Code::InvalidValue,
+            "standard input carries the MCP host's messages and cannot carry a key",
+        );
         return Err(problem.hint("--key me"));
     }
-    let (mut client, ephemeral) = connect::options(global, connect::server(&options.server)?)?;
+    let (mut client, ephemeral) = connect::options(global, connect::server(&options.server)?, TIMEOUT)?;
     client.config.stateless = options.stateless;
     client.config.answer_server_requests = true;
     if ephemeral {
@@ -23,7 +31,9 @@ pub(crate) async fn run(options: &Use, global: &Global, talk: Talk) -> Result<()
         other => talk.say(&format!("cvm: {other}")),
     });
     let stop = signals::stop_on_signals();
-    let proxy = Proxy::builder(client).reporter(reporter).hint("check the relay, or name another one: --relay wss://...");
+    let proxy = Proxy::builder(client)
+        .reporter(reporter)
+        .hint("check the relay, or name another one: --relay wss://...");
     let run = proxy.build().run(tokio::io::stdin(), tokio::io::stdout(), stop);
     match Box::pin(run).await {
         // A host that stopped reading has ended; that is how hosts say goodbye, too.

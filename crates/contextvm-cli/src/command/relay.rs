@@ -32,7 +32,10 @@ pub(crate) async fn run(options: &Relay, out: &mut Out, talk: &Talk) -> Result<(
     talk.say(&format!("  try it    cvm serve --ephemeral --open -r {url} -- cvm demo --stdio"));
     stop.cancelled().await;
     let stats = relay.stats();
-    talk.say(&format!("{} events accepted, {} refused, {} delivered", stats.accepted, stats.refused, stats.delivered));
+    talk.say(&format!(
+        "{} events accepted, {} refused, {} delivered",
+        stats.accepted, stats.refused, stats.delivered
+    ));
     relay.shutdown().await;
     Ok(())
 }
@@ -63,7 +66,8 @@ fn close_after(text: &str) -> Result<CloseAfter, Problem> {
         return Ok(CloseAfter::Events(events));
     }
     duration(text).map(CloseAfter::Time).map_err(|why| {
-        Problem::new(Code::InvalidValue, format!("--close-after is not understood: {why}")).hint("--close-after 10s")
+        Problem::new(Code::InvalidValue, format!("--close-after is not understood: {why}"))
+            .hint("--close-after 10s")
     })
 }
 

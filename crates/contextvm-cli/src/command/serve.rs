@@ -55,7 +55,18 @@ pub(crate) async fn run(options: &Serve, global: &Global, out: &mut Out, talk: T
         () = stop.cancelled() => return Ok(()),
     };
     let handle = listener.handle();
-    banner(&Facts { options, global, chosen: &chosen, allowed: allowed.as_deref(), gateway: &gateway, shown: &shown }, &handle, &talk);
+    banner(
+        &Facts {
+            options,
+            global,
+            chosen: &chosen,
+            allowed: allowed.as_deref(),
+            gateway: &gateway,
+            shown: &shown,
+        },
+        &handle,
+        &talk,
+    );
     talk.say(&format!("ready in {:.1} s", started.elapsed().as_secs_f32()));
     if out.json {
         let (server, pid) = (npub(&handle.public_key()), gateway.pid());
@@ -119,7 +130,8 @@ fn command(options: &Serve) -> Result<ChildCommand, Problem> {
     }
     for pair in &options.env {
         let (name, value) = pair.split_once('=').ok_or_else(|| {
-            Problem::new(Code::InvalidValue, "--env wants NAME=VALUE").hint("or pass one of yours on: --inherit-env NAME")
+            Problem::new(Code::InvalidValue, "--env wants NAME=VALUE")
+                .hint("or pass one of yours on: --inherit-env NAME")
         })?;
         command = command.env(name, value).map_err(wrong)?;
     }
@@ -167,9 +179,8 @@ async fn listen(
         contextvm::server::ErrorKind::Config => {
             Problem::new(Code::InvalidValue, error.to_string()).hint("--relay wss://...")
         }
-        contextvm::server::ErrorKind::Relay => {
-            Problem::new(Code::RelayUnreachable, error.to_string()).hint("use another relay: --relay wss://...")
-        }
+        contextvm::server::ErrorKind::Relay => Problem::new(Code::RelayUnreachable, error.to_string())
+            .hint("use another relay: --relay wss://..."),
         _ => Problem::internal(error.to_string()),
     })
 }
@@ -191,12 +202,20 @@ fn banner(facts: &Facts<'_>, handle: &ServerHandle, talk: &Talk) {
     let version = welcome.and_then(|welcome| welcome.version.as_deref()).unwrap_or_default();
     let shown = format!("{} {}", Printable::short(name, 60), Printable::short(version, 30));
     talk.headline(&format!("cvm serve  {}", shown.trim()));
-    let kept = if facts.chosen.ephemeral { "made for this run and then forgotten" } else { facts.chosen.origin.as_str() };
+    let kept = if facts.chosen.ephemeral {
+        "made for this run and then forgotten"
+    } else {
+        facts.chosen.origin.as_str()
+    };
     talk.say(&format!("  key       {server}   ({kept})"));
     talk.say(&format!("  target    stdio  {}   pid {}", facts.shown, facts.gateway.pid()));
     for (at, (url, up)) in handle.status().relays.into_iter().enumerate() {
         let label = if at == 0 { "relays" } else { "      " };
-        talk.say(&format!("  {label}    {}  {}", Printable(&url), if up { "ok" } else { "not connected yet" }));
+        talk.say(&format!(
+            "  {label}    {}  {}",
+            Printable(&url),
+            if up { "ok" } else { "not connected yet" }
+        ));
     }
     let who = match facts.allowed {
         None => "everybody who knows the key".to_owned(),

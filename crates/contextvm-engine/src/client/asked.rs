@@ -43,15 +43,7 @@ impl Asked {
         id_form: String,
         until: Mono,
     ) {
-        self.open.insert(
-            shown,
-            Question {
-                event,
-                id,
-                id_form,
-                until,
-            },
-        );
+        self.open.insert(shown, Question { event, id, id_form, until });
     }
 
     /// Takes the request that the application answers.
@@ -61,13 +53,8 @@ impl Asked {
 
     /// Takes the newest request with the server's own id; returns the form that the application saw.
     pub(super) fn take_by_server_id(&mut self, id_form: &str) -> Option<String> {
-        let found = self
-            .open
-            .iter()
-            .filter(|(_, question)| question.id_form == id_form);
-        let shown = found
-            .max_by_key(|(_, question)| question.until)
-            .map(|(shown, _)| shown.clone())?;
+        let found = self.open.iter().filter(|(_, question)| question.id_form == id_form);
+        let shown = found.max_by_key(|(_, question)| question.until).map(|(shown, _)| shown.clone())?;
         self.open.remove(&shown);
         Some(shown)
     }

@@ -57,10 +57,7 @@ impl Ending<'_> {
         match self {
             Self::NoReply { waited_ms, .. } => format!("no reply from the server within {waited_ms} ms"),
             Self::NotSent { relay, .. } => {
-                format!(
-                    "no relay took the request: {}",
-                    Printable::short(relay, RELAY_TEXT)
-                )
+                format!("no relay took the request: {}", Printable::short(relay, RELAY_TEXT))
             }
             Self::Closed { .. } => String::from("the client was closed before the server replied"),
             Self::Busy { limit, of } => {

@@ -22,10 +22,7 @@ pub(super) struct Heard {
 
 impl Heard {
     pub(super) fn new(limits: &Limits) -> Self {
-        let window = limits
-            .age_window
-            .saturating_mul(2)
-            .saturating_add(limits.age_skew);
+        let window = limits.age_window.saturating_mul(2).saturating_add(limits.age_skew);
         Self {
             young: BTreeSet::new(),
             old: BTreeSet::new(),
@@ -66,10 +63,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_the_newest_ids_are_kept() {
-        let limits = Limits {
-            seen_ids: 10,
-            ..Limits::default()
-        };
+        let limits = Limits { seen_ids: 10, ..Limits::default() };
         let mut heard = Heard::new(&limits);
         for n in 0..1_000 {
             assert!(heard.first_time(id(n), Mono(0)));

@@ -55,13 +55,8 @@ impl ClientMachine {
 
     /// Classifies by JSON-RPC type alone and returns what the application is to see.
     fn take_message(&mut self, event: &Event, now: Now) -> Result<String, DropReason> {
-        let envelope = Envelope::parse(&event.content, &self.config.limits).map_err(|error| {
-            if error.is_budget() {
-                DropReason::Budget
-            } else {
-                DropReason::Malformed
-            }
-        })?;
+        let envelope = Envelope::parse(&event.content, &self.config.limits)
+            .map_err(|error| if error.is_budget() { DropReason::Budget } else { DropReason::Malformed })?;
         let names = self.names(event);
         match envelope.kind {
             MessageKind::Response | MessageKind::Error => self.take_answer(event, &envelope, &names),
@@ -75,8 +70,7 @@ impl ClientMachine {
             return Names::Nothing;
         };
         let id = tag.content().and_then(|hex| EventId::from_hex(hex).ok());
-        id.filter(|id| self.pending.get(id).is_some())
-            .map_or(Names::Unknown, Names::Call)
+        id.filter(|id| self.pending.get(id).is_some()).map_or(Names::Unknown, Names::Call)
     }
 
     /// The first answer ends the call; the JSON-RPC id in it is not looked at.
@@ -152,10 +146,8 @@ impl ClientMachine {
         self.sign_of_life(&id, now);
         let own = self.pending.get(&id).and_then(|call| call.token.as_deref());
         let restored = own.filter(|own| token.is_some_and(|token| token.get() != own.get()));
-        Ok(restored.map_or_else(
-            || content.to_owned(),
-            |own| rewrite::with_notified_token(envelope, own.get()),
-        ))
+        Ok(restored
+            .map_or_else(|| content.to_owned(), |own| rewrite::with_notified_token(envelope, own.get())))
     }
 
     /// The server takes a request of its own back: the application knows it under the id that it saw.
@@ -188,18 +180,9 @@ impl ClientMachine {
         }
         let id = envelope.id.ok_or(DropReason::Malformed)?;
         let id_form = json::id_form(id);
-        let until = now.mono.after(
-            self.config
-                .limits
-                .request_timeout
-                .saturating_mul(retry::TOTAL_FACTOR),
-        );
+        let until = now.mono.after(self.config.limits.request_timeout.saturating_mul(retry::TOTAL_FACTOR));
         let taken = self.asked.has(&id_form);
-        let shown = if taken {
-            format!("\"{}\"", event.id.to_hex())
-        } else {
-            id_form.clone()
-        };
+        let shown = if taken { format!("\"{}\"", event.id.to_hex()) } else { id_form.clone() };
         let text = match json::raw(shown.clone()) {
             Some(shown) if taken => rewrite::with_id(envelope, shown.get()),
             Some(_) | None => event.content.clone(),
@@ -211,7 +194,6 @@ impl ClientMachine {
     fn sign_of_life(&mut self, id: &EventId, now: Now) {
         let timeout = self.config.limits.request_timeout;
         let chance = &mut self.chance;
-        self.pending
-            .change(id, |call| call.on_sign_of_life(timeout, now.mono, chance));
+        self.pending.change(id, |call| call.on_sign_of_life(timeout, now.mono, chance));
     }
 }

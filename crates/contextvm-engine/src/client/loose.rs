@@ -33,17 +33,8 @@ pub(super) struct LooseEnds {
 impl LooseEnds {
     /// Registers one; when there are too many the oldest is given up.
     pub(super) fn insert(&mut self, ticket: Ticket, now: Mono, most: usize) -> Option<Step> {
-        let given_up = if self.open.len() >= most.max(1) {
-            self.open.pop_first()
-        } else {
-            None
-        };
-        let loose = Loose {
-            give_up: now.after(NOT_SENT_WINDOW),
-            last_out: now,
-            same_at: None,
-            refusals: 0,
-        };
+        let given_up = if self.open.len() >= most.max(1) { self.open.pop_first() } else { None };
+        let loose = Loose { give_up: now.after(NOT_SENT_WINDOW), last_out: now, same_at: None, refusals: 0 };
         self.open.insert(ticket, loose);
         given_up.map(|(old, _)| Step::Forget(old))
     }
@@ -83,10 +74,7 @@ impl LooseEnds {
 
     /// Returns what is due.
     pub(super) fn wake(&mut self, now: Mono) -> Vec<Step> {
-        let due = self
-            .open
-            .iter_mut()
-            .filter(|(_, loose)| loose.same_at.is_some_and(|at| at <= now));
+        let due = self.open.iter_mut().filter(|(_, loose)| loose.same_at.is_some_and(|at| at <= now));
         due.map(|(ticket, loose)| {
             loose.same_at = None;
             loose.last_out = now;
@@ -106,11 +94,7 @@ impl LooseEnds {
         for loose in self.open.values_mut() {
             loose.give_up = Mono::default();
         }
-        waiting
-            .into_iter()
-            .filter(|ticket| self.open.remove(ticket).is_some())
-            .map(Step::Forget)
-            .collect()
+        waiting.into_iter().filter(|ticket| self.open.remove(ticket).is_some()).map(Step::Forget).collect()
     }
 
     pub(super) fn next_due(&self) -> Option<Mono> {

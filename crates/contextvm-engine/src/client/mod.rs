@@ -165,10 +165,7 @@ impl ClientMachine {
     pub fn poll_timeout(&self) -> Option<(Mono, Wake)> {
         let loose = self.loose.next_due().map(|at| (at, Wake::Retry));
         let asked = self.asked.next_due().map(|at| (at, Wake::Expiry));
-        [self.pending.next_due(), loose, asked]
-            .into_iter()
-            .flatten()
-            .min_by_key(|(at, _)| *at)
+        [self.pending.next_due(), loose, asked].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Returns what the server has said about itself.

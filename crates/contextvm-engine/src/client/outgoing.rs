@@ -31,11 +31,7 @@ impl Asking {
         Some(Self {
             id: envelope.id?.to_owned(),
             token: envelope.progress_token().map(ToOwned::to_owned),
-            tool: if method == "tools/call" {
-                name().map(Cow::into_owned)
-            } else {
-                None
-            },
+            tool: if method == "tools/call" { name().map(Cow::into_owned) } else { None },
             method,
         })
     }
@@ -54,13 +50,7 @@ impl ClientMachine {
     pub(super) fn on_send(&mut self, message: String, now: Now) {
         let largest = self.event_limit();
         if message.len() > largest {
-            return self.refuse(
-                &message,
-                &Ending::TooLarge {
-                    size: message.len(),
-                    limit: largest,
-                },
-            );
+            return self.refuse(&message, &Ending::TooLarge { size: message.len(), limit: largest });
         }
         let envelope = match Envelope::parse(&message, &self.config.limits) {
             Ok(envelope) => envelope,
@@ -101,41 +91,24 @@ impl ClientMachine {
         if flagged {
             tags.extend(session::flags(&self.config));
         }
-        let draft = self
-            .unique
-            .draft(self.me, now.unix, Tags::from_list(tags), message);
+        let draft = self.unique.draft(self.me, now.unix, Tags::from_list(tags), message);
         let (size, limit) = (event_len(&draft), self.event_limit());
         if size > limit {
             return self.refuse_call(&asking.id, &Ending::TooLarge { size, limit });
         }
         let most = self.config.limits.in_flight_bytes;
         if self.pending.bytes().saturating_add(size) > most {
-            return self.refuse_call(
-                &asking.id,
-                &Ending::Busy {
-                    limit: most,
-                    of: "bytes",
-                },
-            );
+            return self.refuse_call(&asking.id, &Ending::Busy { limit: most, of: "bytes" });
         }
         self.session.announced &= !is_initialize;
         let ticket = self.ticket();
-        let call = Pending {
-            bytes: size,
-            flagged,
-            ..self.call(asking, ticket, now)
-        };
+        let call = Pending { bytes: size, flagged, ..self.call(asking, ticket, now) };
         self.pending.insert(draft.id, call);
         self.publish(ticket, draft);
     }
 
     fn call(&self, asking: Asking, ticket: Ticket, now: Now) -> Pending {
-        let Asking {
-            id,
-            token,
-            method,
-            tool,
-        } = asking;
+        let Asking { id, token, method, tool } = asking;
         let tool_is_harmless = tool.is_some_and(|name| self.harmless.has(&name));
         Pending {
             ticket,
@@ -212,9 +185,7 @@ impl ClientMachine {
             return false;
         }
         let ticket = self.ticket();
-        let given_up = self
-            .loose
-            .insert(ticket, now.mono, self.config.limits.outbound_events);
+        let given_up = self.loose.insert(ticket, now.mono, self.config.limits.outbound_events);
         self.take_step(given_up);
         self.publish(ticket, draft);
         true
@@ -222,11 +193,7 @@ impl ClientMachine {
 
     /// Tells the server that a call is not waited for any more.
     pub(super) fn publish_cancellation(&mut self, id: &RawValue, reason: &str, now: Now) {
-        let params = format!(
-            r#"{{"requestId":{},"reason":{}}}"#,
-            id.get(),
-            object::quote(reason)
-        );
+        let params = format!(r#"{{"requestId":{},"reason":{}}}"#, id.get(), object::quote(reason));
         let params = json::raw(params);
         let text = envelope::notification("notifications/cancelled", params.as_deref());
         self.publish_loose(vec![Tag::public_key(self.config.server)], text, now);
@@ -235,12 +202,7 @@ impl ClientMachine {
     fn publish(&mut self, ticket: Ticket, draft: Draft) {
         let protection = self.session.protection(&self.config);
         let recipient = self.config.server;
-        self.outputs.push_back(ClientOutput::Publish(Outbound {
-            ticket,
-            draft,
-            recipient,
-            protection,
-        }));
+        self.outputs.push_back(ClientOutput::Publish(Outbound { ticket, draft, recipient, protection }));
     }
 
     const fn ticket(&mut self) -> Ticket {
@@ -260,9 +222,7 @@ impl ClientMachine {
     /// Refuses a message that was not taken apart: with an error where it has an id and is no answer.
     fn refuse(&mut self, message: &str, ending: &Ending<'_>) {
         let remains = serde_json::from_str::<Remains<'_>>(message).ok();
-        let id = remains
-            .filter(|remains| remains.method.is_some())
-            .and_then(|remains| remains.id);
+        let id = remains.filter(|remains| remains.method.is_some()).and_then(|remains| remains.id);
         match id.filter(|id| is_id(id)) {
             Some(id) => self.refuse_call(id, ending),
             None => self.outputs.push_back(ClientOutput::Lost(ending.lost())),

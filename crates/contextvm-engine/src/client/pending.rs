@@ -64,10 +64,7 @@ impl Pending {
         let deadline = self.deadline.map(|at| (at, Wake::Deadline));
         let same = self.same_at.map(|at| (at, Wake::Retry));
         let rewrap = self.rewrap_at.map(|at| (at, Wake::Retry));
-        [deadline, same, rewrap]
-            .into_iter()
-            .flatten()
-            .min_by_key(|(at, _)| *at)
+        [deadline, same, rewrap].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 }
 
@@ -148,10 +145,7 @@ impl PendingCalls {
 
     /// Finds the newest call whose progress token satisfies a test.
     pub(super) fn by_token(&self, same: impl Fn(&RawValue) -> bool) -> Option<EventId> {
-        let found = self
-            .calls
-            .iter()
-            .filter(|(_, call)| call.token.as_deref().is_some_and(&same));
+        let found = self.calls.iter().filter(|(_, call)| call.token.as_deref().is_some_and(&same));
         found.max_by_key(|(_, call)| call.ticket).map(|(event, _)| *event)
     }
 
@@ -162,10 +156,7 @@ impl PendingCalls {
 
     /// Returns the first call that is due by now.
     pub(super) fn first_due(&self, now: Mono) -> Option<EventId> {
-        self.due
-            .first()
-            .filter(|(at, _)| *at <= now)
-            .map(|(_, event)| *event)
+        self.due.first().filter(|(at, _)| *at <= now).map(|(_, event)| *event)
     }
 
     pub(super) fn next_due(&self) -> Option<(Mono, Wake)> {

@@ -163,9 +163,7 @@ impl Pending {
             return;
         }
         self.sent = Sent::Perhaps;
-        self.same_at = self
-            .wrapped
-            .then(|| now.after(resend_delay(self.failures, chance)));
+        self.same_at = self.wrapped.then(|| now.after(resend_delay(self.failures, chance)));
         self.failures = self.failures.saturating_add(1);
     }
 

@@ -12,10 +12,7 @@ const KNOWN: [&str; 5] = ["2024-10-07", "2024-11-05", "2025-03-26", "2025-06-18"
 /// Answers `initialize`: the requested revision when it is a known one, else the latest that has `initialize`.
 pub(super) fn initialize_answer(id: &RawValue, params: Option<&RawValue>) -> String {
     let asked = rewrite::param(params, "protocolVersion").and_then(object::string);
-    let version = KNOWN
-        .into_iter()
-        .find(|known| asked.as_deref() == Some(known))
-        .unwrap_or(LATEST);
+    let version = KNOWN.into_iter().find(|known| asked.as_deref() == Some(known)).unwrap_or(LATEST);
     let result = format!(
         concat!(
             r#"{{"protocolVersion":"{}","#,
@@ -44,12 +41,7 @@ mod tests {
             let answer = answer(&format!(r#"{{"protocolVersion":"{known}"}}"#));
             assert_eq!(answer["result"]["protocolVersion"], known);
         }
-        for other in [
-            r#"{"protocolVersion":"2031-01-01"}"#,
-            r#"{"protocolVersion":7}"#,
-            "{}",
-            "[]",
-        ] {
+        for other in [r#"{"protocolVersion":"2031-01-01"}"#, r#"{"protocolVersion":7}"#, "{}", "[]"] {
             assert_eq!(answer(other)["result"]["protocolVersion"], LATEST);
         }
     }
@@ -58,10 +50,7 @@ mod tests {
     fn the_emulated_server_has_the_capabilities_of_the_existing_sdk() {
         let answer = answer("{}");
         assert_eq!(answer["id"], "x");
-        assert_eq!(
-            answer["result"]["serverInfo"]["name"],
-            "Emulated-Stateless-Server"
-        );
+        assert_eq!(answer["result"]["serverInfo"]["name"], "Emulated-Stateless-Server");
         assert_eq!(answer["result"]["capabilities"]["resources"]["subscribe"], true);
         assert_eq!(answer["result"]["capabilities"]["tools"]["listChanged"], true);
     }

@@ -16,12 +16,7 @@ impl ClientMachine {
             let step = self.loose.outcome(ticket, outcome, now.mono, &mut self.chance);
             return self.take_step(step);
         };
-        let Self {
-            pending,
-            session,
-            chance,
-            ..
-        } = self;
+        let Self { pending, session, chance, .. } = self;
         let goes_on = pending.change(&event, |call| {
             session.announced |= call.flagged && matches!(outcome, Outcome::Accepted);
             call.on_outcome(outcome, &session.tags, now.mono, chance)
@@ -43,11 +38,7 @@ impl ClientMachine {
         self.loose.relay_up(now.mono);
         // Deadlines are left for the wake that belongs to them: an answer may be waiting in the driver.
         for event in &events {
-            if self
-                .pending
-                .get(event)
-                .is_some_and(|call| !is_over(call, now.mono))
-            {
+            if self.pending.get(event).is_some_and(|call| !is_over(call, now.mono)) {
                 self.wake_call(event, now);
             }
         }
@@ -71,12 +62,7 @@ impl ClientMachine {
             let Some(call) = self.pending.take(&event) else {
                 continue;
             };
-            self.end(
-                &call,
-                &Ending::Closed {
-                    retryable: call.is_retryable(),
-                },
-            );
+            self.end(&call, &Ending::Closed { retryable: call.is_retryable() });
             if call.method != "initialize" && !matches!(call.sent, Sent::Nowhere(_)) {
                 self.publish_cancellation(&call.id, "the client was closed", now);
             }
@@ -90,12 +76,7 @@ impl ClientMachine {
 
     /// Plans new wraps for calls that could not have any before.
     pub(super) fn arm_all(&mut self, now: Now) {
-        let Self {
-            pending,
-            session,
-            chance,
-            ..
-        } = self;
+        let Self { pending, session, chance, .. } = self;
         let events: Vec<EventId> = pending.in_order().collect();
         for event in events {
             pending.change(&event, |call| call.arm_rewrap(&session.tags, now.mono, chance));
@@ -105,10 +86,7 @@ impl ClientMachine {
     pub(super) fn take_step(&mut self, step: Option<Step>) {
         match step {
             Some(Step::Again(ticket)) => {
-                self.outputs.push_back(ClientOutput::Republish {
-                    ticket,
-                    rewrap: false,
-                });
+                self.outputs.push_back(ClientOutput::Republish { ticket, rewrap: false });
             }
             Some(Step::Forget(ticket)) => self.outputs.push_back(ClientOutput::Forget(ticket)),
             None => {}
@@ -116,24 +94,16 @@ impl ClientMachine {
     }
 
     fn wake_call(&mut self, event: &EventId, now: Now) {
-        let Self {
-            pending,
-            session,
-            chance,
-            ..
-        } = self;
-        let due = pending.change(event, |call| {
-            (call.on_wake(&session.tags, now.mono, chance), call.ticket)
-        });
+        let Self { pending, session, chance, .. } = self;
+        let due = pending.change(event, |call| (call.on_wake(&session.tags, now.mono, chance), call.ticket));
         match due {
             Some((Due::Over, _)) => self.end_overdue(event, now),
-            Some((Due::Same, ticket)) => self.outputs.push_back(ClientOutput::Republish {
-                ticket,
-                rewrap: false,
-            }),
-            Some((Due::Rewrap, ticket)) => self
-                .outputs
-                .push_back(ClientOutput::Republish { ticket, rewrap: true }),
+            Some((Due::Same, ticket)) => {
+                self.outputs.push_back(ClientOutput::Republish { ticket, rewrap: false })
+            }
+            Some((Due::Rewrap, ticket)) => {
+                self.outputs.push_back(ClientOutput::Republish { ticket, rewrap: true })
+            }
             Some((Due::Nothing, _)) | None => {}
         }
     }
@@ -153,13 +123,7 @@ impl ClientMachine {
         match &call.sent {
             Sent::Nowhere(relay) => self.end(&call, &Ending::NotSent { waited_ms, relay }),
             Sent::Fresh | Sent::Perhaps | Sent::Taken => {
-                self.end(
-                    &call,
-                    &Ending::NoReply {
-                        waited_ms,
-                        retryable: call.is_retryable(),
-                    },
-                );
+                self.end(&call, &Ending::NoReply { waited_ms, retryable: call.is_retryable() });
                 if call.method != "initialize" {
                     self.publish_cancellation(&call.id, "timed out", now);
                 }

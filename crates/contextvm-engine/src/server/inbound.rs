@@ -150,7 +150,13 @@ impl ServerMachine {
     }
 
     /// A private server is silent; an announced one answers requests, as far as its budget goes.
-    fn refuse(&mut self, event: &Event, message: &Envelope<'_>, protection: Protection, now: Now) -> DropReason {
+    fn refuse(
+        &mut self,
+        event: &Event,
+        message: &Envelope<'_>,
+        protection: Protection,
+        now: Now,
+    ) -> DropReason {
         let id = message.id.filter(|_| message.kind == MessageKind::Request && self.config.access.announced);
         if let Some(id) = id.filter(|_| self.refusals.take(event.id, now.mono)) {
             let text = envelope::response_error(id, REFUSED, "Unauthorized", None);
@@ -356,7 +362,8 @@ const fn reason(error: &EnvelopeError) -> DropReason {
 /// Whether two ids are the same: `1` and `"1"` differ, two spellings of one string do not.
 fn is_same(id: &RawValue, other: &str) -> bool {
     let text = object::string(id);
-    id.get() == other || text.is_some_and(|text| serde_json::from_str::<String>(other).is_ok_and(|other| other == text))
+    id.get() == other
+        || text.is_some_and(|text| serde_json::from_str::<String>(other).is_ok_and(|other| other == text))
 }
 
 fn first_e(event: &Event) -> Option<EventId> {

@@ -15,6 +15,8 @@ pub(super) struct Kept {
     pub(super) protection: Protection,
     /// When it was published last.
     pub(super) sent: Mono,
+    /// How often it was given again.
+    pub(super) again: u32,
     until: Mono,
     bytes: usize,
 }
@@ -56,7 +58,7 @@ impl Ledger {
         let until = now.after(self.ttl);
         self.bytes = self.bytes.saturating_add(bytes);
         self.by_end.insert((until, key));
-        self.kept.insert(key, Kept { draft, protection, sent: now, until, bytes });
+        self.kept.insert(key, Kept { draft, protection, sent: now, again: 0, until, bytes });
         true
     }
 

@@ -23,8 +23,10 @@ use crate::{DropReason, EncryptionMode, GiftWrapMode, Outbound, Outcome, ServerC
 const INTERNAL: i64 = -32603;
 /// Broadcasts that may be under way at once.
 const CASTS: usize = 64;
-/// One answer is repeated at most this often.
+/// One answer is repeated at most this often,
 const REPEAT: Duration = Duration::from_secs(1);
+/// but so many times at once: a client that restarts within a second signs the very same `initialize` again.
+const FREE_REPEATS: u32 = 2;
 
 /// One broadcast under way: it is copied to one session after the other as the outputs are drained.
 #[derive(Clone, Debug)]
@@ -110,7 +112,12 @@ impl ServerMachine {
         self.publish_answer(key, route.protection, text, now);
     }
 
-    fn send_notification(&mut self, to: PublicKey, message: &Envelope<'_>, now: Now) -> Result<(), DropReason> {
+    fn send_notification(
+        &mut self,
+        to: PublicKey,
+        message: &Envelope<'_>,
+        now: Now,
+    ) -> Result<(), DropReason> {
         if let Some(id) = subject(message)? {
             return self.correlate(RequestKey { caller: to, id }, message, now);
         }
@@ -206,7 +213,8 @@ impl ServerMachine {
         match self.post.settle(ticket, outcome, now.mono) {
             Settled::Nothing => {}
             Settled::Told(caller, epoch) => {
-                if let Some(session) = self.sessions.get_mut(&caller).filter(|session| session.epoch == epoch) {
+                if let Some(session) = self.sessions.get_mut(&caller).filter(|session| session.epoch == epoch)
+                {
                     session.told = true;
                 }
             }
@@ -232,10 +240,11 @@ impl ServerMachine {
 
     /// Publishes a kept answer again for a caller that asked again; says whether it was due.
     pub(super) fn answer_again(&mut self, key: RequestKey, now: Now) -> bool {
-        let is_due = |sent| now.mono.since(sent) >= REPEAT;
-        let Some(kept) = self.ledger.get_mut(&key).filter(|kept| is_due(kept.sent)) else {
+        let is_due = |sent, again| again < FREE_REPEATS || now.mono.since(sent) >= REPEAT;
+        let Some(kept) = self.ledger.get_mut(&key).filter(|kept| is_due(kept.sent, kept.again)) else {
             return false;
         };
+        kept.again = kept.again.saturating_add(1);
         kept.sent = now.mono;
         let (draft, protection) = (kept.draft.clone(), kept.protection);
         let is_old = now.unix.abs_diff(draft.created_at) > self.config.limits.age_window / 2;

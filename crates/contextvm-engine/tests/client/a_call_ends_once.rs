@@ -38,13 +38,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-const METHODS: [&str; 5] = [
-    "ping",
-    "initialize",
-    "tools/call",
-    "tools/list",
-    "subscriptions/listen",
-];
+const METHODS: [&str; 5] = ["ping", "initialize", "tools/call", "tools/list", "subscriptions/listen"];
 
 /// Runs operations and keeps the balance of calls.
 struct Balance {
@@ -58,26 +52,9 @@ struct Balance {
 
 impl Balance {
     fn new(encryption: EncryptionMode) -> Self {
-        let limits = Limits {
-            pending: 8,
-            in_flight_per_caller: 2,
-            outbound_events: 4,
-            ..Limits::default()
-        };
-        let rig = Rig::new(ClientConfig {
-            limits,
-            encryption,
-            answer_server_requests: true,
-            ..config()
-        });
-        Self {
-            rig,
-            asked: BTreeMap::new(),
-            ended: BTreeMap::new(),
-            lost: 0,
-            errors: 0,
-            live: Vec::new(),
-        }
+        let limits = Limits { pending: 8, in_flight_per_caller: 2, outbound_events: 4, ..Limits::default() };
+        let rig = Rig::new(ClientConfig { limits, encryption, answer_server_requests: true, ..config() });
+        Self { rig, asked: BTreeMap::new(), ended: BTreeMap::new(), lost: 0, errors: 0, live: Vec::new() }
     }
 
     fn note(&mut self, outputs: Vec<ClientOutput>) {
@@ -108,18 +85,11 @@ impl Balance {
 
     fn ticket(&self, call: u8) -> Option<Ticket> {
         let newest_first = self.rig.published.iter().rev().map(|outbound| outbound.ticket);
-        newest_first
-            .cycle()
-            .nth(usize::from(call % 16))
-            .filter(|_| !self.rig.published.is_empty())
+        newest_first.cycle().nth(usize::from(call % 16)).filter(|_| !self.rig.published.is_empty())
     }
 
     fn wrap(wrapped: bool) -> Protection {
-        if wrapped {
-            Protection::Wrapped(WrapKind::Ephemeral)
-        } else {
-            Protection::Plain
-        }
+        if wrapped { Protection::Wrapped(WrapKind::Ephemeral) } else { Protection::Plain }
     }
 
     fn run(&mut self, op: &Op) {
@@ -132,9 +102,7 @@ impl Balance {
                 } else {
                     String::new()
                 };
-                self.rig.send(&format!(
-                    r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}"{meta}}}"#
-                ))
+                self.rig.send(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}"{meta}}}"#))
             }
             Op::Cancel { id } => {
                 let before = self.rig.machine.pending_calls();
@@ -147,17 +115,9 @@ impl Balance {
             }
             Op::Answer { call, error, wrapped } => {
                 let Some(ticket) = self.ticket(*call) else { return };
-                let body = if *error {
-                    r#""error":{"code":1,"message":"no"}"#
-                } else {
-                    r#""result":{}"#
-                };
+                let body = if *error { r#""error":{"code":1,"message":"no"}"# } else { r#""result":{}"# };
                 let tags = vec![Tag::event(self.rig.id_of(ticket.0))];
-                self.rig.say(
-                    Self::wrap(*wrapped),
-                    tags,
-                    &format!(r#"{{"jsonrpc":"2.0","id":5,{body}}}"#),
-                )
+                self.rig.say(Self::wrap(*wrapped), tags, &format!(r#"{{"jsonrpc":"2.0","id":5,{body}}}"#))
             }
             Op::Note { call, progress } => {
                 let Some(ticket) = self.ticket(*call) else { return };
@@ -172,9 +132,9 @@ impl Balance {
                 let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"roots/list"}}"#);
                 self.rig.say(Self::wrap(true), vec![], &text)
             }
-            Op::AnswerServer { id } => self
-                .rig
-                .send(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#)),
+            Op::AnswerServer { id } => {
+                self.rig.send(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#))
+            }
             Op::Outcome { call, outcome } => {
                 let Some(ticket) = self.ticket(*call) else { return };
                 let outcome = match outcome {

@@ -81,11 +81,7 @@ fn progress_gives_a_call_more_time_but_not_for_ever() {
             r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":"t","progress":{n}}}}}"#
         );
         let tags = vec![nostr::event::Tag::event(rig.id_of(1))];
-        rig.say(
-            contextvm_core::Protection::Wrapped(contextvm_core::WrapKind::Persistent),
-            tags,
-            &text,
-        );
+        rig.say(contextvm_core::Protection::Wrapped(contextvm_core::WrapKind::Persistent), tags, &text);
         rig.wait(30_000);
         if rig.machine.pending_calls() == 0 {
             break;

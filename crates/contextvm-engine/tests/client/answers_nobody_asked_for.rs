@@ -44,13 +44,7 @@ fn an_answer_gets_back_the_id_as_the_application_wrote_it() {
         let tags = vec![nostr::event::Tag::event(rig.id_of(1))];
         let outputs = rig.say(contextvm_core::Protection::Plain, tags, answer);
         let shown: Vec<_> = outputs.iter().map(|output| rig.show(output)).collect();
-        assert_eq!(
-            shown,
-            [
-                "forget 1".to_owned(),
-                format!("deliver {}", answer.replace("12345", id))
-            ]
-        );
+        assert_eq!(shown, ["forget 1".to_owned(), format!("deliver {}", answer.replace("12345", id))]);
     }
 }
 
@@ -91,11 +85,8 @@ fn an_answer_after_a_cancellation_is_not_delivered() {
 
 #[test]
 fn what_cannot_be_read_is_dropped_and_ends_nothing() {
-    let deep = format!(
-        r#"{{"jsonrpc":"2.0","id":1,"result":{{"a":{}{}}}}}"#,
-        "[".repeat(200),
-        "]".repeat(200)
-    );
+    let deep =
+        format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"a":{}{}}}}}"#, "[".repeat(200), "]".repeat(200));
     let rig = check(
         config(),
         &format!(

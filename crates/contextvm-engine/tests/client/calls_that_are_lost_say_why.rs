@@ -30,10 +30,7 @@ fn no_reply_in_time() {
 #[test]
 fn initialize_is_not_cancelled_when_it_times_out_or_when_asked_to() {
     check(
-        ClientConfig {
-            encryption: EncryptionMode::Disabled,
-            ..config()
-        },
+        ClientConfig { encryption: EncryptionMode::Disabled, ..config() },
         r#"
         > app {"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}
         publish 1 plain {"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}
@@ -61,11 +58,7 @@ fn no_relay_took_it() {
         rig.wait(5_100);
         assert!(rig.now.mono.0 < 20_000);
     };
-    let [
-        ClientOutput::Deliver(text),
-        ClientOutput::Lost(lost),
-        ClientOutput::Forget(_),
-    ] = outputs.as_slice()
+    let [ClientOutput::Deliver(text), ClientOutput::Lost(lost), ClientOutput::Forget(_)] = outputs.as_slice()
     else {
         panic!("{outputs:?}")
     };
@@ -133,10 +126,7 @@ fn closing_cancels_what_the_server_may_have() {
 
 #[test]
 fn too_many_calls_wait() {
-    let limits = Limits {
-        pending: 1,
-        ..Limits::default()
-    };
+    let limits = Limits { pending: 1, ..Limits::default() };
     check(
         ClientConfig { limits, ..config() },
         r#"
@@ -156,10 +146,7 @@ fn too_many_calls_wait() {
 
 #[test]
 fn too_many_bytes_wait() {
-    let limits = Limits {
-        in_flight_bytes: 1_000,
-        ..Limits::default()
-    };
+    let limits = Limits { in_flight_bytes: 1_000, ..Limits::default() };
     let mut rig = Rig::new(ClientConfig { limits, ..config() });
     let ask = |id: u8| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#);
     rig.send(&ask(1));
@@ -178,10 +165,7 @@ fn too_many_bytes_wait() {
 fn a_request_is_too_large_for_one_event() {
     // The text alone fits; the quotes in it do not once they are escaped.
     let text = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"\"\"\"\"\"\"\"\""}}"#;
-    let limits = Limits {
-        inner_event: text.len() + 400,
-        ..Limits::default()
-    };
+    let limits = Limits { inner_event: text.len() + 400, ..Limits::default() };
     let mut rig = Rig::new(ClientConfig { limits, ..config() });
     let outputs = rig.send(text);
     let [ClientOutput::Deliver(answer), ClientOutput::Lost(lost)] = outputs.as_slice() else {
@@ -190,10 +174,7 @@ fn a_request_is_too_large_for_one_event() {
     assert_eq!(*lost, contextvm_engine::client::Lost::TooLarge);
     let answer: serde_json::Value = serde_json::from_str(answer).unwrap();
     let data = &answer["error"]["data"];
-    assert_eq!(
-        (&data["reason"], &data["limit"]),
-        (&"too_large".into(), &(text.len() + 400).into())
-    );
+    assert_eq!((&data["reason"], &data["limit"]), (&"too_large".into(), &(text.len() + 400).into()));
     assert!(data["size"].as_u64() > data["limit"].as_u64());
     assert_eq!(rig.machine.pending_calls(), 0);
     assert_eq!(rig.machine.poll_timeout(), None);
@@ -206,10 +187,7 @@ fn a_huge_request_is_refused_before_it_is_read() {
         "y".repeat(200_000)
     );
     for encryption in [EncryptionMode::Optional, EncryptionMode::Disabled] {
-        let mut rig = Rig::new(ClientConfig {
-            encryption,
-            ..config()
-        });
+        let mut rig = Rig::new(ClientConfig { encryption, ..config() });
         let outputs = rig.send(&big);
         let [ClientOutput::Deliver(answer), ClientOutput::Lost(lost)] = outputs.as_slice() else {
             panic!("{outputs:?}")
@@ -221,16 +199,10 @@ fn a_huge_request_is_refused_before_it_is_read() {
 
 #[test]
 fn a_notification_that_is_too_large_is_reported_without_an_answer() {
-    let big = format!(
-        r#"{{"jsonrpc":"2.0","method":"x","params":{{"x":"{}"}}}}"#,
-        "\\\"".repeat(25_000)
-    );
+    let big = format!(r#"{{"jsonrpc":"2.0","method":"x","params":{{"x":"{}"}}}}"#, "\\\"".repeat(25_000));
     let mut rig = Rig::new(config());
     let outputs = rig.send(&big);
-    assert!(matches!(
-        outputs.as_slice(),
-        [ClientOutput::Lost(contextvm_engine::client::Lost::TooLarge)]
-    ));
+    assert!(matches!(outputs.as_slice(), [ClientOutput::Lost(contextvm_engine::client::Lost::TooLarge)]));
 }
 
 #[test]

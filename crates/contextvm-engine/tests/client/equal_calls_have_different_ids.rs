@@ -8,10 +8,7 @@ use crate::rig::{Rig, START, config};
 
 #[test]
 fn ten_thousand_equal_calls_in_one_tick_have_ten_thousand_ids() {
-    let limits = Limits {
-        pending: 10_000,
-        ..Limits::default()
-    };
+    let limits = Limits { pending: 10_000, ..Limits::default() };
     let mut rig = Rig::new(ClientConfig { limits, ..config() });
     let ask = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     for _ in 0..10_000 {
@@ -22,10 +19,7 @@ fn ten_thousand_equal_calls_in_one_tick_have_ten_thousand_ids() {
     assert_eq!(ids.len(), 10_000);
     assert_eq!(rig.machine.pending_calls(), 10_000);
     for outbound in &rig.published {
-        assert!(
-            outbound.draft.created_at - START <= 60,
-            "stays far inside the age window"
-        );
+        assert!(outbound.draft.created_at - START <= 60, "stays far inside the age window");
         assert_eq!(outbound.draft.content.trim_end(), ask, "says the same");
     }
 }

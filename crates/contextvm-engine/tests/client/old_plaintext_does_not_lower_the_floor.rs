@@ -27,10 +27,7 @@ fn old_plaintext_does_not_lower_the_floor() {
 #[test]
 fn a_client_that_requires_encryption_never_believes_plaintext() {
     check(
-        ClientConfig {
-            encryption: EncryptionMode::Required,
-            ..config()
-        },
+        ClientConfig { encryption: EncryptionMode::Required, ..config() },
         r#"
         > server plain +support_repeats {"jsonrpc":"2.0","method":"notifications/early"}
         drop Policy
@@ -41,10 +38,7 @@ fn a_client_that_requires_encryption_never_believes_plaintext() {
 #[test]
 fn a_client_that_sends_plaintext_still_reads_wraps_and_plaintext() {
     check(
-        ClientConfig {
-            encryption: EncryptionMode::Disabled,
-            ..config()
-        },
+        ClientConfig { encryption: EncryptionMode::Disabled, ..config() },
         r#"
         > app {"jsonrpc":"2.0","id":1,"method":"ping"}
         publish 1 plain {"jsonrpc":"2.0","id":1,"method":"ping"}
@@ -63,18 +57,10 @@ fn a_client_that_sends_plaintext_still_reads_wraps_and_plaintext() {
 fn a_fixed_wrap_kind_is_the_only_one_sent_and_taken() {
     for (gift_wrap, own, other, flags) in [
         (GiftWrapMode::Persistent, "1059", "21059", "+support_encryption"),
-        (
-            GiftWrapMode::Ephemeral,
-            "21059",
-            "1059",
-            "+support_encryption +support_encryption_ephemeral",
-        ),
+        (GiftWrapMode::Ephemeral, "21059", "1059", "+support_encryption +support_encryption_ephemeral"),
     ] {
         check(
-            ClientConfig {
-                gift_wrap,
-                ..config()
-            },
+            ClientConfig { gift_wrap, ..config() },
             &format!(
                 r#"
             > app {{"jsonrpc":"2.0","id":1,"method":"ping"}}

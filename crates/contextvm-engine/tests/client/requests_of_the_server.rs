@@ -5,10 +5,7 @@ use contextvm_engine::ClientConfig;
 use crate::rig::{check, config};
 
 fn answering() -> ClientConfig {
-    ClientConfig {
-        answer_server_requests: true,
-        ..config()
-    }
+    ClientConfig { answer_server_requests: true, ..config() }
 }
 
 #[test]
@@ -56,31 +53,18 @@ fn two_requests_with_one_id_get_their_own_answers() {
     );
     let mut rig = rig;
     let wrap = contextvm_core::Protection::Wrapped(contextvm_core::WrapKind::Persistent);
-    let outputs = rig.say(
-        wrap,
-        vec![],
-        r#"{"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{}}"#,
-    );
-    let [contextvm_engine::ClientOutput::Deliver(text)] = outputs.as_slice() else {
-        panic!("{outputs:?}")
-    };
+    let outputs =
+        rig.say(wrap, vec![], r#"{"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{}}"#);
+    let [contextvm_engine::ClientOutput::Deliver(text)] = outputs.as_slice() else { panic!("{outputs:?}") };
     let shown: serde_json::Value = serde_json::from_str(text).unwrap();
     let id = shown["id"].as_str().unwrap();
     assert_eq!(id.len(), 64);
-    let outputs = rig.send(&format!(
-        r#"{{"jsonrpc":"2.0","id":"{id}","result":{{"second":true}}}}"#
-    ));
+    let outputs = rig.send(&format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":{{"second":true}}}}"#));
     let shown: Vec<_> = outputs.iter().map(|output| rig.show(output)).collect();
-    assert_eq!(
-        shown,
-        [r#"publish 1 1059 e:said2 {"jsonrpc":"2.0","id":1,"result":{"second":true}}"#]
-    );
+    assert_eq!(shown, [r#"publish 1 1059 e:said2 {"jsonrpc":"2.0","id":1,"result":{"second":true}}"#]);
     let outputs = rig.send(r#"{"jsonrpc":"2.0","id":1,"result":{"first":true}}"#);
     let shown: Vec<_> = outputs.iter().map(|output| rig.show(output)).collect();
-    assert_eq!(
-        shown,
-        [r#"publish 2 1059 e:said1 {"jsonrpc":"2.0","id":1,"result":{"first":true}}"#]
-    );
+    assert_eq!(shown, [r#"publish 2 1059 e:said1 {"jsonrpc":"2.0","id":1,"result":{"first":true}}"#]);
 }
 
 #[test]
@@ -100,15 +84,9 @@ fn a_request_that_the_server_takes_back_is_not_answered() {
 
 #[test]
 fn open_requests_are_bounded_and_given_up_in_the_end() {
-    let limits = Limits {
-        in_flight_per_caller: 1,
-        ..Limits::default()
-    };
+    let limits = Limits { in_flight_per_caller: 1, ..Limits::default() };
     check(
-        ClientConfig {
-            limits,
-            ..answering()
-        },
+        ClientConfig { limits, ..answering() },
         r#"
         > server 1059 {"jsonrpc":"2.0","id":1,"method":"roots/list"}
         deliver {"jsonrpc":"2.0","id":1,"method":"roots/list"}

@@ -46,10 +46,7 @@ impl Rig {
     pub(crate) fn new(config: ClientConfig) -> Self {
         Self {
             machine: ClientMachine::new(config, client_key(), [7; 32]),
-            now: Now {
-                mono: Mono(0),
-                unix: START,
-            },
+            now: Now { mono: Mono(0), unix: START },
             server: keys(0x11),
             stranger: keys(0x33),
             published: Vec::new(),
@@ -81,10 +78,7 @@ impl Rig {
             self.set_time(at);
             outputs.extend(self.handle(ClientInput::Wake));
             let next = self.machine.poll_timeout();
-            assert!(
-                next.is_none_or(|(next, _)| next.0 > self.now.mono.0),
-                "asks for a time that has passed"
-            );
+            assert!(next.is_none_or(|(next, _)| next.0 > self.now.mono.0), "asks for a time that has passed");
         }
         self.set_time(end);
         outputs
@@ -92,31 +86,18 @@ impl Rig {
 
     fn set_time(&mut self, mono: u64) {
         let mono = mono.max(self.now.mono.0);
-        self.now = Now {
-            mono: Mono(mono),
-            unix: START + mono / 1_000,
-        };
+        self.now = Now { mono: Mono(mono), unix: START + mono / 1_000 };
     }
 
     /// The inner id of what went out under a ticket.
     pub(crate) fn id_of(&self, ticket: u64) -> EventId {
-        self.published
-            .iter()
-            .find(|outbound| outbound.ticket == Ticket(ticket))
-            .unwrap()
-            .draft
-            .id
+        self.published.iter().find(|outbound| outbound.ticket == Ticket(ticket)).unwrap().draft.id
     }
 
     pub(crate) fn event(&self, author: &Keys, tags: Vec<Tag>, content: &str) -> Event {
         let mut all = vec![Tag::public_key(client_key())];
         all.extend(tags);
-        let draft = Draft::new(
-            author.public_key(),
-            self.now.unix,
-            Tags::from_list(all),
-            content.to_owned(),
-        );
+        let draft = Draft::new(author.public_key(), self.now.unix, Tags::from_list(all), content.to_owned());
         author.sign_draft(&draft, [0; 32])
     }
 
@@ -199,12 +180,7 @@ impl Rig {
     pub(crate) fn show(&self, output: &ClientOutput) -> String {
         match output {
             ClientOutput::Publish(outbound) => {
-                let Outbound {
-                    ticket,
-                    draft,
-                    protection,
-                    ..
-                } = outbound;
+                let Outbound { ticket, draft, protection, .. } = outbound;
                 let how = match protection {
                     Protection::Plain => "plain",
                     Protection::Wrapped(WrapKind::Persistent) => "1059",
@@ -213,10 +189,7 @@ impl Rig {
                 let tags: String = draft.tags.iter().skip(1).map(|tag| self.show_tag(tag)).collect();
                 format!("publish {} {how}{tags} {}", ticket.0, draft.content)
             }
-            ClientOutput::Republish {
-                ticket,
-                rewrap: false,
-            } => format!("republish {} same", ticket.0),
+            ClientOutput::Republish { ticket, rewrap: false } => format!("republish {} same", ticket.0),
             ClientOutput::Republish { ticket, rewrap: true } => format!("republish {} rewrapped", ticket.0),
             ClientOutput::Forget(ticket) => format!("forget {}", ticket.0),
             ClientOutput::Deliver(text) => format!("deliver {text}"),
@@ -242,11 +215,7 @@ pub(crate) fn check(config: ClientConfig, script: &str) -> Rig {
     let mut rig = Rig::new(config);
     let mut wanted = String::new();
     let mut happened = String::new();
-    for line in script
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-    {
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         wanted.push_str(line);
         wanted.push('\n');
         let Some(input) = line.strip_prefix("> ") else {

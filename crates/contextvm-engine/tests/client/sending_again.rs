@@ -19,19 +19,13 @@ fn again(outputs: &[ClientOutput]) -> (usize, usize) {
 }
 
 fn publishes(outputs: &[ClientOutput]) -> usize {
-    outputs
-        .iter()
-        .filter(|output| matches!(output, ClientOutput::Publish(_)))
-        .count()
+    outputs.iter().filter(|output| matches!(output, ClientOutput::Publish(_))).count()
 }
 
 fn sent(config: ClientConfig, text: &str) -> Rig {
     let mut rig = Rig::new(config);
     rig.send(text);
-    rig.handle(ClientInput::Published(
-        contextvm_engine::Ticket(1),
-        contextvm_engine::Outcome::Accepted,
-    ));
+    rig.handle(ClientInput::Published(contextvm_engine::Ticket(1), contextvm_engine::Outcome::Accepted));
     rig
 }
 
@@ -53,14 +47,8 @@ fn a_call_that_may_do_harm_is_offered_again_as_the_same_event_when_a_relay_comes
 
 #[test]
 fn reading_is_wrapped_again_after_two_seconds_and_then_ever_more_slowly() {
-    for method in [
-        "ping",
-        "initialize",
-        "tools/list",
-        "resources/read",
-        "prompts/get",
-        "completion/complete",
-    ] {
+    for method in ["ping", "initialize", "tools/list", "resources/read", "prompts/get", "completion/complete"]
+    {
         let mut rig = sent(config(), &PING.replace("ping", method));
         assert_eq!(again(&rig.wait(1_400)), (0, 0), "{method}");
         assert_eq!(again(&rig.wait(1_200)), (0, 1), "{method}");
@@ -74,11 +62,7 @@ fn reading_is_wrapped_again_after_two_seconds_and_then_ever_more_slowly() {
 fn nothing_is_sent_again_once_the_answer_is_there() {
     let mut rig = sent(config(), PING);
     let tags = vec![nostr::event::Tag::event(rig.id_of(1))];
-    rig.say(
-        Protection::Wrapped(WrapKind::Ephemeral),
-        tags,
-        r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
-    );
+    rig.say(Protection::Wrapped(WrapKind::Ephemeral), tags, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
     assert_eq!(rig.machine.poll_timeout(), None);
     assert_eq!(again(&rig.handle(ClientInput::RelayUp)), (0, 0));
 }
@@ -93,11 +77,7 @@ fn a_server_that_answers_repeats_alike_may_be_asked_again_for_anything() {
         tags,
         r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#,
     );
-    assert_eq!(
-        again(&rig.wait(2_600)),
-        (0, 1),
-        "a call that was open before is included"
-    );
+    assert_eq!(again(&rig.wait(2_600)), (0, 1), "a call that was open before is included");
 }
 
 #[test]
@@ -123,20 +103,14 @@ fn a_tool_is_wrapped_again_only_while_its_server_calls_it_harmless() {
             rig.say(Protection::Wrapped(WrapKind::Persistent), tags, &answer);
         }
         rig.send(PAY);
-        rig.handle(ClientInput::Published(
-            contextvm_engine::Ticket(3),
-            contextvm_engine::Outcome::Accepted,
-        ));
+        rig.handle(ClientInput::Published(contextvm_engine::Ticket(3), contextvm_engine::Outcome::Accepted));
         assert_eq!(again(&rig.wait(2_600)), (0, usize::from(harmless)), "{hints}");
     }
 }
 
 #[test]
 fn plaintext_is_never_sent_anew_and_again_only_where_that_does_no_harm() {
-    let plain = || ClientConfig {
-        encryption: EncryptionMode::Disabled,
-        ..config()
-    };
+    let plain = || ClientConfig { encryption: EncryptionMode::Disabled, ..config() };
     let mut reading = sent(plain(), PING);
     assert_eq!(again(&reading.wait(20_000)), (0, 0));
     assert_eq!(again(&reading.handle(ClientInput::RelayUp)), (1, 0));
@@ -174,46 +148,31 @@ fn a_relay_that_comes_up_gets_the_call_even_when_another_one_took_it() {
     rig.send(PAY);
     rig.wait(300);
     rig.handle(ClientInput::RelayUp);
-    rig.handle(ClientInput::Published(
-        contextvm_engine::Ticket(1),
-        contextvm_engine::Outcome::Accepted,
-    ));
+    rig.handle(ClientInput::Published(contextvm_engine::Ticket(1), contextvm_engine::Outcome::Accepted));
     assert_eq!(again(&rig.wait(1_000)), (1, 0));
 }
 
 #[test]
 fn a_wrap_that_no_relay_confirmed_goes_out_again_as_the_same_event_and_plaintext_does_not() {
     for (encryption, same) in [(EncryptionMode::Optional, 1), (EncryptionMode::Disabled, 0)] {
-        let mut rig = Rig::new(ClientConfig {
-            encryption,
-            ..config()
-        });
+        let mut rig = Rig::new(ClientConfig { encryption, ..config() });
         rig.send(PAY);
         rig.wait(10_000);
-        rig.handle(ClientInput::Published(
-            contextvm_engine::Ticket(1),
-            contextvm_engine::Outcome::Unknown,
-        ));
+        rig.handle(ClientInput::Published(contextvm_engine::Ticket(1), contextvm_engine::Outcome::Unknown));
         assert_eq!(again(&rig.wait(40_000)), (same, 0));
     }
 }
 
 #[test]
 fn a_refused_plaintext_call_that_was_taken_meanwhile_is_not_repeated() {
-    let mut rig = Rig::new(ClientConfig {
-        encryption: EncryptionMode::Disabled,
-        ..config()
-    });
+    let mut rig = Rig::new(ClientConfig { encryption: EncryptionMode::Disabled, ..config() });
     rig.send(PAY);
     rig.handle(ClientInput::Published(
         contextvm_engine::Ticket(1),
         contextvm_engine::Outcome::Refused("no".to_owned()),
     ));
     rig.handle(ClientInput::RelayUp);
-    rig.handle(ClientInput::Published(
-        contextvm_engine::Ticket(1),
-        contextvm_engine::Outcome::Accepted,
-    ));
+    rig.handle(ClientInput::Published(contextvm_engine::Ticket(1), contextvm_engine::Outcome::Accepted));
     assert_eq!(again(&rig.wait(20_000)), (0, 0));
 }
 
@@ -227,10 +186,7 @@ fn a_refused_request_is_offered_again_as_the_same_event_until_a_relay_takes_it()
         assert!(outputs.is_empty());
         assert_eq!(again(&rig.wait(2_600)), (1, 0));
     }
-    rig.handle(ClientInput::Published(
-        contextvm_engine::Ticket(1),
-        contextvm_engine::Outcome::Accepted,
-    ));
+    rig.handle(ClientInput::Published(contextvm_engine::Ticket(1), contextvm_engine::Outcome::Accepted));
     assert_eq!(again(&rig.wait(40_000)), (0, 0));
     // A later refusal of a repeat does not mean that nobody has the request.
     let refused = contextvm_engine::Outcome::Refused("blocked: no".to_owned());
@@ -295,18 +251,12 @@ fn a_refused_notification_goes_out_at_once_when_a_relay_comes_up() {
 
 #[test]
 fn notifications_that_nobody_takes_do_not_pile_up() {
-    let limits = Limits {
-        outbound_events: 10,
-        ..Limits::default()
-    };
+    let limits = Limits { outbound_events: 10, ..Limits::default() };
     let mut rig = Rig::new(ClientConfig { limits, ..config() });
     let mut forgotten = 0;
     for _ in 0..100 {
         let outputs = rig.send(r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#);
-        forgotten += outputs
-            .iter()
-            .filter(|output| matches!(output, ClientOutput::Forget(_)))
-            .count();
+        forgotten += outputs.iter().filter(|output| matches!(output, ClientOutput::Forget(_))).count();
     }
     assert_eq!(forgotten, 90);
 }

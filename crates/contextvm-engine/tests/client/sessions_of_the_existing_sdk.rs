@@ -30,12 +30,7 @@ fn config_of(trace: &Value) -> ClientConfig {
         _ => GiftWrapMode::Optional,
     };
     let stateless = options["isStateless"].as_bool().unwrap_or(false);
-    ClientConfig {
-        encryption,
-        gift_wrap,
-        stateless,
-        ..config()
-    }
+    ClientConfig { encryption, gift_wrap, stateless, ..config() }
 }
 
 fn protection_of(outer: &Value) -> Protection {
@@ -49,9 +44,7 @@ fn protection_of(outer: &Value) -> Protection {
 
 fn tags_of(event: &Value) -> Vec<Vec<String>> {
     let tags: Vec<Vec<String>> = serde_json::from_value(event["tags"].clone()).unwrap();
-    tags.into_iter()
-        .filter(|tag| !OTHER_FLAGS.contains(&tag[0].as_str()))
-        .collect()
+    tags.into_iter().filter(|tag| !OTHER_FLAGS.contains(&tag[0].as_str())).collect()
 }
 
 /// The client's message goes out as the SDK sent it; returns whether even the id is the same.
@@ -63,17 +56,10 @@ fn replay_client(
 ) -> bool {
     let content = recorded["content"].as_str().unwrap();
     let outputs = rig.send(content);
-    let [ClientOutput::Publish(outbound)] = outputs.as_slice() else {
-        panic!("{outputs:?}")
-    };
+    let [ClientOutput::Publish(outbound)] = outputs.as_slice() else { panic!("{outputs:?}") };
     assert_eq!(outbound.draft.content, content);
     assert_eq!(outbound.protection, protection_of(outer), "{content}");
-    let tags: Vec<_> = outbound
-        .draft
-        .tags
-        .iter()
-        .map(|tag| tag.as_slice().to_vec())
-        .collect();
+    let tags: Vec<_> = outbound.draft.tags.iter().map(|tag| tag.as_slice().to_vec()).collect();
     assert_eq!(tags, tags_of(recorded), "{content}");
     let id = recorded["id"].as_str().unwrap().to_owned();
     let same = outbound.draft.id.to_hex() == id;
@@ -82,23 +68,17 @@ fn replay_client(
     assert_eq!(same, no_other_flags && on_time, "{content}");
     ids.insert(id, outbound.draft.id);
     let ticket = outbound.ticket;
-    rig.handle(contextvm_engine::ClientInput::Published(
-        ticket,
-        Outcome::Accepted,
-    ));
+    rig.handle(contextvm_engine::ClientInput::Published(ticket, Outcome::Accepted));
     same
 }
 
 /// What the server said reaches the application unchanged.
 fn replay_server(rig: &mut Rig, recorded: &Value, outer: &Value, ids: &BTreeMap<String, EventId>) {
     let content = recorded["content"].as_str().unwrap();
-    let tags = tags_of(recorded)
-        .into_iter()
-        .skip(1)
-        .map(|tag| match tag[0].as_str() {
-            "e" => Tag::event(ids[&tag[1]]),
-            _ => Tag::parse(tag).unwrap(),
-        });
+    let tags = tags_of(recorded).into_iter().skip(1).map(|tag| match tag[0].as_str() {
+        "e" => Tag::event(ids[&tag[1]]),
+        _ => Tag::parse(tag).unwrap(),
+    });
     let outputs = rig.say(protection_of(outer), tags.collect(), content);
     let delivered: Vec<_> = outputs
         .iter()
@@ -131,11 +111,7 @@ fn sessions_of_the_existing_sdk_run_the_same_way() {
         let mut ids = BTreeMap::new();
         for step in trace["trace"].as_array().unwrap() {
             let outer = &step["event"];
-            let inner = if step["inner"].is_object() {
-                &step["inner"]
-            } else {
-                outer
-            };
+            let inner = if step["inner"].is_object() { &step["inner"] } else { outer };
             let from = step["innerFrom"].as_str().or(step["from"].as_str()).unwrap();
             if from == "client" {
                 same_ids += usize::from(replay_client(&mut rig, inner, outer, &mut ids));
@@ -146,8 +122,5 @@ fn sessions_of_the_existing_sdk_run_the_same_way() {
         assert_eq!(rig.machine.pending_calls(), 0, "{name}");
         sessions += 1;
     }
-    assert!(
-        sessions >= 8 && same_ids >= 40,
-        "{sessions} sessions, {same_ids} equal ids"
-    );
+    assert!(sessions >= 8 && same_ids >= 40, "{sessions} sessions, {same_ids} equal ids");
 }

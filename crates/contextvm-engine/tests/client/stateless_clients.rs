@@ -4,10 +4,7 @@ use contextvm_engine::{ClientConfig, ClientOutput};
 use crate::rig::{Rig, check, config};
 
 fn stateless() -> ClientConfig {
-    ClientConfig {
-        stateless: true,
-        ..config()
-    }
+    ClientConfig { stateless: true, ..config() }
 }
 
 #[test]
@@ -16,9 +13,7 @@ fn initialize_is_answered_here_and_the_first_real_request_carries_the_flags() {
     let outputs = rig.send(
         r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{}}}"#,
     );
-    let [ClientOutput::Deliver(answer)] = outputs.as_slice() else {
-        panic!("{outputs:?}")
-    };
+    let [ClientOutput::Deliver(answer)] = outputs.as_slice() else { panic!("{outputs:?}") };
     assert_eq!(
         answer,
         concat!(
@@ -28,10 +23,7 @@ fn initialize_is_answered_here_and_the_first_real_request_carries_the_flags() {
             r#""resources":{"subscribe":true,"listChanged":true}}}}"#
         )
     );
-    assert!(
-        rig.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)
-            .is_empty()
-    );
+    assert!(rig.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).is_empty());
     let outputs = rig.send(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
     assert_eq!(
         rig.show(&outputs[0]),

@@ -54,10 +54,7 @@ fn a_server_that_wraps_ephemerally_or_says_so_gets_ephemeral_wraps() {
         r#"server plain +support_encryption_ephemeral {"jsonrpc":"2.0","method":"notifications/a"}"#,
     ] {
         check(
-            ClientConfig {
-                answer_server_requests: true,
-                ..config()
-            },
+            ClientConfig { answer_server_requests: true, ..config() },
             &format!(
                 r#"
             > {line}

@@ -14,13 +14,7 @@ fn what_is_remembered_of_the_server() {
     assert!(rig.machine.server_supports_encryption());
     assert!(!rig.machine.server_supports_ephemeral_encryption());
     assert_eq!(rig.machine.server_tags().name.as_deref(), Some("Demo"));
-    assert!(
-        rig.machine
-            .initialize_event()
-            .unwrap()
-            .content
-            .contains("notifications/a")
-    );
+    assert!(rig.machine.initialize_event().unwrap().content.contains("notifications/a"));
     assert!(rig.machine.initialize_result().is_none());
 
     let rig = check(
@@ -46,18 +40,10 @@ fn what_is_remembered_of_the_server() {
     );
     let machine = &rig.machine;
     assert!(machine.server_supports_encryption() && machine.server_supports_ephemeral_encryption());
-    assert_eq!(
-        machine.initialize_result().unwrap().get(),
-        r#"{"serverInfo":{ "name":"x" }}"#
-    );
+    assert_eq!(machine.initialize_result().unwrap().get(), r#"{"serverInfo":{ "name":"x" }}"#);
     assert!(machine.initialize_event().unwrap().content.contains("serverInfo"));
     let tools = machine.tools_list_event().unwrap();
-    assert!(
-        tools
-            .tags
-            .iter()
-            .any(|tag| tag.as_slice() == ["cap", "tool:x", "100", "sat"])
-    );
+    assert!(tools.tags.iter().any(|tag| tag.as_slice() == ["cap", "tool:x", "100", "sat"]));
     assert!(machine.resources_list_event().is_none());
     assert!(machine.resource_templates_list_event().is_none());
     assert!(machine.prompts_list_event().is_none());

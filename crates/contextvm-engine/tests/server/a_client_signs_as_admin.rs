@@ -12,18 +12,24 @@ fn forged_members_are_removed_and_ours_are_set() {
     let mut world = World::new(injecting());
     let forged = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","_meta":{"clientPubkey":"admin","requestEventId":"e","stream":{},"own":1.50}}}"#;
     let me = public(1).to_hex();
-    assert_eq!(world.from(1, PLAIN, forged), [format!(
-        r#"deliver c1 {{"jsonrpc":"2.0","id":"$0","method":"tools/call","params":{{"name":"x","_meta":{{"own":1.50,"requestEventId":"$0","clientPubkey":"{me}"}}}}}}"#
-    )]);
+    assert_eq!(
+        world.from(1, PLAIN, forged),
+        [format!(
+            r#"deliver c1 {{"jsonrpc":"2.0","id":"$0","method":"tools/call","params":{{"name":"x","_meta":{{"own":1.50,"requestEventId":"$0","clientPubkey":"{me}"}}}}}}"#
+        )]
+    );
 }
 
 #[test]
 fn params_and_meta_are_made_when_they_are_absent() {
     let mut world = World::new(injecting());
     let me = public(1).to_hex();
-    assert_eq!(world.from(1, PLAIN, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#), [format!(
-        r#"deliver c1 {{"jsonrpc":"2.0","id":"$0","method":"ping","params":{{"_meta":{{"requestEventId":"$0","clientPubkey":"{me}"}}}}}}"#
-    )]);
+    assert_eq!(
+        world.from(1, PLAIN, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#),
+        [format!(
+            r#"deliver c1 {{"jsonrpc":"2.0","id":"$0","method":"ping","params":{{"_meta":{{"requestEventId":"$0","clientPubkey":"{me}"}}}}}}"#
+        )]
+    );
 }
 
 #[test]
@@ -34,7 +40,10 @@ fn forged_members_are_removed_when_nothing_is_injected_and_from_notifications() 
             r#"{{"jsonrpc":"2.0",{id}"method":"{method}","params":{{"_meta":{{"\u0063lientPubkey":"admin","requestEventId":5}}}}}}"#
         );
         let lines = world.from(1, PLAIN, &forged);
-        assert!(lines[0].starts_with("deliver c1") && lines[0].ends_with(r#""params":{"_meta":{}}}"#), "{lines:?}");
+        assert!(
+            lines[0].starts_with("deliver c1") && lines[0].ends_with(r#""params":{"_meta":{}}}"#),
+            "{lines:?}"
+        );
     }
 }
 

@@ -6,7 +6,8 @@ use crate::world::{EPHEMERAL, PLAIN, Step, WRAP, World, call, check, public};
 
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 const NEWS: &str = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
-const UPDATED: &str = r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"file:///a"}}"#;
+const UPDATED: &str =
+    r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"file:///a"}}"#;
 
 #[test]
 fn a_caller_that_is_in_by_an_open_capability_alone_hears_no_broadcast() {
@@ -37,11 +38,14 @@ fn one_copy_goes_to_each_initialised_session_at_its_own_floor() {
     }
     let mut heard = world.broadcast(NEWS);
     heard.sort();
-    assert_eq!(heard, [
-        format!("publish 1059 to c2 [] {NEWS}"),
-        format!("publish 21059 to c3 [] {NEWS}"),
-        format!("publish 25910 to c1 [] {NEWS}"),
-    ]);
+    assert_eq!(
+        heard,
+        [
+            format!("publish 1059 to c2 [] {NEWS}"),
+            format!("publish 21059 to c3 [] {NEWS}"),
+            format!("publish 25910 to c1 [] {NEWS}"),
+        ]
+    );
 }
 
 #[test]
@@ -67,27 +71,47 @@ fn a_resource_update_goes_to_its_subscribers() {
 
 #[test]
 fn progress_and_subscriptions_are_never_broadcast() {
-    check(ServerConfig::default(), &[
-        (Step::From(1, PLAIN, INITIALIZED), &[
-            r#"deliver c1 {"jsonrpc":"2.0","method":"notifications/initialized"}"#,
-        ]),
-        (
-            Step::From(2, PLAIN, r#"{"jsonrpc":"2.0","id":"l","method":"subscriptions/listen","params":{"_meta":{"progressToken":7}}}"#),
-            &[r#"deliver c2 {"jsonrpc":"2.0","id":"$1","method":"subscriptions/listen","params":{"_meta":{"progressToken":"$1"}}}"#],
-        ),
-        (
-            Step::Broadcast(r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"$1","progress":1}}"#),
-            &[r#"publish 25910 to c2 [e=$1,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7,"progress":1}}"#],
-        ),
-        (
-            Step::Broadcast(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"$1"}}}"#),
-            &[r#"publish 25910 to c2 [e=$1] {"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"l"}}}"#],
-        ),
-        (
-            Step::Broadcast(r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7,"progress":1}}"#),
-            &["drop UnknownRequest"],
-        ),
-        (Step::Broadcast(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#), &["drop Unsupported"]),
-        (Step::Broadcast("nonsense"), &["drop Malformed"]),
-    ]);
+    check(
+        ServerConfig::default(),
+        &[
+            (
+                Step::From(1, PLAIN, INITIALIZED),
+                &[r#"deliver c1 {"jsonrpc":"2.0","method":"notifications/initialized"}"#],
+            ),
+            (
+                Step::From(
+                    2,
+                    PLAIN,
+                    r#"{"jsonrpc":"2.0","id":"l","method":"subscriptions/listen","params":{"_meta":{"progressToken":7}}}"#,
+                ),
+                &[
+                    r#"deliver c2 {"jsonrpc":"2.0","id":"$1","method":"subscriptions/listen","params":{"_meta":{"progressToken":"$1"}}}"#,
+                ],
+            ),
+            (
+                Step::Broadcast(
+                    r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"$1","progress":1}}"#,
+                ),
+                &[
+                    r#"publish 25910 to c2 [e=$1,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7,"progress":1}}"#,
+                ],
+            ),
+            (
+                Step::Broadcast(
+                    r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"$1"}}}"#,
+                ),
+                &[
+                    r#"publish 25910 to c2 [e=$1] {"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"l"}}}"#,
+                ],
+            ),
+            (
+                Step::Broadcast(
+                    r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7,"progress":1}}"#,
+                ),
+                &["drop UnknownRequest"],
+            ),
+            (Step::Broadcast(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#), &["drop Unsupported"]),
+            (Step::Broadcast("nonsense"), &["drop Malformed"]),
+        ],
+    );
 }

@@ -34,7 +34,10 @@ fn an_accepted_answer_is_not_published_again() {
     let again = world.tickets[1];
     assert_ne!(ticket, again);
     assert!(world.outcome_of(again, Outcome::Accepted).is_empty());
-    assert!(world.outcome_of(ticket, Outcome::Refused(String::new())).is_empty(), "an old ticket means nothing");
+    assert!(
+        world.outcome_of(ticket, Outcome::Refused(String::new())).is_empty(),
+        "an old ticket means nothing"
+    );
     assert!(world.pass(120).is_empty());
 }
 
@@ -59,7 +62,9 @@ fn an_answer_that_is_not_json_rpc_becomes_an_error_and_ends_the_call() {
     let mut world = World::new(ServerConfig::default());
     world.from(1, PLAIN, &call(1, "odd"));
     let lines = world.app(1, r#"{"jsonrpc":"2.0","id":"$0","result":[1]}"#);
-    assert!(lines[0].ends_with(r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"Internal error"}}"#));
+    assert!(
+        lines[0].ends_with(r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"Internal error"}}"#)
+    );
     assert_eq!(lines[1], "undeliverable c1 Malformed");
     assert_eq!(world.app(1, "nonsense"), ["undeliverable c1 Malformed"]);
     assert_eq!(world.machine.load().in_flight, 0);

@@ -4,40 +4,57 @@ use contextvm_engine::ServerConfig;
 use crate::world::{PLAIN, Step, World, call, check};
 
 const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call"}"#;
-const CANCEL: &str = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7,"reason":"x"}}"#;
-const CANCEL_TEXT: &str = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"7"}}"#;
+const CANCEL: &str =
+    r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7,"reason":"x"}}"#;
+const CANCEL_TEXT: &str =
+    r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"7"}}"#;
 const ANSWER_0: &str = r#"{"jsonrpc":"2.0","id":"$0","result":{}}"#;
 const DELIVER_0: &str = r#"deliver c1 {"jsonrpc":"2.0","id":"$0","method":"tools/call"}"#;
 
 #[test]
 fn only_the_caller_cancels_and_its_answer_is_swallowed() {
-    check(ServerConfig::default(), &[
-        (Step::From(1, PLAIN, CALL), &[DELIVER_0]),
-        (Step::From(2, PLAIN, CANCEL), &["drop UnknownRequest"]),
-        (Step::From(1, PLAIN, CANCEL_TEXT), &["drop UnknownRequest"]),
-        (Step::From(1, PLAIN, CANCEL), &[
-            r#"deliver c1 {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"$0","reason":"x"}}"#,
-        ]),
-        (
-            Step::App(1, r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"$0","progress":1}}"#),
-            &[],
-        ),
-        (Step::App(1, ANSWER_0), &[]),
-        (Step::App(1, ANSWER_0), &["undeliverable c1 UnknownRequest"]),
-        (Step::Again(0, PLAIN), &["drop Duplicate"]),
-    ]);
+    check(
+        ServerConfig::default(),
+        &[
+            (Step::From(1, PLAIN, CALL), &[DELIVER_0]),
+            (Step::From(2, PLAIN, CANCEL), &["drop UnknownRequest"]),
+            (Step::From(1, PLAIN, CANCEL_TEXT), &["drop UnknownRequest"]),
+            (
+                Step::From(1, PLAIN, CANCEL),
+                &[
+                    r#"deliver c1 {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"$0","reason":"x"}}"#,
+                ],
+            ),
+            (
+                Step::App(
+                    1,
+                    r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"$0","progress":1}}"#,
+                ),
+                &[],
+            ),
+            (Step::App(1, ANSWER_0), &[]),
+            (Step::App(1, ANSWER_0), &["undeliverable c1 UnknownRequest"]),
+            (Step::Again(0, PLAIN), &["drop Duplicate"]),
+        ],
+    );
 }
 
 #[test]
 fn an_answer_that_comes_long_after_the_cancellation_is_swallowed_too() {
-    check(ServerConfig::default(), &[
-        (Step::From(1, PLAIN, CALL), &[DELIVER_0]),
-        (Step::From(1, PLAIN, CANCEL), &[
-            r#"deliver c1 {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"$0","reason":"x"}}"#,
-        ]),
-        (Step::Pass(120), &[]),
-        (Step::App(1, ANSWER_0), &[]),
-    ]);
+    check(
+        ServerConfig::default(),
+        &[
+            (Step::From(1, PLAIN, CALL), &[DELIVER_0]),
+            (
+                Step::From(1, PLAIN, CANCEL),
+                &[
+                    r#"deliver c1 {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"$0","reason":"x"}}"#,
+                ],
+            ),
+            (Step::Pass(120), &[]),
+            (Step::App(1, ANSWER_0), &[]),
+        ],
+    );
 }
 
 #[test]

@@ -25,31 +25,57 @@ fn a_hundred_clients_with_the_same_tokens_each_get_their_own_progress() {
         assert!(lines[0].starts_with(&format!("publish 25910 to c{n} [e=${nth}")), "{lines:?}");
         assert!(lines[0].contains(&format!(r#""progressToken":{token},"#)), "{lines:?}");
     }
-    let elsewhere = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"$0","progress":1}}"#;
+    let elsewhere =
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"$0","progress":1}}"#;
     assert_eq!(world.app(2, elsewhere), ["undeliverable c2 UnknownRequest"]);
 }
 
 #[test]
 fn two_concurrent_requests_with_the_same_id_and_token_stay_separate_and_keep_their_spelling() {
-    check(ServerConfig::default(), &[
-        (
-            Step::From(1, PLAIN, r#"{"jsonrpc":"2.0","id":5,"method":"a","params":{"_meta":{"progressToken":5}}}"#),
-            &[r#"deliver c1 {"jsonrpc":"2.0","id":"$0","method":"a","params":{"_meta":{"progressToken":"$0"}}}"#],
-        ),
-        (
-            Step::From(1, PLAIN, r#"{"jsonrpc":"2.0","id":"5","method":"b","params":{"_meta":{"progressToken":"\u0035"}}}"#),
-            &[r#"deliver c1 {"jsonrpc":"2.0","id":"$1","method":"b","params":{"_meta":{"progressToken":"$1"}}}"#],
-        ),
-        (Step::App(1, r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"$1","progress":0.50}}"#), &[
-            r#"publish 25910 to c1 [e=$1,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"\u0035","progress":0.50}}"#,
-        ]),
-        (Step::App(1, r#"{"jsonrpc":"2.0","id":"$1","result":{"n":1.0}}"#), &[
-            r#"publish 25910 to c1 [e=$1] {"jsonrpc":"2.0","id":"5","result":{"n":1.0}}"#,
-        ]),
-        (Step::App(1, r#"{"jsonrpc":"2.0","id":"$0","error":{"code":-1,"message":"no","data":[1]}}"#), &[
-            r#"publish 25910 to c1 [e=$0] {"jsonrpc":"2.0","id":5,"error":{"code":-1,"message":"no","data":[1]}}"#,
-        ]),
-    ]);
+    check(
+        ServerConfig::default(),
+        &[
+            (
+                Step::From(
+                    1,
+                    PLAIN,
+                    r#"{"jsonrpc":"2.0","id":5,"method":"a","params":{"_meta":{"progressToken":5}}}"#,
+                ),
+                &[
+                    r#"deliver c1 {"jsonrpc":"2.0","id":"$0","method":"a","params":{"_meta":{"progressToken":"$0"}}}"#,
+                ],
+            ),
+            (
+                Step::From(
+                    1,
+                    PLAIN,
+                    r#"{"jsonrpc":"2.0","id":"5","method":"b","params":{"_meta":{"progressToken":"\u0035"}}}"#,
+                ),
+                &[
+                    r#"deliver c1 {"jsonrpc":"2.0","id":"$1","method":"b","params":{"_meta":{"progressToken":"$1"}}}"#,
+                ],
+            ),
+            (
+                Step::App(
+                    1,
+                    r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"$1","progress":0.50}}"#,
+                ),
+                &[
+                    r#"publish 25910 to c1 [e=$1,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"\u0035","progress":0.50}}"#,
+                ],
+            ),
+            (
+                Step::App(1, r#"{"jsonrpc":"2.0","id":"$1","result":{"n":1.0}}"#),
+                &[r#"publish 25910 to c1 [e=$1] {"jsonrpc":"2.0","id":"5","result":{"n":1.0}}"#],
+            ),
+            (
+                Step::App(1, r#"{"jsonrpc":"2.0","id":"$0","error":{"code":-1,"message":"no","data":[1]}}"#),
+                &[
+                    r#"publish 25910 to c1 [e=$0] {"jsonrpc":"2.0","id":5,"error":{"code":-1,"message":"no","data":[1]}}"#,
+                ],
+            ),
+        ],
+    );
 }
 
 #[test]
@@ -65,15 +91,28 @@ fn ten_thousand_equal_notifications_of_one_second_have_ten_thousand_ids() {
 
 #[test]
 fn an_answer_to_nothing_and_a_second_answer_are_not_published() {
-    check(ServerConfig::default(), &[
-        (Step::From(1, PLAIN, r#"{"jsonrpc":"2.0","id":5,"method":"a"}"#), &[
-            r#"deliver c1 {"jsonrpc":"2.0","id":"$0","method":"a"}"#,
-        ]),
-        (Step::App(2, r#"{"jsonrpc":"2.0","id":"$0","result":{}}"#), &["undeliverable nobody UnknownRequest"]),
-        (Step::App(1, r#"{"jsonrpc":"2.0","id":5,"result":{}}"#), &["undeliverable c1 UnknownRequest"]),
-        (Step::App(1, r#"{"jsonrpc":"2.0","id":"$0","result":{}}"#), &[
-            r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","id":5,"result":{}}"#,
-        ]),
-        (Step::App(1, r#"{"jsonrpc":"2.0","id":"$0","result":{}}"#), &["undeliverable c1 UnknownRequest"]),
-    ]);
+    check(
+        ServerConfig::default(),
+        &[
+            (
+                Step::From(1, PLAIN, r#"{"jsonrpc":"2.0","id":5,"method":"a"}"#),
+                &[r#"deliver c1 {"jsonrpc":"2.0","id":"$0","method":"a"}"#],
+            ),
+            (
+                Step::App(2, r#"{"jsonrpc":"2.0","id":"$0","result":{}}"#),
+                &["undeliverable nobody UnknownRequest"],
+            ),
+            (Step::App(1, r#"{"jsonrpc":"2.0","id":5,"result":{}}"#), &["undeliverable c1 UnknownRequest"]),
+            (
+                Step::App(1, r#"{"jsonrpc":"2.0","id":"$0","result":{}}"#),
+                &[
+                    r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","id":5,"result":{}}"#,
+                ],
+            ),
+            (
+                Step::App(1, r#"{"jsonrpc":"2.0","id":"$0","result":{}}"#),
+                &["undeliverable c1 UnknownRequest"],
+            ),
+        ],
+    );
 }

@@ -1,4 +1,5 @@
 //! Stories of the server machine, one file each, named as sentences.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 mod world;
 
 mod a_client_signs_as_admin;

@@ -13,7 +13,9 @@ fn only_first(announced: bool) -> ServerConfig {
 #[test]
 fn a_private_server_says_nothing_to_strangers() {
     let mut world = World::new(only_first(false));
-    for content in [&call(1, "initialize"), &call(1, "ping"), r#"{"jsonrpc":"2.0","method":"notifications/x"}"#] {
+    for content in
+        [&call(1, "initialize"), &call(1, "ping"), r#"{"jsonrpc":"2.0","method":"notifications/x"}"#]
+    {
         assert_eq!(world.from(2, WRAP, content), ["drop NotAllowed"]);
     }
     assert!(world.from(1, WRAP, &call(1, "ping"))[0].starts_with("deliver"));
@@ -23,20 +25,32 @@ fn a_private_server_says_nothing_to_strangers() {
 
 #[test]
 fn an_announced_server_refuses_requests_with_bare_tags_and_makes_no_session() {
-    check(only_first(true), &[
-        (Step::From(2, PLAIN, r#"{"jsonrpc":"2.0","id":"x","method":"tools/list"}"#), &[
-            r#"publish 25910 to c2 [e=$0] {"jsonrpc":"2.0","id":"x","error":{"code":-32000,"message":"Unauthorized"}}"#,
-            "drop NotAllowed",
-        ]),
-        (Step::Again(0, PLAIN), &["drop NotAllowed"]),
-        (Step::From(2, EPHEMERAL, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#), &[
-            r#"publish 21059 to c2 [e=$1] {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"Unauthorized"}}"#,
-            "drop NotAllowed",
-        ]),
-        (Step::From(2, PLAIN, r#"{"jsonrpc":"2.0","method":"notifications/x"}"#), &["drop NotAllowed"]),
-        (Step::From(2, PLAIN, r#"{"jsonrpc":"2.0","id":9,"result":{}}"#), &["drop NotAllowed"]),
-        (Step::App(2, r#"{"jsonrpc":"2.0","id":"$1","result":{}}"#), &["undeliverable c2 UnknownRequest"]),
-    ]);
+    check(
+        only_first(true),
+        &[
+            (
+                Step::From(2, PLAIN, r#"{"jsonrpc":"2.0","id":"x","method":"tools/list"}"#),
+                &[
+                    r#"publish 25910 to c2 [e=$0] {"jsonrpc":"2.0","id":"x","error":{"code":-32000,"message":"Unauthorized"}}"#,
+                    "drop NotAllowed",
+                ],
+            ),
+            (Step::Again(0, PLAIN), &["drop NotAllowed"]),
+            (
+                Step::From(2, EPHEMERAL, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#),
+                &[
+                    r#"publish 21059 to c2 [e=$1] {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"Unauthorized"}}"#,
+                    "drop NotAllowed",
+                ],
+            ),
+            (Step::From(2, PLAIN, r#"{"jsonrpc":"2.0","method":"notifications/x"}"#), &["drop NotAllowed"]),
+            (Step::From(2, PLAIN, r#"{"jsonrpc":"2.0","id":9,"result":{}}"#), &["drop NotAllowed"]),
+            (
+                Step::App(2, r#"{"jsonrpc":"2.0","id":"$1","result":{}}"#),
+                &["undeliverable c2 UnknownRequest"],
+            ),
+        ],
+    );
 }
 
 #[test]

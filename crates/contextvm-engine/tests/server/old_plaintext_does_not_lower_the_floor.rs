@@ -77,15 +77,23 @@ fn the_wrap_of_an_answer_is_fixed_by_mode_or_learned_or_mirrored() {
 
 #[test]
 fn a_received_ephemeral_wrap_proves_that_the_caller_understands_them() {
-    check(modes(EncryptionMode::Required, GiftWrapMode::Optional), &[
-        (Step::From(1, EPHEMERAL, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#), &[
-            r#"deliver c1 {"jsonrpc":"2.0","method":"notifications/initialized"}"#,
-        ]),
-        (Step::From(1, WRAP, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#), &[
-            r#"deliver c1 {"jsonrpc":"2.0","id":"$1","method":"ping"}"#,
-        ]),
-        (Step::App(1, r#"{"jsonrpc":"2.0","id":"$1","result":{}}"#), &[
-            r#"publish 21059 to c1 [e=$1,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","id":1,"result":{}}"#,
-        ]),
-    ]);
+    check(
+        modes(EncryptionMode::Required, GiftWrapMode::Optional),
+        &[
+            (
+                Step::From(1, EPHEMERAL, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#),
+                &[r#"deliver c1 {"jsonrpc":"2.0","method":"notifications/initialized"}"#],
+            ),
+            (
+                Step::From(1, WRAP, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#),
+                &[r#"deliver c1 {"jsonrpc":"2.0","id":"$1","method":"ping"}"#],
+            ),
+            (
+                Step::App(1, r#"{"jsonrpc":"2.0","id":"$1","result":{}}"#),
+                &[
+                    r#"publish 21059 to c1 [e=$1,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","id":1,"result":{}}"#,
+                ],
+            ),
+        ],
+    );
 }

@@ -32,16 +32,24 @@ fn a_plaintext_request_that_a_stranger_wraps_is_a_duplicate() {
         &[
             (Step::From(1, PLAIN, PING), &[PING_0]),
             (Step::Again(0, WRAP), &["drop Duplicate"]),
-            (Step::App(1, r#"{"jsonrpc":"2.0","id":"$0","result":{}}"#), &[
-                r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","id":1,"result":{}}"#,
-            ]),
-            (Step::Again(0, WRAP), &["drop Duplicate"]),
+            (
+                Step::App(1, r#"{"jsonrpc":"2.0","id":"$0","result":{}}"#),
+                &[
+                    r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","id":1,"result":{}}"#,
+                ],
+            ),
+            (
+                Step::Again(0, WRAP),
+                &[
+                    r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","id":1,"result":{}}"#,
+                ],
+            ),
         ],
     );
 }
 
 #[test]
-fn an_answered_request_gets_the_same_answer_again_once_a_second_while_it_is_kept() {
+fn an_answered_request_gets_the_same_answer_again_twice_at_once_and_then_once_a_second_while_it_is_kept() {
     let mut world = World::new(ServerConfig {
         limits: Limits { ledger_ttl: core::time::Duration::from_secs(300), ..Limits::default() },
         ..ServerConfig::default()
@@ -49,8 +57,11 @@ fn an_answered_request_gets_the_same_answer_again_once_a_second_while_it_is_kept
     world.from(1, PLAIN, PING);
     let answer = world.done(0);
     assert_eq!(answer.len(), 1);
+    for _ in 0..2 {
+        assert_eq!(world.again(0, PLAIN), answer, "a client that restarts signs the same event again");
+    }
     assert_eq!(world.again(0, PLAIN), ["drop Duplicate"], "within the same second");
-    world.pass(2);
+    world.pass(1);
     assert_eq!(world.again(0, PLAIN), answer);
     assert_eq!(world.again(0, PLAIN), ["drop Duplicate"]);
     assert_ne!(world.drafts[0].id, world.drafts[1].id, "relays pass on an id only once");
@@ -82,6 +93,9 @@ fn replay_after_two_hundred_others() {
         assert!(world.from(1, PLAIN, &request)[0].starts_with("deliver"));
         world.done(world.events.len() - 1);
     }
+    for _ in 0..2 {
+        assert!(world.again(0, PLAIN)[0].starts_with("publish"));
+    }
     for _ in 0..1_000 {
         assert_eq!(world.again(0, PLAIN), ["drop Duplicate"]);
     }
@@ -100,12 +114,19 @@ fn a_full_window_refuses_new_work_and_forgets_nothing() {
         world.from(1, PLAIN, &call(n, "ping"));
         world.done(world.events.len() - 1);
     }
-    assert_eq!(world.from(2, PLAIN, PING), ["drop SeenFull"], "a stranger leaves room for those who are known");
+    assert_eq!(
+        world.from(2, PLAIN, PING),
+        ["drop SeenFull"],
+        "a stranger leaves room for those who are known"
+    );
     assert!(world.from(1, PLAIN, &call(8, "ping"))[0].starts_with("deliver"));
     assert_eq!(world.from(1, PLAIN, &call(9, "ping")), ["drop SeenFull"]);
-    assert_eq!(world.again(0, PLAIN), ["drop Duplicate"]);
+    assert!(world.again(0, PLAIN)[0].starts_with("publish"), "remembered, and its answer too");
     world.pass(13);
-    assert!(world.from(2, PLAIN, PING)[0].starts_with("deliver"), "room again once the first ones are too old");
+    assert!(
+        world.from(2, PLAIN, PING)[0].starts_with("deliver"),
+        "room again once the first ones are too old"
+    );
 }
 
 #[test]
@@ -143,10 +164,16 @@ fn an_event_whose_id_may_have_been_forgotten_is_stale_even_when_the_clock_goes_b
 #[test]
 fn content_that_is_no_message_is_met_with_silence() {
     let mut world = World::new(ServerConfig::default());
-    for content in ["", "hello", "[]", r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#, r#"{"jsonrpc":"1.0"}"#] {
+    for content in
+        ["", "hello", "[]", r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#, r#"{"jsonrpc":"1.0"}"#]
+    {
         assert_eq!(world.from(1, PLAIN, content), ["drop Malformed"], "{content}");
     }
-    let deep = format!(r#"{{"jsonrpc":"2.0","method":"x","params":{{"a":{}{}}}}}"#, "[".repeat(100), "]".repeat(100));
+    let deep = format!(
+        r#"{{"jsonrpc":"2.0","method":"x","params":{{"a":{}{}}}}}"#,
+        "[".repeat(100),
+        "]".repeat(100)
+    );
     assert_eq!(world.from(1, PLAIN, &deep), ["drop Budget"]);
     assert_eq!(world.machine.load().stranger_sessions, 0);
 }

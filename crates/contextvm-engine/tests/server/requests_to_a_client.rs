@@ -25,12 +25,14 @@ fn an_answer_is_matched_by_its_event_and_gets_the_own_id_back_once() {
     let answer = r#"{"jsonrpc":"2.0","id":"whatever","result":{"action":"accept"}}"#;
     assert_eq!(world.from(1, PLAIN, answer), ["drop Uncorrelated"], "no e");
     assert_eq!(world.tagged(2, PLAIN, answer, &[&["e", &asked]]), ["drop Uncorrelated"], "somebody else");
-    let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":1}}"#;
+    let progress =
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":1}}"#;
     assert_eq!(world.from(1, PLAIN, progress), [format!("deliver c1 {progress}")]);
     assert_eq!(world.from(2, PLAIN, progress), ["drop UnknownRequest"]);
-    assert_eq!(world.tagged(1, PLAIN, answer, &[&["e", &asked]]), [
-        r#"deliver c1 {"jsonrpc":"2.0","id":"app-1","result":{"action":"accept"}}"#,
-    ]);
+    assert_eq!(
+        world.tagged(1, PLAIN, answer, &[&["e", &asked]]),
+        [r#"deliver c1 {"jsonrpc":"2.0","id":"app-1","result":{"action":"accept"}}"#,]
+    );
     assert_eq!(world.again(6, PLAIN), ["drop Duplicate"]);
     let second = r#"{"jsonrpc":"2.0","id":"whatever","result":{"action":"decline"}}"#;
     assert_eq!(world.tagged(1, PLAIN, second, &[&["e", &asked]]), ["drop Uncorrelated"]);
@@ -48,7 +50,8 @@ fn an_error_is_an_answer_too_and_questions_are_bounded() {
     let error = r#"{"jsonrpc":"2.0","error":{"code":-1,"message":"no"}}"#;
     let lines = world.tagged(1, PLAIN, error, &[&["e", &asked]]);
     assert_eq!(lines.len(), 1);
-    let delivered: serde_json::Value = serde_json::from_str(lines[0].strip_prefix("deliver c1 ").unwrap()).unwrap();
+    let delivered: serde_json::Value =
+        serde_json::from_str(lines[0].strip_prefix("deliver c1 ").unwrap()).unwrap();
     assert_eq!(delivered["id"], 4);
     world.pass(30 * 60);
     assert_eq!(world.machine.load().asked, 0, "nobody waits for ever");

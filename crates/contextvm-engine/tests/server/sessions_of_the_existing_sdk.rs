@@ -86,7 +86,10 @@ fn replay(name: &str) {
             let opened = Opened::check(event, protection, outer, &server, now.unix, 600).unwrap();
             machine.handle(ServerInput::Opened(Box::new(opened)), now);
             let outputs = drain(&mut machine, now);
-            assert!(outputs.iter().any(|output| matches!(output, ServerOutput::Deliver { .. })), "{outputs:?}");
+            assert!(
+                outputs.iter().any(|output| matches!(output, ServerOutput::Deliver { .. })),
+                "{outputs:?}"
+            );
             continue;
         }
         let recorded = values(&event);
@@ -98,7 +101,8 @@ fn replay(name: &str) {
         let tags: Vec<Vec<String>> = sent.draft.tags.iter().map(|tag| tag.as_slice().to_vec()).collect();
         assert_eq!(common(&tags), common(&recorded), "{name}");
         assert_eq!(sent.protection, protection, "{name}");
-        let content: [Value; 2] = [&sent.draft.content, &event.content].map(|text| serde_json::from_str(text).unwrap());
+        let content: [Value; 2] =
+            [&sent.draft.content, &event.content].map(|text| serde_json::from_str(text).unwrap());
         assert_eq!(content[0], content[1], "{name}");
         answered += 1;
     }
@@ -140,7 +144,8 @@ fn a_plaintext_client_of_a_server_that_could_encrypt() {
 fn every_recorded_client_event_is_taken_and_its_answer_has_the_recorded_content() {
     let file: Value = serde_json::from_str(EVENTS).unwrap();
     let server = PublicKey::parse(file["keys"]["server"]["pk"].as_str().unwrap()).unwrap();
-    let mut machine = ServerMachine::new(config(&serde_json::json!({"encryptionMode": "disabled"})), server, [0; 32]);
+    let mut machine =
+        ServerMachine::new(config(&serde_json::json!({"encryptionMode": "disabled"})), server, [0; 32]);
     let mut requests = Vec::new();
     let mut answers = 0;
     for entry in file["events"].as_array().unwrap() {
@@ -151,7 +156,10 @@ fn every_recorded_client_event_is_taken_and_its_answer_has_the_recorded_content(
             let opened = Opened::check(event, Protection::Plain, id, &server, now.unix, 600).unwrap();
             machine.handle(ServerInput::Opened(Box::new(opened)), now);
             let outputs = drain(&mut machine, now);
-            assert!(outputs.iter().any(|output| matches!(output, ServerOutput::Deliver { .. })), "{outputs:?}");
+            assert!(
+                outputs.iter().any(|output| matches!(output, ServerOutput::Deliver { .. })),
+                "{outputs:?}"
+            );
             requests.extend(is_request.then_some(id));
             continue;
         }
@@ -163,7 +171,8 @@ fn every_recorded_client_event_is_taken_and_its_answer_has_the_recorded_content(
         let outputs = drain(&mut machine, now);
         let [ServerOutput::Publish(sent)] = outputs.as_slice() else { panic!("{outputs:?}") };
         assert_eq!(sent.draft.tags[1].as_slice(), recorded[1]);
-        let content: [Value; 2] = [&sent.draft.content, &event.content].map(|text| serde_json::from_str(text).unwrap());
+        let content: [Value; 2] =
+            [&sent.draft.content, &event.content].map(|text| serde_json::from_str(text).unwrap());
         assert_eq!(content[0], content[1]);
         answers += 1;
     }

@@ -12,26 +12,36 @@ fn requests_of_a_replaced_session_can_be_answered_for_a_minute_and_then_end_in_a
     assert_eq!(world.done(0).len(), 1);
     assert!(world.done(2)[0].contains("e=$2"));
     let ended = world.pass(60);
-    assert_eq!(ended, [
-        r#"publish 25910 to c1 [e=$1] {"jsonrpc":"2.0","id":2,"error":{"code":-32000,"message":"Session restarted"}}"#,
-    ]);
+    assert_eq!(
+        ended,
+        [
+            r#"publish 25910 to c1 [e=$1] {"jsonrpc":"2.0","id":2,"error":{"code":-32000,"message":"Session restarted"}}"#,
+        ]
+    );
     assert!(world.done(1).is_empty(), "the late answer is swallowed");
 }
 
 #[test]
 fn a_closed_session_answers_what_is_open() {
-    check(ServerConfig::default(), &[
-        (Step::From(1, PLAIN, r#"{"jsonrpc":"2.0","id":1,"method":"slow"}"#), &[
-            r#"deliver c1 {"jsonrpc":"2.0","id":"$0","method":"slow"}"#,
-        ]),
-        (Step::Closed(1), &[
-            r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"Session closed"}}"#,
-        ]),
-        (Step::Closed(1), &[]),
-        (Step::App(1, r#"{"jsonrpc":"2.0","id":"$0","result":{}}"#), &[]),
-        (Step::Pass(29 * 60), &[]),
-        (Step::Pass(60), &["ended c1"]),
-    ]);
+    check(
+        ServerConfig::default(),
+        &[
+            (
+                Step::From(1, PLAIN, r#"{"jsonrpc":"2.0","id":1,"method":"slow"}"#),
+                &[r#"deliver c1 {"jsonrpc":"2.0","id":"$0","method":"slow"}"#],
+            ),
+            (
+                Step::Closed(1),
+                &[
+                    r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"Session closed"}}"#,
+                ],
+            ),
+            (Step::Closed(1), &[]),
+            (Step::App(1, r#"{"jsonrpc":"2.0","id":"$0","result":{}}"#), &[]),
+            (Step::Pass(29 * 60), &[]),
+            (Step::Pass(60), &["ended c1"]),
+        ],
+    );
 }
 
 #[test]

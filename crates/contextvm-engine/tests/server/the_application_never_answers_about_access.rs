@@ -10,59 +10,83 @@ const LIST: &str = r#"{"jsonrpc":"2.0","id":2,"method":"tools/list"}"#;
 const NOTE: &str = r#"{"jsonrpc":"2.0","method":"notifications/x"}"#;
 
 fn asking_key(announced: bool) -> ServerConfig {
-    ServerConfig { access: Access { ask_key: true, announced, ..Access::default() }, ..ServerConfig::default() }
+    ServerConfig {
+        access: Access { ask_key: true, announced, ..Access::default() },
+        ..ServerConfig::default()
+    }
 }
 
 #[test]
 fn silence_is_denial() {
-    check(asking_key(true), &[
-        (Step::From(1, PLAIN, PING), &["ask 0 key c1"]),
-        (Step::Again(0, PLAIN), &["drop Duplicate"]),
-        (Step::Pass(4), &[]),
-        (Step::Pass(1), &[
-            r#"publish 25910 to c1 [e=$0] {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"Unauthorized"}}"#,
-            "drop NotAllowed",
-        ]),
-        (Step::Verdict(0, true), &[]),
-    ]);
+    check(
+        asking_key(true),
+        &[
+            (Step::From(1, PLAIN, PING), &["ask 0 key c1"]),
+            (Step::Again(0, PLAIN), &["drop Duplicate"]),
+            (Step::Pass(4), &[]),
+            (
+                Step::Pass(1),
+                &[
+                    r#"publish 25910 to c1 [e=$0] {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"Unauthorized"}}"#,
+                    "drop NotAllowed",
+                ],
+            ),
+            (Step::Verdict(0, true), &[]),
+        ],
+    );
 }
 
 #[test]
 fn what_a_caller_sends_meanwhile_waits_behind_and_keeps_its_order() {
-    check(asking_key(false), &[
-        (Step::From(1, PLAIN, PING), &["ask 0 key c1"]),
-        (Step::From(1, PLAIN, LIST), &[]),
-        (Step::From(2, PLAIN, PING), &["ask 1 key c2"]),
-        (Step::From(1, PLAIN, NOTE), &[]),
-        (Step::Verdict(1, false), &["drop NotAllowed"]),
-        (Step::Verdict(7, true), &[]),
-        (Step::Verdict(0, true), &[
-            r#"deliver c1 {"jsonrpc":"2.0","id":"$0","method":"ping"}"#,
-            r#"deliver c1 {"jsonrpc":"2.0","id":"$1","method":"tools/list"}"#,
-            r#"deliver c1 {"jsonrpc":"2.0","method":"notifications/x"}"#,
-        ]),
-        (Step::From(1, PLAIN, r#"{"jsonrpc":"2.0","method":"notifications/y"}"#), &["ask 2 key c1"]),
-    ]);
+    check(
+        asking_key(false),
+        &[
+            (Step::From(1, PLAIN, PING), &["ask 0 key c1"]),
+            (Step::From(1, PLAIN, LIST), &[]),
+            (Step::From(2, PLAIN, PING), &["ask 1 key c2"]),
+            (Step::From(1, PLAIN, NOTE), &[]),
+            (Step::Verdict(1, false), &["drop NotAllowed"]),
+            (Step::Verdict(7, true), &[]),
+            (
+                Step::Verdict(0, true),
+                &[
+                    r#"deliver c1 {"jsonrpc":"2.0","id":"$0","method":"ping"}"#,
+                    r#"deliver c1 {"jsonrpc":"2.0","id":"$1","method":"tools/list"}"#,
+                    r#"deliver c1 {"jsonrpc":"2.0","method":"notifications/x"}"#,
+                ],
+            ),
+            (Step::From(1, PLAIN, r#"{"jsonrpc":"2.0","method":"notifications/y"}"#), &["ask 2 key c1"]),
+        ],
+    );
 }
 
 #[test]
 fn a_capability_is_asked_about_first_and_the_key_afterwards() {
     let access = Access { ask_key: true, ask_capability: true, ..Access::default() };
-    check(ServerConfig { access, ..ServerConfig::default() }, &[
-        (Step::From(1, PLAIN, r#"{"jsonrpc":"2.0","id":0,"method":"initialize"}"#), &[
-            "restarted c1",
-            r#"deliver c1 {"jsonrpc":"2.0","id":"$0","method":"initialize"}"#,
-        ]),
-        (Step::From(1, PLAIN, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add"}}"#), &[
-            "ask 0 capability tools/call add",
-        ]),
-        (Step::Verdict(0, true), &[
-            r#"deliver c1 {"jsonrpc":"2.0","id":"$1","method":"tools/call","params":{"name":"add"}}"#,
-        ]),
-        (Step::From(1, PLAIN, LIST), &["ask 1 capability tools/list -"]),
-        (Step::Verdict(1, false), &["ask 2 key c1"]),
-        (Step::Verdict(2, false), &["drop NotAllowed"]),
-    ]);
+    check(
+        ServerConfig { access, ..ServerConfig::default() },
+        &[
+            (
+                Step::From(1, PLAIN, r#"{"jsonrpc":"2.0","id":0,"method":"initialize"}"#),
+                &["restarted c1", r#"deliver c1 {"jsonrpc":"2.0","id":"$0","method":"initialize"}"#],
+            ),
+            (
+                Step::From(
+                    1,
+                    PLAIN,
+                    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add"}}"#,
+                ),
+                &["ask 0 capability tools/call add"],
+            ),
+            (
+                Step::Verdict(0, true),
+                &[r#"deliver c1 {"jsonrpc":"2.0","id":"$1","method":"tools/call","params":{"name":"add"}}"#],
+            ),
+            (Step::From(1, PLAIN, LIST), &["ask 1 capability tools/list -"]),
+            (Step::Verdict(1, false), &["ask 2 key c1"]),
+            (Step::Verdict(2, false), &["drop NotAllowed"]),
+        ],
+    );
 }
 
 #[test]

@@ -56,31 +56,33 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn config() -> impl Strategy<Value = ServerConfig> {
-    (any::<[bool; 5]>(), 1..6_usize).prop_map(|([list, ask_key, ask_capability, announced, excluded], small)| {
-        let limits = Limits {
-            age_window: 30,
-            age_skew: 5,
-            seen_ids: 12,
-            ledger_bytes: 2_000,
-            ledger_ttl: Duration::from_secs(20),
-            sessions: small,
-            stranger_sessions: small,
-            session_idle: Duration::from_secs(60),
-            in_flight_per_caller: small,
-            in_flight: 2 * small,
-            in_flight_bytes: 600,
-            refusals_per_minute: 2,
-            ..Limits::default()
-        };
-        let access = Access {
-            allowed: list.then(|| (1..4).map(public).collect()),
-            ask_key,
-            excluded: if excluded { vec![("ping".to_owned(), None)] } else { Vec::new() },
-            ask_capability,
-            announced,
-        };
-        ServerConfig { access, limits, ..ServerConfig::default() }
-    })
+    (any::<[bool; 5]>(), 1..6_usize).prop_map(
+        |([list, ask_key, ask_capability, announced, excluded], small)| {
+            let limits = Limits {
+                age_window: 30,
+                age_skew: 5,
+                seen_ids: 12,
+                ledger_bytes: 2_000,
+                ledger_ttl: Duration::from_secs(20),
+                sessions: small,
+                stranger_sessions: small,
+                session_idle: Duration::from_secs(60),
+                in_flight_per_caller: small,
+                in_flight: 2 * small,
+                in_flight_bytes: 600,
+                refusals_per_minute: 2,
+                ..Limits::default()
+            };
+            let access = Access {
+                allowed: list.then(|| (1..4).map(public).collect()),
+                ask_key,
+                excluded: if excluded { vec![("ping".to_owned(), None)] } else { Vec::new() },
+                ask_capability,
+                announced,
+            };
+            ServerConfig { access, limits, ..ServerConfig::default() }
+        },
+    )
 }
 
 fn wrap_of(n: u8) -> Protection {
@@ -121,7 +123,7 @@ proptest! {
         let mut delivered = BTreeSet::new();
         let mut answers = BTreeSet::new();
         for op in ops {
-            let is_repeat = matches!(op, Op::Again { .. } | Op::Pass(_));
+            let is_repeat = matches!(op, Op::From { .. } | Op::Again { .. } | Op::Pass(_));
             for line in run(&mut world, op) {
                 if line.starts_with("deliver") && line.contains(r#""id":"$"#) {
                     prop_assert!(delivered.insert(line.clone()), "delivered twice: {line}");

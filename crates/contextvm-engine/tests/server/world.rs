@@ -73,7 +73,13 @@ impl World {
         self.arrives(n, protection, event)
     }
 
-    pub(crate) fn tagged(&mut self, n: u32, protection: Protection, content: &str, tags: &[&[&str]]) -> Vec<String> {
+    pub(crate) fn tagged(
+        &mut self,
+        n: u32,
+        protection: Protection,
+        content: &str,
+        tags: &[&[&str]],
+    ) -> Vec<String> {
         let event = event(n, self.now.unix, content, tags);
         self.arrives(n, protection, event)
     }
@@ -145,7 +151,9 @@ impl World {
             if let ServerOutput::Publish(outbound) = output {
                 self.drafts.push(outbound.draft);
                 match self.outcome.clone() {
-                    Some(outcome) => self.machine.handle(ServerInput::Published(outbound.ticket, outcome), self.now),
+                    Some(outcome) => {
+                        self.machine.handle(ServerInput::Published(outbound.ticket, outcome), self.now)
+                    }
                     None => self.tickets.push(outbound.ticket),
                 }
             }
@@ -193,14 +201,15 @@ impl World {
 
     fn with_ids(&self, message: &str) -> String {
         let ids = self.events.iter().enumerate().rev();
-        ids.fold(message.to_owned(), |text, (nth, event)| text.replace(&format!("${nth}"), &event.id.to_hex()))
+        ids.fold(message.to_owned(), |text, (nth, event)| {
+            text.replace(&format!("${nth}"), &event.id.to_hex())
+        })
     }
 }
 
 /// One step of a table test.
 pub(crate) enum Step {
     From(u32, Protection, &'static str),
-    Tagged(u32, Protection, &'static str, &'static [&'static [&'static str]]),
     Again(usize, Protection),
     App(u32, &'static str),
     Broadcast(&'static str),
@@ -216,7 +225,6 @@ pub(crate) fn check(config: ServerConfig, script: &[(Step, &[&str])]) {
     for (nth, (step, expected)) in script.iter().enumerate() {
         let lines = match step {
             Step::From(n, protection, content) => world.from(*n, *protection, content),
-            Step::Tagged(n, protection, content, tags) => world.tagged(*n, *protection, content, tags),
             Step::Again(event, protection) => world.again(*event, *protection),
             Step::App(n, message) => world.app(*n, message),
             Step::Broadcast(message) => world.broadcast(message),

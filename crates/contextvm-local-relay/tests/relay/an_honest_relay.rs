@@ -11,27 +11,14 @@ use tokio::net::TcpStream;
 async fn an_ephemeral_event_reaches_live_subscriptions_and_is_not_stored() {
     let relay = relay().await;
     let (mut publisher, mut reader) = (Client::connect(&relay).await, Client::connect(&relay).await);
-    assert!(
-        reader
-            .subscribe("live", json!({"kinds":[25910], "#p":["aa"]}))
-            .await
-            .is_empty()
-    );
+    assert!(reader.subscribe("live", json!({"kinds":[25910], "#p":["aa"]})).await.is_empty());
     let [note, other] = [&notes(1)[0], &event(1, 25_910, 5, &[&["p", "bb"]], "")];
     assert_eq!(publisher.publish(other).await, (true, String::new()));
     assert_eq!(publisher.publish(note).await, (true, String::new()));
     let frame = reader.next().await.unwrap();
-    assert_eq!(
-        (frame[1].as_str(), id_of(&frame)),
-        (Some("live"), note.id.to_hex())
-    );
+    assert_eq!((frame[1].as_str(), id_of(&frame)), (Some("live"), note.id.to_hex()));
     assert_eq!(Event::from_json(frame[2].to_string()).unwrap(), *note);
-    assert!(
-        publisher
-            .subscribe("late", json!({"kinds":[25910]}))
-            .await
-            .is_empty()
-    );
+    assert!(publisher.subscribe("late", json!({"kinds":[25910]})).await.is_empty());
     assert_eq!(relay.stats().stored, 0);
 }
 
@@ -44,28 +31,19 @@ async fn stored_events_come_newest_first_before_eose_and_new_ones_after() {
         assert!(client.publish(wrap).await.0);
     }
     let newest: Vec<String> = ids(&wraps).into_iter().rev().take(3).collect();
-    assert_eq!(
-        client.subscribe("s", json!({"kinds":[1059], "limit":3})).await,
-        newest
-    );
+    assert_eq!(client.subscribe("s", json!({"kinds":[1059], "limit":3})).await, newest);
     let late = event(1, 1059, 99, &[], "");
     client.post(&late).await;
     let frames = [client.next().await.unwrap(), client.next().await.unwrap()];
     assert!(frames.iter().any(|frame| frame[0] == "OK"));
-    assert!(
-        frames
-            .iter()
-            .any(|frame| frame[0] == "EVENT" && id_of(frame) == late.id.to_hex())
-    );
+    assert!(frames.iter().any(|frame| frame[0] == "EVENT" && id_of(frame) == late.id.to_hex()));
 }
 
 #[tokio::test]
 async fn an_event_matching_two_filters_of_a_subscription_comes_once_and_of_two_subscriptions_twice() {
     let relay = relay().await;
     let mut client = Client::connect(&relay).await;
-    client
-        .send(json!(["REQ", "a", {"#p":["aa"]}, {"kinds":[25910]}]))
-        .await;
+    client.send(json!(["REQ", "a", {"#p":["aa"]}, {"kinds":[25910]}])).await;
     assert_eq!(client.next().await.unwrap()[0], "EOSE");
     client.subscribe("b", json!({})).await;
     let mut publisher = Client::connect(&relay).await;
@@ -116,10 +94,7 @@ async fn a_repeated_event_is_answered_as_duplicate_and_not_passed_on_again() {
 
 #[tokio::test]
 async fn broken_and_oversized_events_are_refused_by_id() {
-    let options = RelayOptions {
-        max_event: 2_000,
-        ..RelayOptions::default()
-    };
+    let options = RelayOptions { max_event: 2_000, ..RelayOptions::default() };
     let relay = LocalRelay::start(options).await.unwrap();
     let mut client = Client::connect(&relay).await;
     let good = event(1, 1, 10, &[], "good");
@@ -128,21 +103,13 @@ async fn broken_and_oversized_events_are_refused_by_id() {
     let mut bad_id = good.clone();
     bad_id.content = "changed".to_owned();
     for broken in [bad_signature, bad_id] {
-        assert_eq!(
-            client.publish(&broken).await,
-            (false, "invalid: bad id or signature".to_owned())
-        );
+        assert_eq!(client.publish(&broken).await, (false, "invalid: bad id or signature".to_owned()));
     }
     let large = event(1, 1, 10, &[], &"x".repeat(2_000));
-    assert_eq!(
-        client.publish(&large).await,
-        (false, "invalid: event too large".to_owned())
-    );
+    assert_eq!(client.publish(&large).await, (false, "invalid: event too large".to_owned()));
     // A refused copy does not stand in the way of the good one.
     assert_eq!(client.publish(&good).await, (true, String::new()));
-    client
-        .send(json!(["EVENT", {"id": good.id.to_hex(), "kind": "x"}]))
-        .await;
+    client.send(json!(["EVENT", {"id": good.id.to_hex(), "kind": "x"}])).await;
     assert_eq!(
         client.next().await.unwrap(),
         json!(["OK", good.id.to_hex(), false, "invalid: unreadable event"])
@@ -159,48 +126,31 @@ async fn unreadable_frames_get_a_notice_and_the_connection_goes_on() {
         assert_eq!(client.next().await.unwrap()[0], "NOTICE", "{text}");
     }
     client.send(json!(["REQ", "s", {"ids":["zz"]}])).await;
-    assert_eq!(
-        client.next().await.unwrap(),
-        json!(["CLOSED", "s", "invalid: bad filter"])
-    );
+    assert_eq!(client.next().await.unwrap(), json!(["CLOSED", "s", "invalid: bad filter"]));
     client.send(json!(["COUNT", "s", {}])).await;
-    assert_eq!(
-        client.next().await.unwrap(),
-        json!(["CLOSED", "s", "unsupported: COUNT"])
-    );
+    assert_eq!(client.next().await.unwrap(), json!(["CLOSED", "s", "unsupported: COUNT"]));
     assert!(client.subscribe("s", json!({})).await.is_empty());
 }
 
 #[tokio::test]
 async fn a_message_over_the_limit_ends_the_connection() {
-    let options = RelayOptions {
-        max_event: 1_000,
-        ..RelayOptions::default()
-    };
+    let options = RelayOptions { max_event: 1_000, ..RelayOptions::default() };
     let relay = LocalRelay::start(options).await.unwrap();
     let mut client = Client::connect(&relay).await;
-    client
-        .send_text(&"x".repeat(relay.options().max_message() + 1))
-        .await;
+    client.send_text(&"x".repeat(relay.options().max_message() + 1)).await;
     assert_eq!(client.next().await, None);
 }
 
 #[tokio::test]
 async fn subscriptions_are_limited_per_connection() {
-    let options = RelayOptions {
-        max_subscriptions: 2,
-        ..RelayOptions::default()
-    };
+    let options = RelayOptions { max_subscriptions: 2, ..RelayOptions::default() };
     let relay = LocalRelay::start(options).await.unwrap();
     let mut client = Client::connect(&relay).await;
     for name in ["a", "b", "a"] {
         client.subscribe(name, json!({})).await;
     }
     client.send(json!(["REQ", "c", {}])).await;
-    assert_eq!(
-        client.next().await.unwrap(),
-        json!(["CLOSED", "c", "error: too many subscriptions"])
-    );
+    assert_eq!(client.next().await.unwrap(), json!(["CLOSED", "c", "error: too many subscriptions"]));
 }
 
 #[tokio::test]
@@ -209,13 +159,8 @@ async fn a_deletion_by_the_author_removes_the_event_for_everybody() {
     let mut client = Client::connect(&relay).await;
     let announcement = event(1, 11_316, 10, &[], "{}");
     client.publish(&announcement).await;
-    client
-        .publish(&event(2, 5, 20, &[&["e", &announcement.id.to_hex()]], ""))
-        .await;
-    assert_eq!(
-        client.subscribe("s", json!({"kinds":[11316]})).await,
-        [announcement.id.to_hex()]
-    );
+    client.publish(&event(2, 5, 20, &[&["e", &announcement.id.to_hex()]], "")).await;
+    assert_eq!(client.subscribe("s", json!({"kinds":[11316]})).await, [announcement.id.to_hex()]);
     let deletion = event(1, 5, 20, &[&["e", &announcement.id.to_hex()]], "");
     assert!(client.publish(&deletion).await.0);
     assert!(client.subscribe("t", json!({"kinds":[11316]})).await.is_empty());
@@ -228,51 +173,27 @@ async fn http(relay: &LocalRelay, request: &str) -> String {
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     stream.write_all(second.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    tokio::time::timeout(SOON, stream.read_to_string(&mut answer))
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
     answer
 }
 
 #[tokio::test]
 async fn the_information_document_is_served_on_the_same_port() {
-    let relay = LocalRelay::start(RelayOptions {
-        auth: true,
-        ..RelayOptions::default()
-    })
-    .await
-    .unwrap();
-    let answer = http(
-        &relay,
-        "GET / HTTP/1.1\r\nHost: x\r\nAccept: application/nostr+json\r\n\r\n",
-    )
-    .await;
+    let relay = LocalRelay::start(RelayOptions { auth: true, ..RelayOptions::default() }).await.unwrap();
+    let answer = http(&relay, "GET / HTTP/1.1\r\nHost: x\r\nAccept: application/nostr+json\r\n\r\n").await;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(
-        head.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/nostr+json"),
-        "{head}"
-    );
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/nostr+json"), "{head}");
     let document: Value = serde_json::from_str(body).unwrap();
     assert_eq!(document["limitation"]["auth_required"], true);
     assert_eq!(document["supported_nips"], json!([1, 9, 11, 42]));
     let page = http(&relay, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!(page.split_once("\r\n\r\n").unwrap().1.lines().count(), 1);
-    assert!(
-        http(&relay, "POST / HTTP/1.1\r\nHost: x\r\n\r\n")
-            .await
-            .starts_with("HTTP/1.1 405")
-    );
+    assert!(http(&relay, "POST / HTTP/1.1\r\nHost: x\r\n\r\n").await.starts_with("HTTP/1.1 405"));
 }
 
 #[tokio::test]
 async fn with_auth_neither_reading_nor_writing_works_before_the_challenge_is_answered() {
-    let relay = LocalRelay::start(RelayOptions {
-        auth: true,
-        ..RelayOptions::default()
-    })
-    .await
-    .unwrap();
+    let relay = LocalRelay::start(RelayOptions { auth: true, ..RelayOptions::default() }).await.unwrap();
     let mut client = Client::connect(&relay).await;
     let greeting = client.next().await.unwrap();
     assert_eq!(greeting[0], "AUTH");
@@ -290,15 +211,9 @@ async fn with_auth_neither_reading_nor_writing_works_before_the_challenge_is_ans
         (&relay.url(), challenge, true),
     ] {
         let answer = keys(1).sign_auth(url, challenge, now, [1; 32]);
-        client
-            .send_text(&format!("[\"AUTH\",{}]", answer.as_json()))
-            .await;
+        client.send_text(&format!("[\"AUTH\",{}]", answer.as_json())).await;
         let ok = client.next().await.unwrap();
-        assert_eq!(
-            (ok[0].as_str(), ok[2].as_bool()),
-            (Some("OK"), Some(good)),
-            "{ok}"
-        );
+        assert_eq!((ok[0].as_str(), ok[2].as_bool()), (Some("OK"), Some(good)), "{ok}");
     }
     assert!(client.subscribe("s", json!({"kinds":[1]})).await.is_empty());
     assert_eq!(client.publish(&notes(1)[0]).await, (true, String::new()));
@@ -308,16 +223,10 @@ async fn with_auth_neither_reading_nor_writing_works_before_the_challenge_is_ans
 
 #[tokio::test]
 async fn a_reader_that_stops_reading_is_cut_and_the_others_miss_nothing() {
-    let options = RelayOptions {
-        max_queued: 16,
-        ..RelayOptions::default()
-    };
+    let options = RelayOptions { max_queued: 16, ..RelayOptions::default() };
     let relay = LocalRelay::start(options).await.unwrap();
-    let (mut publisher, mut stuck, mut reader) = (
-        Client::connect(&relay).await,
-        Client::connect(&relay).await,
-        Client::connect(&relay).await,
-    );
+    let (mut publisher, mut stuck, mut reader) =
+        (Client::connect(&relay).await, Client::connect(&relay).await, Client::connect(&relay).await);
     stuck.subscribe("s", json!({})).await;
     reader.subscribe("s", json!({})).await;
     let reading = tokio::spawn(async move { reader.events(400).await });
@@ -337,10 +246,7 @@ async fn a_reader_that_stops_reading_is_cut_and_the_others_miss_nothing() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_its_own_answers_is_slowed_down_and_loses_none() {
-    let options = RelayOptions {
-        max_queued: 8,
-        ..RelayOptions::default()
-    };
+    let options = RelayOptions { max_queued: 8, ..RelayOptions::default() };
     let relay = LocalRelay::start(options).await.unwrap();
     let mut publisher = Client::connect(&relay).await;
     let wraps: Vec<Event> = (0..200).map(|at| event(1, 1059, at, &[], "")).collect();
@@ -357,10 +263,7 @@ async fn a_client_that_does_not_read_its_own_answers_is_slowed_down_and_loses_no
 
 #[tokio::test]
 async fn connections_over_the_limit_are_turned_away() {
-    let options = RelayOptions {
-        max_connections: 1,
-        ..RelayOptions::default()
-    };
+    let options = RelayOptions { max_connections: 1, ..RelayOptions::default() };
     let relay = LocalRelay::start(options).await.unwrap();
     let mut first = Client::connect(&relay).await;
     first.subscribe("s", json!({})).await;
@@ -381,18 +284,9 @@ async fn a_restart_keeps_the_port_and_loses_the_memory() {
     assert_eq!((relay.port(), relay.stats().stored), (port, 0));
     let mut client = Client::connect(&relay).await;
     assert!(client.subscribe("s", json!({})).await.is_empty());
-    let taken = RelayOptions {
-        addr: ([127, 0, 0, 1], port).into(),
-        ..RelayOptions::default()
-    };
+    let taken = RelayOptions { addr: ([127, 0, 0, 1], port).into(), ..RelayOptions::default() };
     let refused = LocalRelay::start(taken.clone()).await.map(|_| ());
-    assert_eq!(
-        refused,
-        Err(Error::Listen {
-            addr: taken.addr,
-            kind: std::io::ErrorKind::AddrInUse
-        })
-    );
+    assert_eq!(refused, Err(Error::Listen { addr: taken.addr, kind: std::io::ErrorKind::AddrInUse }));
     relay.shutdown().await;
     assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err());
 }

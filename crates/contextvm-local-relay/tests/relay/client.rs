@@ -32,10 +32,7 @@ impl Client {
     /// The next frame; `None` when the connection has ended.
     pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
-            match tokio::time::timeout(SOON, self.0.next())
-                .await
-                .expect("a frame in time")?
-            {
+            match tokio::time::timeout(SOON, self.0.next()).await.expect("a frame in time")? {
                 Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).unwrap()),
                 Ok(Message::Close(_)) | Err(_) => return None,
                 Ok(_) => {}
@@ -94,13 +91,7 @@ pub(crate) async fn relay() -> LocalRelay {
 }
 
 pub(crate) async fn relay_with(faults: Faults) -> LocalRelay {
-    LocalRelay::start(RelayOptions {
-        faults,
-        seed: 42,
-        ..RelayOptions::default()
-    })
-    .await
-    .unwrap()
+    LocalRelay::start(RelayOptions { faults, seed: 42, ..RelayOptions::default() }).await.unwrap()
 }
 
 pub(crate) fn keys(number: u8) -> Keys {
@@ -108,10 +99,7 @@ pub(crate) fn keys(number: u8) -> Keys {
 }
 
 pub(crate) fn event(author: u8, kind: u16, at: u64, tags: &[&[&str]], content: &str) -> Event {
-    let tags = tags
-        .iter()
-        .map(|tag| Tag::parse(tag.iter().copied()).unwrap())
-        .collect();
+    let tags = tags.iter().map(|tag| Tag::parse(tag.iter().copied()).unwrap()).collect();
     keys(author).sign_event(kind, at, Tags::from_list(tags), content.to_owned(), [9; 32])
 }
 
@@ -120,7 +108,5 @@ pub(crate) fn ids(events: &[Event]) -> Vec<String> {
 }
 
 pub(crate) fn notes(count: u64) -> Vec<Event> {
-    (0..count)
-        .map(|number| event(1, 25_910, 1_000 + number, &[&["p", "aa"]], "note"))
-        .collect()
+    (0..count).map(|number| event(1, 25_910, 1_000 + number, &[&["p", "aa"]], "note")).collect()
 }

@@ -90,10 +90,7 @@ impl Backlog {
     }
 
     fn abandon(&self) {
-        *self.state() = State {
-            abandoned: true,
-            ..State::default()
-        };
+        *self.state() = State { abandoned: true, ..State::default() };
         self.drained.notify_one();
     }
 
@@ -116,10 +113,7 @@ mod tests {
     use nostr::types::RelayUrl;
 
     fn event(json: &str) -> Incoming {
-        Incoming::Event {
-            relay: 0,
-            json: json.to_owned(),
-        }
+        Incoming::Event { relay: 0, json: json.to_owned() }
     }
 
     #[tokio::test]
@@ -159,15 +153,8 @@ mod tests {
         let backlog = Backlog::new(1_000, 1_000);
         let url = RelayUrl::parse("ws://127.0.0.1:1").unwrap();
         for _ in 0..100 {
-            backlog.push(Incoming::Up {
-                relay: 0,
-                url: url.clone(),
-            });
-            backlog.push(Incoming::Down {
-                relay: 0,
-                url: url.clone(),
-                reason: "cut".to_owned(),
-            });
+            backlog.push(Incoming::Up { relay: 0, url: url.clone() });
+            backlog.push(Incoming::Down { relay: 0, url: url.clone(), reason: "cut".to_owned() });
         }
         assert!(backlog.state().queue.len() <= 1);
     }

@@ -123,10 +123,7 @@ impl Link {
     /// Serves one connection after another until the link is stopped.
     async fn serve(&self, connector: &dyn Connector) {
         let mut stop = self.stop.subscribe();
-        let mut attempts = match connector
-            .attach(self.url.clone(), Arc::clone(&self.backoff))
-            .await
-        {
+        let mut attempts = match connector.attach(self.url.clone(), Arc::clone(&self.backoff)).await {
             Ok(attempts) => Some(attempts),
             Err(error) => {
                 self.failed(&error);
@@ -164,10 +161,7 @@ impl Link {
             facts.counts.connections += 1;
         }
         tracing::info!(relay = %self.url, "connected");
-        self.backlog.push(Incoming::Up {
-            relay: self.relay,
-            url: self.url.clone(),
-        });
+        self.backlog.push(Incoming::Up { relay: self.relay, url: self.url.clone() });
         let reason = session::run(self, connection).await;
         let now = Instant::now();
         self.outbox.disconnected(now);
@@ -176,11 +170,7 @@ impl Link {
         }
         tracing::info!(relay = %self.url, %reason, "disconnected");
         self.failed(&reason);
-        self.backlog.push(Incoming::Down {
-            relay: self.relay,
-            url: self.url.clone(),
-            reason,
-        });
+        self.backlog.push(Incoming::Down { relay: self.relay, url: self.url.clone(), reason });
     }
 
     /// Queues a publication for this relay.
@@ -196,11 +186,7 @@ impl Link {
         facts.counts.invalid += 1;
         let delivered = facts.counts.events;
         facts.invalid.push_back(delivered);
-        while facts
-            .invalid
-            .front()
-            .is_some_and(|at| delivered - at >= INVALID_WINDOW)
-        {
+        while facts.invalid.front().is_some_and(|at| delivered - at >= INVALID_WINDOW) {
             facts.invalid.pop_front();
         }
         if facts.invalid.len() > INVALID_MOST {
@@ -250,9 +236,7 @@ pub(crate) fn printable(text: &str) -> String {
 
 /// Reads the wall clock, Unix seconds.
 pub(crate) fn unix() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

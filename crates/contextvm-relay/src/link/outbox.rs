@@ -82,12 +82,7 @@ impl Outbox {
             paused: None,
             pause,
         };
-        Self {
-            relay,
-            most_events,
-            most_bytes,
-            state: Mutex::new(state),
-        }
+        Self { relay, most_events, most_bytes, state: Mutex::new(state) }
     }
 
     /// Queues a publication, or settles it when there is no room.
@@ -201,12 +196,8 @@ impl Outbox {
         let mut sent = std::mem::take(&mut state.sent);
         state.sent_bytes = 0;
         state.paused = None;
-        again.extend(
-            order
-                .into_values()
-                .filter_map(|id| sent.remove(&id))
-                .flat_map(|sent| sent.publications),
-        );
+        again
+            .extend(order.into_values().filter_map(|id| sent.remove(&id)).flat_map(|sent| sent.publications));
         state.put_back(again, now);
         state.drop_expired(now);
     }
@@ -216,11 +207,7 @@ impl Outbox {
         let mut state = self.state();
         let mut all: Vec<_> = std::mem::take(&mut state.queue).into();
         all.append(&mut state.parked);
-        all.extend(
-            std::mem::take(&mut state.sent)
-                .into_values()
-                .flat_map(|sent| sent.publications),
-        );
+        all.extend(std::mem::take(&mut state.sent).into_values().flat_map(|sent| sent.publications));
         state.order.clear();
         state.bytes = 0;
         state.sent_bytes = 0;
@@ -256,14 +243,7 @@ impl State {
             None => {
                 self.next += 1;
                 self.order.insert(number, id);
-                self.sent.insert(
-                    id,
-                    Sent {
-                        number,
-                        at: now,
-                        publications: vec![publication],
-                    },
-                );
+                self.sent.insert(id, Sent { number, at: now, publications: vec![publication] });
             }
         }
     }
@@ -273,23 +253,14 @@ impl State {
             self.sent_bytes = 0;
             return;
         };
-        for publication in self
-            .sent
-            .remove(&id)
-            .map(|sent| sent.publications)
-            .unwrap_or_default()
-        {
+        for publication in self.sent.remove(&id).map(|sent| sent.publications).unwrap_or_default() {
             self.sent_bytes = self.sent_bytes.saturating_sub(publication.frame.len());
         }
     }
 
     /// Puts publications back at the head of the queue, in their order.
     fn put_back(&mut self, publications: Vec<Arc<Publication>>, now: Instant) {
-        for publication in publications
-            .into_iter()
-            .rev()
-            .filter(|publication| !publication.expired(now))
-        {
+        for publication in publications.into_iter().rev().filter(|publication| !publication.expired(now)) {
             self.bytes = self.bytes.saturating_add(publication.frame.len());
             self.queue.push_front(publication);
         }
@@ -322,10 +293,7 @@ mod tests {
     }
 
     fn publication(byte: u8, deadline: Instant) -> Arc<Publication> {
-        let event = PublishEvent {
-            id: EventId::from_slice(&[byte; 32]).unwrap(),
-            json: "{}".into(),
-        };
+        let event = PublishEvent { id: EventId::from_slice(&[byte; 32]).unwrap(), json: "{}".into() };
         let publication = Publication::new(&event, deadline);
         publication.expect(1, RelayUrl::parse("ws://127.0.0.1:1").unwrap());
         Arc::new(publication)
@@ -374,13 +342,9 @@ mod tests {
     async fn a_lost_connection_puts_unanswered_publications_first_in_their_order() {
         let now = Instant::now();
         let outbox = outbox(10, 10_000);
-        for (byte, deadline) in [
-            (1, SECOND),
-            (2, SECOND * 9),
-            (3, SECOND * 9),
-            (4, SECOND * 9),
-            (5, SECOND * 9),
-        ] {
+        for (byte, deadline) in
+            [(1, SECOND), (2, SECOND * 9), (3, SECOND * 9), (4, SECOND * 9), (5, SECOND * 9)]
+        {
             outbox.push(&publication(byte, now + deadline), now);
         }
         for _ in 0..4 {
@@ -402,9 +366,7 @@ mod tests {
         outbox.push(&publication(2, now + SECOND * 9), now);
         assert_eq!(taken(&outbox, now), Some(1));
         outbox.answered(&first.id, Answer::Later, "rate-limited: slow", now);
-        let Take::Wait(Some(until)) = outbox.take(now) else {
-            panic!("it must pause")
-        };
+        let Take::Wait(Some(until)) = outbox.take(now) else { panic!("it must pause") };
         assert!(until - now >= SECOND / 2 && until - now <= SECOND);
         assert_eq!([taken(&outbox, until), taken(&outbox, until)], [Some(1), Some(2)]);
         outbox.answered(&first.id, Answer::Success(RelaySuccess::New), "", until);
@@ -424,10 +386,7 @@ mod tests {
         assert_eq!(taken(&outbox, now), Some(1));
         outbox.answered(&event.id, Answer::Authenticate, "auth-required: who", now);
         outbox.not_authenticated("restricted: not you");
-        assert_eq!(
-            outcome(&event).await,
-            RelayOutcome::Refused("restricted: not you".to_owned())
-        );
+        assert_eq!(outcome(&event).await, RelayOutcome::Refused("restricted: not you".to_owned()));
     }
 
     #[test]
@@ -439,9 +398,6 @@ mod tests {
             assert_eq!(taken(&outbox, now), Some(byte));
         }
         assert_eq!(outbox.state().sent.len(), UNANSWERED);
-        assert_eq!(
-            outbox.state().sent_bytes,
-            UNANSWERED * publication(1, now).frame.len()
-        );
+        assert_eq!(outbox.state().sent_bytes, UNANSWERED * publication(1, now).frame.len());
     }
 }

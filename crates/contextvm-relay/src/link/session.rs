@@ -80,10 +80,7 @@ impl Session<'_> {
         let timing = &self.link.shared.timing;
         let mut heard = Instant::now();
         let mut pinged = false;
-        let mut controls = Controls {
-            start: heard,
-            count: 0,
-        };
+        let mut controls = Controls { start: heard, count: 0 };
         loop {
             if self.link.backlog.room().await {
                 // The silence was ours.
@@ -129,29 +126,19 @@ impl Session<'_> {
                 if ours(&subscription) {
                     self.link.facts().counts.events += 1;
                     let json = event.get().to_owned();
-                    self.link.backlog.push(Incoming::Event {
-                        relay: self.link.relay,
-                        json,
-                    });
+                    self.link.backlog.push(Incoming::Event { relay: self.link.relay, json });
                 } else {
                     self.link.facts().counts.unknown_subscriptions += 1;
                 }
             }
-            Ok(RelayFrame::Ok {
-                id,
-                accepted,
-                message,
-            }) => self.answered(&id, accepted, &message, now),
+            Ok(RelayFrame::Ok { id, accepted, message }) => self.answered(&id, accepted, &message, now),
             Ok(RelayFrame::EndOfStored { subscription }) => {
                 if ours(&subscription) && locked(&self.talk).end_of_stored(now) {
                     self.live.set(true);
                     self.link.facts().seen = unix();
                 }
             }
-            Ok(RelayFrame::Closed {
-                subscription,
-                message,
-            }) => {
+            Ok(RelayFrame::Closed { subscription, message }) => {
                 if ours(&subscription) {
                     self.closed(&message, now);
                 }
@@ -203,11 +190,7 @@ impl Session<'_> {
     /// Takes in the answer to a publication.
     fn published(&self, id: &EventId, accepted: bool, message: &str, now: Instant) {
         let answer = self.answer(accepted, message);
-        let text = if accepted {
-            String::new()
-        } else {
-            printable(message)
-        };
+        let text = if accepted { String::new() } else { printable(message) };
         let took = self.link.outbox.answered(id, answer, &text, now);
         let mut facts = self.link.facts();
         match (took, answer) {
@@ -298,9 +281,7 @@ impl Session<'_> {
     fn request(&self) -> Message {
         let shared = &self.link.shared;
         let seen = self.link.facts().seen;
-        let since = seen
-            .saturating_sub(shared.timing.overlap.as_secs())
-            .max(shared.start);
+        let since = seen.saturating_sub(shared.timing.overlap.as_secs()).max(shared.start);
         let filters: Vec<String> = shared.filters.iter().map(|filter| filter.since(since)).collect();
         Message::text(frame::req(&shared.subscription, &filters))
     }
@@ -340,10 +321,7 @@ struct Live<'a> {
 
 impl<'a> Live<'a> {
     const fn new(link: &'a Link) -> Self {
-        Self {
-            link,
-            now: Mutex::new(false),
-        }
+        Self { link, now: Mutex::new(false) }
     }
 
     fn get(&self) -> bool {
@@ -355,17 +333,9 @@ impl<'a> Live<'a> {
         if before == live {
             return;
         }
-        self.link.facts().state = if live {
-            RelayState::Live
-        } else {
-            RelayState::Connected
-        };
+        self.link.facts().state = if live { RelayState::Live } else { RelayState::Connected };
         self.link.shared.live.send_modify(|count| {
-            *count = if live {
-                count.saturating_add(1)
-            } else {
-                count.saturating_sub(1)
-            };
+            *count = if live { count.saturating_add(1) } else { count.saturating_sub(1) };
         });
     }
 }
@@ -378,11 +348,7 @@ impl Drop for Live<'_> {
 
 fn closed(frame: Option<tungstenite::protocol::CloseFrame>) -> String {
     match frame {
-        Some(frame) => printable(&format!(
-            "closed by the relay: {} {}",
-            u16::from(frame.code),
-            frame.reason
-        )),
+        Some(frame) => printable(&format!("closed by the relay: {} {}", u16::from(frame.code), frame.reason)),
         None => "closed by the relay".to_owned(),
     }
 }

@@ -82,20 +82,9 @@ impl Talk {
         timing: Timing,
         last_signature: Option<Instant>,
     ) -> Self {
-        let subscription = if subscribes {
-            Subscription::Wanted
-        } else {
-            Subscription::None
-        };
+        let subscription = if subscribes { Subscription::Wanted } else { Subscription::None };
         let reopen = Backoff::new(timing.reopen_first, timing.reopen_most);
-        Self {
-            subscription,
-            auth: Auth::default(),
-            timing,
-            reopen,
-            can_sign,
-            last_signature,
-        }
+        Self { subscription, auth: Auth::default(), timing, reopen, can_sign, last_signature }
     }
 
     /// Says what to do now; call it until it says [`Do::Wait`].
@@ -222,10 +211,7 @@ mod tests {
     }
 
     fn answer() -> SignedAuth {
-        SignedAuth {
-            id: id(1),
-            json: "{}".to_owned(),
-        }
+        SignedAuth { id: id(1), json: "{}".to_owned() }
     }
 
     #[test]
@@ -233,14 +219,9 @@ mod tests {
         let (mut talk, mut now) = talk();
         for most in [1, 2, 4, 8, 16, 32, 60, 60] {
             talk.closed(false, now);
-            let Do::Wait(Some(until)) = talk.next(now) else {
-                unreachable!("it must wait")
-            };
+            let Do::Wait(Some(until)) = talk.next(now) else { unreachable!("it must wait") };
             let (most, wait) = (Duration::from_secs(most), until - now);
-            assert!(
-                wait >= most / 2 && wait <= most,
-                "{wait:?} is not within half of {most:?}"
-            );
+            assert!(wait >= most / 2 && wait <= most, "{wait:?} is not within half of {most:?}");
             now = until;
             assert_eq!(talk.next(now), Do::Subscribe);
         }
@@ -269,10 +250,7 @@ mod tests {
         assert_eq!(talk.answered(&id(2), true), Authenticated::NotOurs);
         assert_eq!(talk.answered(&id(1), true), Authenticated::Yes);
         assert_eq!(talk.next(now), Do::Subscribe);
-        assert!(
-            !talk.auth_required(),
-            "a second demand after success cannot be met"
-        );
+        assert!(!talk.auth_required(), "a second demand after success cannot be met");
     }
 
     #[test]

@@ -23,12 +23,7 @@ async fn auth(peer: &mut Peer) -> Event {
 }
 
 fn tag<'a>(event: &'a Event, name: &str) -> &'a str {
-    event
-        .tags
-        .iter()
-        .find(|tag| tag.kind() == name)
-        .and_then(|tag| tag.content())
-        .unwrap()
+    event.tags.iter().find(|tag| tag.kind() == name).and_then(|tag| tag.content()).unwrap()
 }
 
 #[tokio::test]
@@ -40,16 +35,11 @@ async fn a_relay_that_demands_it_for_reading_and_writing_gets_one_answer() {
     let (subscription, _) = peer.req().await;
     let published = relays.publish(event(1));
     let id = peer.event().await;
-    peer.say(&json!(["CLOSED", subscription, "auth-required: who are you"]))
-        .await;
+    peer.say(&json!(["CLOSED", subscription, "auth-required: who are you"])).await;
     peer.ok(&id, false, "auth-required: who are you").await;
     let signed = auth(&mut peer).await;
     assert_eq!(tag(&signed, "challenge"), "abc");
-    assert_eq!(
-        tag(&signed, "relay"),
-        relay.url.to_string(),
-        "the address that was dialled"
-    );
+    assert_eq!(tag(&signed, "relay"), relay.url.to_string(), "the address that was dialled");
     peer.ok(&signed.id.to_hex(), true, "").await;
     let mut words = Vec::new();
     for _ in 0..2 {
@@ -94,10 +84,7 @@ async fn a_refused_answer_is_the_outcome_of_what_waited_for_it() {
     peer.ok(&signed.id.to_hex(), false, "restricted: not you").await;
     let report = soon(published).await;
     assert_eq!(report.outcome(), PublishOutcome::Refused);
-    assert_eq!(
-        report.per_relay[0].1,
-        RelayOutcome::Refused("restricted: not you".to_owned())
-    );
+    assert_eq!(report.per_relay[0].1, RelayOutcome::Refused("restricted: not you".to_owned()));
 }
 
 #[tokio::test]
@@ -115,10 +102,7 @@ async fn without_a_signer_the_demand_is_a_refusal() {
 #[tokio::test]
 async fn a_flood_of_challenges_and_reconnects_gets_few_signatures() {
     let relay = Relay::start().await;
-    let timing = Timing {
-        auth: Duration::from_secs(600),
-        ..timing()
-    };
+    let timing = Timing { auth: Duration::from_secs(600), ..timing() };
     let (relays, mut inbox) = Relays::connect(with_keys(&relay.url).with_timing(timing)).unwrap();
     let mut signatures = 0;
     for round in 0..5 {

@@ -6,9 +6,7 @@ use crate::support::{PATIENCE, Relay, config, soon};
 use contextvm_relay::Relays;
 
 fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd")
-        .map(Iterator::count)
-        .unwrap_or_default()
+    std::fs::read_dir("/proc/self/fd").map(Iterator::count).unwrap_or_default()
 }
 
 fn tasks() -> usize {
@@ -22,11 +20,7 @@ async fn settles(what: &str, most: usize, figure: fn() -> usize) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    assert!(
-        tokio::time::timeout(PATIENCE, settled).await.is_ok(),
-        "{what}: {} instead of {most}",
-        figure()
-    );
+    assert!(tokio::time::timeout(PATIENCE, settled).await.is_ok(), "{what}: {} instead of {most}", figure());
 }
 
 #[tokio::test]

@@ -8,10 +8,7 @@ use contextvm_relay::{PublishOutcome, RelayOutcome, Relays, Timing};
 use nostr::types::RelayUrl;
 
 fn short_publish() -> Timing {
-    Timing {
-        publish: Duration::from_millis(300),
-        ..timing()
-    }
+    Timing { publish: Duration::from_millis(300), ..timing() }
 }
 
 #[tokio::test]
@@ -27,21 +24,10 @@ async fn the_first_ok_wins_and_one_silent_and_one_dead_relay_delay_nothing() {
     let report = soon(published).await;
     assert_eq!(report.accepted, Some(good.url.clone()));
     assert_eq!(report.outcome(), PublishOutcome::Accepted);
-    let of = |url: &RelayUrl| {
-        report
-            .per_relay
-            .iter()
-            .find(|(at, _)| at == url)
-            .unwrap()
-            .1
-            .clone()
-    };
+    let of = |url: &RelayUrl| report.per_relay.iter().find(|(at, _)| at == url).unwrap().1.clone();
     assert_eq!(of(&good.url), RelayOutcome::Accepted);
     assert_eq!(of(&dead), RelayOutcome::NotSent);
-    assert!(matches!(
-        of(&silent.url),
-        RelayOutcome::NoAnswer | RelayOutcome::NotSent
-    ));
+    assert!(matches!(of(&silent.url), RelayOutcome::NoAnswer | RelayOutcome::NotSent));
 }
 
 #[tokio::test]
@@ -71,13 +57,8 @@ async fn refusal_by_all_is_reported_at_once_with_printable_words() {
     two.ok(&id, false, "invalid: no").await;
     let report = soon(published).await;
     assert_eq!(report.outcome(), PublishOutcome::Refused);
-    let RelayOutcome::Refused(words) = &report.per_relay[0].1 else {
-        panic!("{report:?}")
-    };
-    assert!(
-        words.starts_with("blocked: ") && words.is_ascii() && !words.contains('\u{1b}'),
-        "{words}"
-    );
+    let RelayOutcome::Refused(words) = &report.per_relay[0].1 else { panic!("{report:?}") };
+    assert!(words.starts_with("blocked: ") && words.is_ascii() && !words.contains('\u{1b}'), "{words}");
 }
 
 #[tokio::test]
@@ -86,16 +67,10 @@ async fn silence_is_unknown_at_the_deadline_and_no_connection_is_not_sent() {
     let (relays, _inbox) = Relays::connect(config([relay.url.clone()]).with_timing(short_publish())).unwrap();
     let (_peer, _) = relay.accept_live().await;
     assert!(relays.ready(PATIENCE).await);
-    assert_eq!(
-        soon(relays.publish(event(1))).await.outcome(),
-        PublishOutcome::Unknown
-    );
+    assert_eq!(soon(relays.publish(event(1))).await.outcome(), PublishOutcome::Unknown);
     let dead = RelayUrl::parse("ws://127.0.0.1:1").unwrap();
     let (relays, _inbox) = Relays::connect(config([dead]).with_timing(short_publish())).unwrap();
-    assert_eq!(
-        soon(relays.publish(event(1))).await.outcome(),
-        PublishOutcome::NotSent
-    );
+    assert_eq!(soon(relays.publish(event(1))).await.outcome(), PublishOutcome::NotSent);
 }
 
 #[tokio::test]
@@ -136,11 +111,7 @@ async fn nothing_is_sent_after_its_deadline() {
     let (mut peer, _) = relay.accept_live().await;
     assert!(relays.ready(PATIENCE).await);
     let published = relays.publish(event(2));
-    assert_eq!(
-        peer.event().await,
-        event(2).id.to_hex(),
-        "the stale event must not come first"
-    );
+    assert_eq!(peer.event().await, event(2).id.to_hex(), "the stale event must not come first");
     drop(published);
 }
 
@@ -165,10 +136,7 @@ async fn a_relay_restarted_in_the_middle_of_a_publication_gets_it_again() {
 async fn a_full_queue_is_that_relays_outcome_and_nobody_elses() {
     let good = Relay::start().await;
     let dead = RelayUrl::parse("ws://127.0.0.1:1").unwrap();
-    let limits = Limits {
-        outbound_events: 3,
-        ..Limits::default()
-    };
+    let limits = Limits { outbound_events: 3, ..Limits::default() };
     let (relays, _inbox) = Relays::connect(config([dead, good.url.clone()]).with_limits(limits)).unwrap();
     let (mut peer, _) = good.accept_live().await;
     let mut full = 0;
@@ -244,13 +212,6 @@ async fn lies_in_ok_are_counted_and_ignored() {
     peer.ok(&id, true, "").await;
     soon(published).await;
     let status = &relays.statuses()[0];
-    assert_eq!(
-        (
-            status.counts.unknown_answers,
-            status.counts.malformed,
-            status.counts.accepted
-        ),
-        (2, 1, 2)
-    );
+    assert_eq!((status.counts.unknown_answers, status.counts.malformed, status.counts.accepted), (2, 1, 2));
     assert!(status.rtt.is_some());
 }

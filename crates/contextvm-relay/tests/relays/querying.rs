@@ -26,22 +26,13 @@ async fn events_of_all_relays_are_collected_until_each_has_said_everything() {
     let report = soon(asked).await.unwrap().unwrap();
     assert_eq!(report.events, [r#"{"n":1}"#, r#"{"n":2}"#]);
     assert_eq!(report.per_relay.len(), 2);
-    assert!(
-        report
-            .per_relay
-            .iter()
-            .all(|(_, outcome)| *outcome == QueryOutcome::Complete)
-    );
+    assert!(report.per_relay.iter().all(|(_, outcome)| *outcome == QueryOutcome::Complete));
 }
 
 #[tokio::test]
 async fn one_silent_and_one_dead_relay_cost_the_short_wait_only() {
     let (good, silent) = (Relay::start().await, Relay::start().await);
-    let urls = [
-        RelayUrl::parse("ws://127.0.0.1:1").unwrap(),
-        silent.url.clone(),
-        good.url.clone(),
-    ];
+    let urls = [RelayUrl::parse("ws://127.0.0.1:1").unwrap(), silent.url.clone(), good.url.clone()];
     let asked = tokio::spawn(async move { Query::new(FILTER).with_deadline(PATIENCE * 10).ask(&urls).await });
     let mut quiet = silent.accept().await;
     let (subscription, _) = quiet.req().await;
@@ -50,11 +41,7 @@ async fn one_silent_and_one_dead_relay_cost_the_short_wait_only() {
     let (subscription, _) = peer.req().await;
     peer.say(&json!(["EOSE", subscription])).await;
     let report = soon(asked).await.unwrap().unwrap();
-    assert_eq!(
-        report.events,
-        [r#"{"n":1}"#],
-        "what the silent relay had said counts"
-    );
+    assert_eq!(report.events, [r#"{"n":1}"#], "what the silent relay had said counts");
     assert!(matches!(report.per_relay[0].1, QueryOutcome::Failed(_)));
     assert_eq!(report.per_relay[1].1, QueryOutcome::Late);
     assert_eq!(report.per_relay[2].1, QueryOutcome::Complete);
@@ -71,10 +58,7 @@ async fn one_relay_cannot_fill_the_report() {
         peer.say(&json!(["EVENT", subscription, {"n": number}])).await;
     }
     let report = soon(asked).await.unwrap().unwrap();
-    assert_eq!(
-        (report.events.len(), &report.per_relay[0].1),
-        (3, &QueryOutcome::Complete)
-    );
+    assert_eq!((report.events.len(), &report.per_relay[0].1), (3, &QueryOutcome::Complete));
 }
 
 #[tokio::test]
@@ -82,23 +66,13 @@ async fn refusals_bad_filters_and_private_addresses_are_told_apart() {
     let relay = Relay::start().await;
     let urls = [relay.url.clone()];
     assert_eq!(Query::new("[]").ask(&urls).await, Err(RelayError::Filter));
-    let public = Query::new(FILTER)
-        .with_addresses(Addresses::Public)
-        .ask(&urls)
-        .await
-        .unwrap();
-    assert_eq!(
-        public.per_relay[0].1,
-        QueryOutcome::Failed("address is not wss".to_owned())
-    );
+    let public = Query::new(FILTER).with_addresses(Addresses::Public).ask(&urls).await.unwrap();
+    assert_eq!(public.per_relay[0].1, QueryOutcome::Failed("address is not wss".to_owned()));
     let asked =
         tokio::spawn(async move { contextvm_relay::query(&urls, FILTER, Duration::from_secs(20)).await });
     let mut peer = relay.accept().await;
     let (subscription, _) = peer.req().await;
     peer.say(&json!(["CLOSED", subscription, "restricted: no"])).await;
     let report = soon(asked).await.unwrap().unwrap();
-    assert_eq!(
-        report.per_relay[0].1,
-        QueryOutcome::Failed("restricted: no".to_owned())
-    );
+    assert_eq!(report.per_relay[0].1, QueryOutcome::Failed("restricted: no".to_owned()));
 }

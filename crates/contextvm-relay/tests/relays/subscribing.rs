@@ -16,10 +16,7 @@ async fn all_filters_go_into_one_subscription_with_their_own_lookback() {
         .with_filter(Filter::new(r#"{"kinds":[1059]}"#, Duration::from_secs(1_000)).unwrap());
     let (_relays, _inbox) = Relays::connect(config).unwrap();
     let (_, filters) = relay.accept().await.req().await;
-    let since: Vec<u64> = filters
-        .iter()
-        .map(|filter| filter["since"].as_u64().unwrap())
-        .collect();
+    let since: Vec<u64> = filters.iter().map(|filter| filter["since"].as_u64().unwrap()).collect();
     assert_eq!(since.len(), 2);
     assert_eq!(since[0] - since[1], 1_000);
 }
@@ -36,11 +33,7 @@ async fn it_is_ready_at_the_first_end_of_stored_events_and_not_before() {
     peer.say(&json!(["EOSE", subscription])).await;
     assert!(relays.ready(PATIENCE).await);
     assert!(matches!(soon(inbox.recv()).await, Some(Incoming::Up { .. })));
-    let live = relays
-        .statuses()
-        .iter()
-        .filter(|status| status.state == RelayState::Live)
-        .count();
+    let live = relays.statuses().iter().filter(|status| status.state == RelayState::Live).count();
     assert_eq!(live, 1);
 }
 
@@ -56,14 +49,8 @@ async fn a_connection_cut_within_the_same_second_is_subscribed_again_with_overla
     next_down(&mut inbox).await;
     let mut peer = relay.accept().await;
     let (subscription, again) = peer.req().await;
-    let (first, again) = (
-        first[0]["since"].as_u64().unwrap(),
-        again[0]["since"].as_u64().unwrap(),
-    );
-    assert!(
-        again >= first && again - first <= PATIENCE.as_secs(),
-        "{first} {again}"
-    );
+    let (first, again) = (first[0]["since"].as_u64().unwrap(), again[0]["since"].as_u64().unwrap());
+    assert!(again >= first && again - first <= PATIENCE.as_secs(), "{first} {again}");
     peer.say(&json!(["EVENT", subscription, {"id": "a"}])).await;
     assert_eq!(next_event(&mut inbox).await, r#"{"id":"a"}"#);
 }
@@ -87,21 +74,14 @@ async fn a_subscription_closed_for_any_reason_is_opened_again() {
         "",
         "shutting down",
     ] {
-        peer.say(&json!(["CLOSED", subscription, format!("{prefix} really")]))
-            .await;
+        peer.say(&json!(["CLOSED", subscription, format!("{prefix} really")])).await;
         (subscription, _) = peer.req().await;
         peer.say(&json!(["EOSE", subscription])).await;
         peer.say(&json!(["EVENT", subscription, {"id": prefix}])).await;
         assert_eq!(next_event(&mut inbox).await, json!({"id": prefix}).to_string());
     }
     assert_eq!(relays.statuses()[0].counts.connections, 1);
-    assert!(
-        relays.statuses()[0]
-            .last_error
-            .as_deref()
-            .unwrap()
-            .contains("shutting down")
-    );
+    assert!(relays.statuses()[0].last_error.as_deref().unwrap().contains("shutting down"));
 }
 
 #[tokio::test]
@@ -133,11 +113,7 @@ async fn chatter_is_counted_and_ignored() {
     assert_eq!(next_event(&mut inbox).await, r#"{"id":"ours"}"#);
     let status = &relays.statuses()[0];
     assert_eq!(
-        (
-            status.counts.events,
-            status.counts.unknown_subscriptions,
-            status.counts.malformed
-        ),
+        (status.counts.events, status.counts.unknown_subscriptions, status.counts.malformed),
         (1, 50, 101)
     );
     assert!(!status.last_notice.as_deref().unwrap().contains('\u{7}'));
@@ -147,18 +123,12 @@ async fn chatter_is_counted_and_ignored() {
 async fn a_slow_reader_loses_nothing() {
     const EVENTS: usize = 20_000;
     let relay = Relay::start().await;
-    let limits = Limits {
-        open_queue: 16,
-        ..Limits::default()
-    };
+    let limits = Limits { open_queue: 16, ..Limits::default() };
     let (relays, mut inbox) = Relays::connect(config([relay.url.clone()]).with_limits(limits)).unwrap();
     let (mut peer, subscription) = relay.accept_live().await;
     let flood = tokio::spawn(async move {
         for number in 0..EVENTS {
-            let frame = format!(
-                r#"["EVENT","{subscription}",{{"n":{number},"pad":"{:0200}"}}]"#,
-                number
-            );
+            let frame = format!(r#"["EVENT","{subscription}",{{"n":{number},"pad":"{:0200}"}}]"#, number);
             peer.socket.feed(Message::text(frame)).await.unwrap();
         }
         peer.socket.flush().await.unwrap();
@@ -178,10 +148,7 @@ async fn a_slow_reader_loses_nothing() {
     })
     .await;
     let stalled = relays.statuses()[0].counts.events;
-    assert!(
-        stalled < 200,
-        "{stalled} events were taken in though nobody wanted them"
-    );
+    assert!(stalled < 200, "{stalled} events were taken in though nobody wanted them");
     for number in 0..EVENTS {
         let event: serde_json::Value = serde_json::from_str(&next_event(&mut inbox).await).unwrap();
         assert_eq!(event["n"], number);
@@ -207,17 +174,9 @@ async fn publishing_goes_on_while_nobody_takes_events_out() {
 #[tokio::test]
 async fn publishing_goes_out_and_ends_even_when_the_socket_is_not_read() {
     let relay = Relay::start().await;
-    let limits = Limits {
-        open_queue: 1,
-        ..Limits::default()
-    };
-    let timing = Timing {
-        publish: Duration::from_secs(1),
-        ..timing()
-    };
-    let config = config([relay.url.clone()])
-        .with_limits(limits)
-        .with_timing(timing);
+    let limits = Limits { open_queue: 1, ..Limits::default() };
+    let timing = Timing { publish: Duration::from_secs(1), ..timing() };
+    let config = config([relay.url.clone()]).with_limits(limits).with_timing(timing);
     let (relays, _inbox) = Relays::connect(config).unwrap();
     let (mut peer, subscription) = relay.accept_live().await;
     for number in 0..200 {
@@ -247,14 +206,10 @@ async fn without_an_inbox_publishing_still_works() {
 #[tokio::test]
 async fn a_giant_message_costs_the_connection_and_nothing_else() {
     let relay = Relay::start().await;
-    let limits = Limits {
-        relay_frame: 10_000,
-        ..Limits::default()
-    };
+    let limits = Limits { relay_frame: 10_000, ..Limits::default() };
     let (relays, mut inbox) = Relays::connect(config([relay.url.clone()]).with_limits(limits)).unwrap();
     let (mut peer, subscription) = relay.accept_live().await;
-    peer.say(&json!(["EVENT", subscription, {"pad": "x".repeat(9_000)}]))
-        .await;
+    peer.say(&json!(["EVENT", subscription, {"pad": "x".repeat(9_000)}])).await;
     next_event(&mut inbox).await;
     let giant = json!(["EVENT", subscription, {"pad": "x".repeat(11_000)}]).to_string();
     peer.socket.send(Message::text(giant)).await.unwrap();
@@ -280,19 +235,12 @@ async fn a_flood_of_pings_costs_the_connection() {
 #[tokio::test]
 async fn a_relay_that_falls_silent_is_pinged_and_then_given_up() {
     let relay = Relay::start().await;
-    let timing = Timing {
-        ping: Duration::from_millis(200),
-        dead: Duration::from_millis(900),
-        ..timing()
-    };
+    let timing = Timing { ping: Duration::from_millis(200), dead: Duration::from_millis(900), ..timing() };
     let (relays, mut inbox) = Relays::connect(config([relay.url.clone()]).with_timing(timing)).unwrap();
     // Reading answers pings, so this one stays.
     let (mut peer, _) = relay.accept_live().await;
     let answered = tokio::time::timeout(Duration::from_secs(3), peer.hear()).await;
-    assert!(
-        answered.is_err(),
-        "a relay that answers pings was given up: {answered:?}"
-    );
+    assert!(answered.is_err(), "a relay that answers pings was given up: {answered:?}");
     assert_eq!(relays.statuses()[0].counts.connections, 1);
     // From here on nothing is read and so nothing answered.
     assert!(next_down(&mut inbox).await.contains("silent"));
@@ -301,10 +249,7 @@ async fn a_relay_that_falls_silent_is_pinged_and_then_given_up() {
 #[tokio::test]
 async fn a_relay_that_delivers_rubbish_is_cut_and_backed_off() {
     let relay = Relay::start().await;
-    let timing = Timing {
-        retry_most: Duration::from_secs(2),
-        ..timing()
-    };
+    let timing = Timing { retry_most: Duration::from_secs(2), ..timing() };
     let (relays, mut inbox) = Relays::connect(config([relay.url.clone()]).with_timing(timing)).unwrap();
     let (mut peer, subscription) = relay.accept_live().await;
     let mut reported = 0;
@@ -316,19 +261,12 @@ async fn a_relay_that_delivers_rubbish_is_cut_and_backed_off() {
             reported += 1;
         }
     }
-    assert_eq!(
-        (reported, relays.statuses()[0].counts.connections),
-        (20, 1),
-        "one in twenty is tolerated"
-    );
+    assert_eq!((reported, relays.statuses()[0].counts.connections), (20, 1), "one in twenty is tolerated");
     let start = tokio::time::Instant::now();
     relays.report_invalid(0);
     assert!(next_down(&mut inbox).await.contains("invalid"));
     relay.accept_live().await;
-    assert!(
-        start.elapsed() >= Duration::from_secs(1),
-        "the next connection must be long in coming"
-    );
+    assert!(start.elapsed() >= Duration::from_secs(1), "the next connection must be long in coming");
     relays.report_invalid(77);
 }
 
@@ -350,8 +288,5 @@ async fn removal_closes_the_connection_and_shutdown_ends_the_inbox() {
     while two.hear().await.is_some() {}
     assert_eq!(soon(pending).await.outcome(), PublishOutcome::Unknown);
     while soon(inbox.recv()).await.is_some() {}
-    assert_eq!(
-        soon(relays.publish(event(2))).await.outcome(),
-        PublishOutcome::NotSent
-    );
+    assert_eq!(soon(relays.publish(event(2))).await.outcome(), PublishOutcome::NotSent);
 }

@@ -38,9 +38,7 @@ impl Relay {
             let (stream, _) = self.listener.accept().await.unwrap();
             tokio_tungstenite::accept_async(stream).await.unwrap()
         };
-        Peer {
-            socket: soon(accepted).await,
-        }
+        Peer { socket: soon(accepted).await }
     }
 
     /// Waits for the next connection and its subscription, and answers that there is nothing stored.
@@ -83,10 +81,7 @@ impl Peer {
 
     /// Waits for a frame with this word, which must be the next one.
     pub(crate) async fn word(&mut self, word: &str) -> Value {
-        let frame = self
-            .hear()
-            .await
-            .unwrap_or_else(|| panic!("connection ended before {word}"));
+        let frame = self.hear().await.unwrap_or_else(|| panic!("connection ended before {word}"));
         assert_eq!(frame[0], word, "{frame}");
         frame
     }
@@ -121,9 +116,7 @@ pub(crate) fn event(number: u32) -> PublishEvent {
     let mut id = [0; 32];
     id[..4].copy_from_slice(&number.to_be_bytes());
     let id = EventId::from_slice(&id).unwrap();
-    let json: Arc<str> = json!({"id": id.to_hex(), "content": number.to_string()})
-        .to_string()
-        .into();
+    let json: Arc<str> = json!({"id": id.to_hex(), "content": number.to_string()}).to_string().into();
     PublishEvent { id, json }
 }
 
@@ -147,7 +140,5 @@ pub(crate) async fn next_down(inbox: &mut Inbox) -> String {
 
 /// Fails the test rather than hang.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .unwrap_or_else(|_| panic!("nothing within {PATIENCE:?}"))
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("nothing within {PATIENCE:?}"))
 }

@@ -1,4 +1,5 @@
 //! Typed servers and clients: both revisions on one server, and callers that begin in odd ways.
+#![expect(deprecated, reason = "callers of 2025-11-25 are still asked for sampling")]
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -35,12 +36,8 @@ impl Tools {
     fn panics(&self) -> String {
         panic!("as told")
     }
-}
 
-#[tool_router(router = asking)]
-impl Tools {
     #[tool(description = "asks the client to write something")]
-    #[expect(deprecated, reason = "callers of 2025-11-25 are still asked this way")]
     async fn sample(&self, context: RequestContext<RoleServer>) -> String {
         let ask = CreateMessageRequestParams::new(vec![SamplingMessage::user_text("say something")], 10);
         match context.peer.create_message(ask).await {
@@ -50,7 +47,7 @@ impl Tools {
     }
 }
 
-#[tool_handler(router = Self::tool_router() + Self::asking())]
+#[tool_handler]
 impl ServerHandler for Tools {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
@@ -170,7 +167,6 @@ async fn a_handler_that_panics_touches_no_other_caller() {
 #[derive(Debug, Clone)]
 struct Writer;
 
-#[expect(deprecated, reason = "sampling is what is tested")]
 impl ClientHandler for Writer {
     fn get_info(&self) -> ClientInfo {
         let mut info = ClientInfo::default();

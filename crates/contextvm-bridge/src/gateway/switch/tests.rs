@@ -1,1 +1,447 @@
-//! Tests of the switch.
+//! The switch alone: who gets what.
+use contextvm_crypto::Keys;
+use contextvm_server::RequestKey;
+use nostr::event::EventId;
+
+use super::*;
+
+const CHILD_READY: &str = r#"{"jsonrpc":"2.0","id":"cvm-1","result":{"protocolVersion":"2025-06-18","capabilities":{},"serverInfo":{"name":"n","version":"v"}}}"#;
+
+fn caller(number: u8) -> PublicKey {
+    Keys::from_secret_bytes([number; 32]).unwrap().public_key()
+}
+
+fn hex(number: u8) -> String {
+    format!("{number:02x}").repeat(32)
+}
+
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn fresh() -> Switch {
+    Switch::new(Limits::default(), Duration::from_secs(300), Duration::from_secs(60))
+}
+
+fn ready() -> Switch {
+    let mut switch = fresh();
+    switch.child_up(now());
+    switch.from_child(CHILD_READY, now());
+    assert!(switch.open().is_some());
+    switch
+}
+
+/// A caller's request: its id is the hex of `id`.
+fn ask(switch: &mut Switch, from: u8, id: u8, method: &str, params: &str, supports: bool) -> Vec<Action> {
+    let caller = caller(from);
+    let key = RequestKey { caller, id: EventId::from_hex(&hex(id)).unwrap() };
+    let delivery = Delivery::Request { key, method: method.to_owned() };
+    let message = format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"{method}","params":{params}}}"#, hex(id));
+    switch.from_caller(
+        Letter { caller, delivery: &delivery, message: &message, server_requests: supports },
+        now(),
+    )
+}
+
+fn tell(switch: &mut Switch, from: u8, method: &str, params: &str) -> Vec<Action> {
+    let delivery = Delivery::Notification { method: method.to_owned() };
+    let message = format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#);
+    let letter =
+        Letter { caller: caller(from), delivery: &delivery, message: &message, server_requests: false };
+    switch.from_caller(letter, now())
+}
+
+fn result_for(id: u8) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":"{}","result":{{"ok":{id}}}}}"#, hex(id))
+}
+
+fn to_child(actions: &[Action]) -> Vec<&str> {
+    let line = |action: &'static str, line| (action, line);
+    let lines = actions.iter().filter_map(|action| match action {
+        Action::Child(text) => Some(line("child", text.as_str())),
+        Action::Caller(..) | Action::Broadcast(_) | Action::Kick | Action::Tell(_) => None,
+    });
+    lines.map(|(_, text)| text).collect()
+}
+
+fn to_callers(actions: &[Action]) -> Vec<(PublicKey, &str)> {
+    let lines = actions.iter().filter_map(|action| match action {
+        Action::Caller(caller, text) => Some((*caller, text.as_str())),
+        Action::Child(_) | Action::Broadcast(_) | Action::Kick | Action::Tell(_) => None,
+    });
+    lines.collect()
+}
+
+fn reason(text: &str) -> String {
+    let value: serde_json::Value = serde_json::from_str(text).unwrap();
+    value.pointer("/error/data/reason").unwrap().as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_child_is_initialised_once_and_callers_are_answered_for_it() {
+    let mut switch = fresh();
+    let up = switch.child_up(now());
+    assert!(to_child(&up)[0].contains(r#""method":"initialize""#));
+    let opened = switch.from_child(CHILD_READY, now());
+    assert_eq!(to_child(&opened), [r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#]);
+    let answered = ask(&mut switch, 1, 10, "initialize", r#"{"protocolVersion":"2025-06-18"}"#, false);
+    assert!(to_child(&answered).is_empty());
+    let [(to, text)] = to_callers(&answered)[..] else { panic!("{answered:?}") };
+    assert_eq!(to, caller(1));
+    assert!(text.contains(&hex(10)) && text.contains(r#""name":"n""#), "{text}");
+    assert!(tell(&mut switch, 1, "notifications/initialized", "{}").is_empty());
+}
+
+#[test]
+fn an_answer_reaches_its_caller_alone_and_once() {
+    let mut switch = ready();
+    assert_eq!(to_child(&ask(&mut switch, 1, 10, "tools/call", r#"{"name":"a"}"#, false)).len(), 1);
+    ask(&mut switch, 2, 11, "tools/call", r#"{"name":"a"}"#, false);
+    let second = switch.from_child(&result_for(11), now());
+    assert_eq!(to_callers(&second), [(caller(2), result_for(11).as_str())]);
+    let first = switch.from_child(&result_for(10), now());
+    assert_eq!(to_callers(&first), [(caller(1), result_for(10).as_str())]);
+    assert!(to_callers(&switch.from_child(&result_for(10), now())).is_empty());
+    assert!(to_callers(&switch.from_child(&result_for(99), now())).is_empty());
+}
+
+#[test]
+fn requests_go_to_the_child_as_one_line_and_otherwise_untouched() {
+    let mut switch = ready();
+    let params = "{ \"name\" :\n\"a\\nb\" , \"x\": 1.0e5,\r\n \"new\" : [ ] }";
+    let actions = ask(&mut switch, 1, 10, "tools/call", params, false);
+    let line = to_child(&actions)[0];
+    assert!(!line.contains(['\n', '\r']));
+    assert!(line.ends_with(r#""params":{"name":"a\nb","x":1.0e5,"new":[]}}"#), "{line}");
+}
+
+#[test]
+fn two_lines_in_one_message_never_reach_the_child() {
+    let mut switch = ready();
+    let spaces = ["", " ", "\n", "\r\n", "\t", "\n\n", " \r", "\n{}\n"];
+    let mut delivered = 0;
+    for (number, count) in
+        (0..10_000_u32).zip(std::iter::successors(Some(7_u32), |n| Some(n.wrapping_mul(48_271) % 65_521)))
+    {
+        let pick = |shift: u32| spaces[usize::try_from(count >> shift).unwrap() % spaces.len()];
+        let params = format!("{{{}\"name\"{}:{}\"a\"{}}}{}", pick(0), pick(2), pick(4), pick(6), pick(8));
+        let id = u8::try_from(number % 200).unwrap();
+        for line in to_child(&ask(&mut switch, 1, id, "tools/call", &params, false)) {
+            assert!(line.bytes().all(|byte| !matches!(byte, b'\n' | b'\r' | 0)), "{line:?}");
+            delivered += 1;
+        }
+        switch.from_child(&result_for(id), now());
+    }
+    assert!(delivered > 1_000, "{delivered}");
+}
+
+#[test]
+fn progress_reaches_the_caller_whose_token_it_carries() {
+    let mut switch = ready();
+    ask(&mut switch, 1, 10, "tools/call", "{}", false);
+    ask(&mut switch, 2, 11, "tools/call", "{}", false);
+    let progress = |id: u8| {
+        let token = hex(id);
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":"{token}","progress":1}}}}"#
+        )
+    };
+    assert_eq!(to_callers(&switch.from_child(&progress(11), now())), [(caller(2), progress(11).as_str())]);
+    assert!(switch.from_child(&progress(12), now()).is_empty());
+}
+
+#[test]
+fn a_caller_cancels_its_own_requests_only() {
+    let mut switch = ready();
+    ask(&mut switch, 1, 10, "tools/call", "{}", false);
+    let params = format!(r#"{{"requestId":"{}"}}"#, hex(10));
+    assert!(tell(&mut switch, 2, "notifications/cancelled", &params).is_empty());
+    assert_eq!(to_child(&tell(&mut switch, 1, "notifications/cancelled", &params)).len(), 1);
+    assert!(to_callers(&switch.from_child(&result_for(10), now())).is_empty());
+}
+
+#[test]
+fn a_dead_child_fails_what_is_open_and_what_comes() {
+    let mut switch = ready();
+    ask(&mut switch, 1, 10, "tools/call", "{}", false);
+    ask(&mut switch, 2, 11, "tools/call", "{}", false);
+    let down = switch.child_down("exited 7", Some((Duration::from_secs(1), 1)), now());
+    let answers = to_callers(&down);
+    assert_eq!(answers.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [caller(1), caller(2)]);
+    for (_, text) in &answers {
+        assert_eq!(reason(text), "child_exited");
+        assert!(text.contains("-32000") && text.contains(r#""retryAfterMs":1000"#), "{text}");
+    }
+    assert!(down.contains(&Action::Tell(Notice::ChildExited {
+        how: "exited 7".into(),
+        failed: 2,
+        restart: Some((Duration::from_secs(1), 1)),
+    })));
+    let later = ask(&mut switch, 1, 12, "tools/list", "{}", false);
+    assert_eq!(reason(to_callers(&later)[0].1), "child_down");
+    // What it said before it died still answers `initialize`.
+    let again = ask(&mut switch, 1, 13, "initialize", "{}", false);
+    assert!(to_callers(&again)[0].1.contains(r#""name":"n""#));
+}
+
+#[test]
+fn requests_wait_while_the_child_is_initialised() {
+    let mut switch = ready();
+    switch.child_down("exited 1", None, now());
+    let up = switch.child_up(now());
+    assert!(to_child(&ask(&mut switch, 1, 10, "tools/list", "{}", false)).is_empty());
+    let id = to_child(&up)[0].split('"').nth(7).unwrap().to_owned();
+    let opened = switch.from_child(&CHILD_READY.replace("cvm-1", &id), now());
+    let lines = to_child(&opened);
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].contains("notifications/initialized") && lines[1].contains("tools/list"));
+}
+
+#[test]
+fn a_question_of_the_child_goes_to_the_only_caller_at_work() {
+    let mut switch = ready();
+    let question = r#"{"jsonrpc":"2.0","id":0,"method":"sampling/createMessage","params":{"secret":1}}"#;
+    let nobody = switch.from_child(question, now());
+    assert!(to_child(&nobody)[0].contains("no_client"));
+    ask(&mut switch, 1, 10, "tools/call", "{}", true);
+    let asked = switch.from_child(question, now());
+    let (to, text) = to_callers(&asked)[0];
+    assert_eq!(to, caller(1));
+    let id = Envelope::parse(text, &Limits::default()).unwrap().id.unwrap().get().to_owned();
+    let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"role":"assistant"}}}}"#);
+    let other =
+        Letter { caller: caller(2), delivery: &Delivery::Response, message: &answer, server_requests: true };
+    assert!(switch.from_caller(other, now()).is_empty());
+    let own =
+        Letter { caller: caller(1), delivery: &Delivery::Response, message: &answer, server_requests: true };
+    let answered = switch.from_caller(own, now());
+    assert_eq!(to_child(&answered), [r#"{"jsonrpc":"2.0","id":0,"result":{"role":"assistant"}}"#]);
+}
+
+#[test]
+fn a_question_that_could_concern_two_callers_reaches_none() {
+    let mut switch = ready();
+    ask(&mut switch, 1, 10, "tools/call", "{}", true);
+    ask(&mut switch, 2, 11, "tools/call", "{}", false);
+    let asked = switch.from_child(r#"{"jsonrpc":"2.0","id":5,"method":"roots/list"}"#, now());
+    assert!(to_callers(&asked).is_empty());
+    assert!(to_child(&asked)[0].contains("several_clients"));
+    switch.from_child(&result_for(10), now());
+    let asked = switch.from_child(r#"{"jsonrpc":"2.0","id":6,"method":"roots/list"}"#, now());
+    assert!(to_child(&asked)[0].contains("not_supported"));
+}
+
+#[test]
+fn an_open_question_ends_with_the_call_it_belonged_to() {
+    let mut switch = ready();
+    ask(&mut switch, 1, 10, "tools/call", "{}", true);
+    switch.from_child(r#"{"jsonrpc":"2.0","id":5,"method":"elicitation/create"}"#, now());
+    let ended = switch.from_child(&result_for(10), now());
+    assert!(to_child(&ended)[0].contains("call_ended") && to_child(&ended)[0].contains(r#""id":5"#));
+    assert_eq!(to_callers(&ended).len(), 1);
+}
+
+#[test]
+fn the_gateway_answers_the_childs_ping() {
+    let mut switch = ready();
+    let pong = switch.from_child(r#"{"jsonrpc":"2.0","id":"p","method":"ping"}"#, now());
+    assert_eq!(to_child(&pong), [r#"{"jsonrpc":"2.0","id":"p","result":{}}"#]);
+}
+
+#[test]
+fn what_one_caller_caused_is_not_told_to_another() {
+    let mut switch = ready();
+    switch.session_began(caller(1));
+    switch.session_began(caller(2));
+    let log = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}"#;
+    assert!(switch.from_child(log, now()).is_empty());
+    ask(&mut switch, 2, 11, "tools/call", "{}", false);
+    assert_eq!(to_callers(&switch.from_child(log, now())), [(caller(2), log)]);
+    ask(&mut switch, 1, 10, "tools/call", "{}", false);
+    assert!(switch.from_child(log, now()).is_empty());
+    let changed = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
+    assert_eq!(switch.from_child(changed, now()), [Action::Broadcast(changed.to_owned())]);
+}
+
+#[test]
+fn updates_of_a_resource_reach_its_listeners() {
+    let mut switch = ready();
+    let uri = r#"{"uri":"file:///a"}"#;
+    for (from, id) in [(1, 10), (2, 11)] {
+        ask(&mut switch, from, id, "resources/subscribe", uri, false);
+        switch.from_child(&result_for(id), now());
+    }
+    let update = |uri: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#
+        )
+    };
+    assert_eq!(to_callers(&switch.from_child(&update("file:///a/b"), now())).len(), 2);
+    assert!(switch.from_child(&update("file:///ab"), now()).is_empty());
+    let left = ask(&mut switch, 1, 12, "resources/unsubscribe", uri, false);
+    assert!(to_child(&left).is_empty(), "another caller still listens");
+    assert!(to_callers(&left)[0].1.contains(r#""result":{}"#));
+    let updated = switch.from_child(&update("file:///a"), now());
+    assert_eq!(to_callers(&updated).iter().map(|(to, _)| *to).collect::<Vec<_>>(), [caller(2)]);
+    assert_eq!(to_child(&ask(&mut switch, 2, 13, "resources/unsubscribe", uri, false)).len(), 1);
+}
+
+#[test]
+fn subscriptions_survive_the_child_and_end_with_the_session() {
+    let mut switch = ready();
+    switch.session_began(caller(1));
+    ask(&mut switch, 1, 10, "resources/subscribe", r#"{"uri":"a:b"}"#, false);
+    switch.from_child(&result_for(10), now());
+    switch.child_down("exited 1", None, now());
+    let up = switch.child_up(now());
+    let id = to_child(&up)[0].split('"').nth(7).unwrap().to_owned();
+    let opened = switch.from_child(&CHILD_READY.replace("cvm-1", &id), now());
+    assert!(
+        to_child(&opened).iter().any(|line| line.contains("resources/subscribe") && line.contains("a:b"))
+    );
+    let ended = switch.session_ended(caller(1));
+    assert!(to_child(&ended)[0].contains("resources/unsubscribe"));
+}
+
+#[test]
+fn a_modern_subscription_is_routed_by_its_id_and_never_late() {
+    let mut switch = ready();
+    ask(&mut switch, 1, 10, "subscriptions/listen", "{}", false);
+    let note = format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":"{}"}}}}}}"#,
+        hex(10)
+    );
+    assert_eq!(to_callers(&switch.from_child(&note, now())), [(caller(1), note.as_str())]);
+    assert!(switch.sweep(now() + Duration::from_secs(100_000)).is_empty());
+}
+
+#[test]
+fn a_late_request_is_answered_and_cancelled_and_progress_extends_it() {
+    let mut switch = ready();
+    ask(&mut switch, 1, 10, "tools/call", "{}", false);
+    ask(&mut switch, 1, 11, "tools/call", "{}", false);
+    let token = hex(11);
+    let progress = format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":"{token}","progress":1}}}}"#
+    );
+    switch.from_child(&progress, now() + Duration::from_secs(200));
+    let late = switch.sweep(now() + Duration::from_secs(301));
+    assert_eq!(to_callers(&late).len(), 1);
+    assert_eq!(reason(to_callers(&late)[0].1), "child_timeout");
+    assert!(to_child(&late)[0].contains("notifications/cancelled") && to_child(&late)[0].contains(&hex(10)));
+}
+
+#[test]
+fn a_child_that_never_answers_initialize_is_ended() {
+    let mut switch = fresh();
+    let begin = now();
+    switch.child_up(begin);
+    assert!(switch.sweep(begin + Duration::from_secs(59)).is_empty());
+    assert_eq!(switch.sweep(begin + Duration::from_secs(60)), [Action::Kick]);
+}
+
+#[test]
+fn garbage_is_told_of_once_and_an_invalid_answer_fails_its_call() {
+    let mut switch = ready();
+    ask(&mut switch, 1, 10, "tools/call", "{}", false);
+    assert_eq!(switch.from_child("Server started on \u{1b}[1mstdio", now()).len(), 1);
+    for line in
+        ["", "[]", "{", "null", "{\"jsonrpc\":\"2.0\"}", "Debug: 1", "\u{0}", "[{\"jsonrpc\":\"2.0\"}]"]
+    {
+        assert!(switch.from_child(line, now()).is_empty(), "{line}");
+    }
+    let invalid = format!(r#"{{"jsonrpc":"2.0","id":"{}","result":{{"a":1,"a":2}}}}"#, hex(10));
+    let actions = switch.from_child(&invalid, now());
+    assert_eq!(reason(to_callers(&actions)[0].1), "child_answer_invalid");
+}
+
+#[test]
+fn a_line_that_could_not_be_written_is_answered() {
+    let mut switch = ready();
+    let actions = ask(&mut switch, 1, 10, "tools/call", "{}", false);
+    let line = to_child(&actions)[0].to_owned();
+    let refused = switch.not_written(&line);
+    assert_eq!(reason(to_callers(&refused)[0].1), "child_busy");
+    assert!(switch.not_written(&line).is_empty());
+}
+
+#[test]
+fn the_gateway_answers_everything_when_it_stops() {
+    let mut switch = ready();
+    ask(&mut switch, 1, 10, "tools/call", "{}", false);
+    assert_eq!(reason(to_callers(&switch.stop())[0].1), "shutting_down");
+}
+
+/// Writes one name in many ways; some of them are no JSON that everybody reads alike.
+fn spellings() -> Vec<String> {
+    let names = ["add", "Add", "add ", " add", "ad\u{435}", "\u{e9}", "e\u{301}", "\u{fb01}", "a\u{200b}dd", "\u{1f600}", ""];
+    let mut out = Vec::new();
+    for seed in 0..500_u32 {
+        for name in names {
+            let spell = |c: char, place: u32| match (seed >> (place % 9)) & 3 {
+                1 if u32::from(c) < 0x1_0000 => format!("\\u{:04x}", u32::from(c)),
+                2 if u32::from(c) < 0x1_0000 => format!("\\u{:04X}", u32::from(c)),
+                _ => c.to_string(),
+            };
+            let spelled: String = name.chars().zip(0..).map(|(c, place)| spell(c, place)).collect();
+            out.push(match seed % 7 {
+                0 => format!(r#"{{"n\u0061me":"{spelled}"}}"#),
+                1 => format!(r#"{{"Name":"other","name":"{spelled}","name ":"x"}}"#),
+                2 => format!(r#"{{"name":"{spelled}","n\u0061me":"twice"}}"#),
+                3 => format!(r#"{{"arguments":{{"name":"inner"}},"name":"{spelled}","_meta":{{"name":"meta"}}}}"#),
+                4 => format!(r#"{{"name":"{spelled}\ud800"}}"#),
+                5 => format!("{{ \"name\"\n:\t\"{spelled}\" }}"),
+                _ => format!(r#"{{"name":"{spelled}"}}"#),
+            });
+        }
+    }
+    out
+}
+
+/// Lets another parser read the lines and say which names it saw; `None` when it is not installed.
+fn seen_by(program: &str, script: &str, lines: &[String]) -> Option<Vec<String>> {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(program)
+        .args([if program == "node" { "-e" } else { "-c" }, script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .ok()?;
+    let mut input = child.stdin.take()?;
+    let text = lines.join("\n") + "\n";
+    let writing = std::thread::spawn(move || input.write_all(text.as_bytes()));
+    let output = child.wait_with_output().ok()?;
+    writing.join().ok()?.ok()?;
+    let text = String::from_utf8(output.stdout).unwrap();
+    Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
+#[test]
+fn one_name_everywhere() {
+    let limits = Limits::default();
+    let (mut lines, mut checked, mut refused) = (Vec::new(), Vec::new(), 0);
+    for params in spellings() {
+        let mut switch = ready();
+        let text = format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"tools/call","params":{params}}}"#, hex(10));
+        let Ok(message) = Envelope::parse(&text, &limits) else {
+            refused += 1;
+            assert!(ask(&mut switch, 1, 10, "tools/call", &params, false).is_empty());
+            continue;
+        };
+        let capability = contextvm_core::Capability::of(&message).unwrap();
+        checked.push(capability.name.unwrap());
+        lines.push(to_child(&ask(&mut switch, 1, 10, "tools/call", &params, false))[0].to_owned());
+    }
+    assert!(lines.len() > 3_000 && refused > 1_000, "{} {refused}", lines.len());
+    let read = |line: &String| serde_json::from_str::<serde_json::Value>(line).unwrap()["params"]["name"].as_str().unwrap().to_owned();
+    assert_eq!(lines.iter().map(read).collect::<Vec<_>>(), checked);
+    let python = "import sys,json\nfor l in sys.stdin.buffer: print(json.dumps(json.loads(l)['params']['name']))";
+    let node = "for (const l of require('fs').readFileSync(0,'utf8').split('\\n')) if (l) console.log(JSON.stringify(JSON.parse(l).params.name))";
+    for (program, script) in [("python3", python), ("node", node)] {
+        match seen_by(program, script, &lines) {
+            Some(seen) => assert_eq!(seen, checked, "{program}"),
+            None => eprintln!("skipped {program}: it is not installed"),
+        }
+    }
+}

@@ -2,7 +2,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, panic};
 
-use contextvm_fuzz::{TARGETS, Target, seeds};
+use crate::{TARGETS, Target, seeds};
 
 fn corpus(target: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);

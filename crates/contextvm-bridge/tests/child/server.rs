@@ -1,0 +1,131 @@
+//! A tiny stdio MCP server for tests: it answers honestly, and misbehaves when a tool call tells it to.
+use std::io::{BufRead as _, Write as _};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+fn main() {
+    let mode = std::env::args().nth(1).unwrap_or_default();
+    match mode.as_str() {
+        "mute" => std::thread::sleep(Duration::from_secs(600)),
+        "crash" => std::process::exit(3),
+        "garbage" => {
+            write(b"\xef\xbb\xbfServer listening\n\xff\xfe\n[]\n{\"half\":\n\n");
+        }
+        _ => {}
+    }
+    let input = std::io::stdin().lock();
+    for line in input.lines() {
+        let Ok(line) = line else { break };
+        log(&line);
+        match serde_json::from_str::<Value>(&line) {
+            Ok(message) => answer(&message),
+            Err(error) => say(&format!("bad line: {error}")),
+        }
+    }
+    if mode == "stubborn" {
+        std::thread::sleep(Duration::from_secs(600));
+    }
+}
+
+/// Appends what was read to the file named by SEEN, so that tests can look.
+fn log(line: &str) {
+    if let Ok(path) = std::env::var("SEEN")
+        && let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(path)
+    {
+        let _unwritten = writeln!(file, "{line}");
+    }
+}
+
+fn write(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let _closed = out.write_all(bytes).and_then(|()| out.flush());
+}
+
+fn say(text: &str) {
+    let _closed = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+fn send(message: &Value) {
+    write(format!("{message}\n").as_bytes());
+}
+
+fn answer(message: &Value) {
+    let Some(id) = message.get("id").filter(|_| message.get("method").is_some()) else { return };
+    let method = message.get("method").and_then(Value::as_str).unwrap_or_default();
+    let params = message.get("params").cloned().unwrap_or_default();
+    let result = match method {
+        "initialize" => json!({
+            "protocolVersion": params["protocolVersion"], "capabilities": {"tools": {}},
+            "serverInfo": {"name": "test-child", "version": "1"}}),
+        "tools/list" => json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}),
+        "tools/call" => match tool(id, &params) {
+            Some(result) => result,
+            None => return,
+        },
+        _ => {
+            send(
+                &json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "no such method"}}),
+            );
+            return;
+        }
+    };
+    send(&json!({"jsonrpc": "2.0", "id": id, "result": result}));
+}
+
+fn text(text: &str) -> Value {
+    json!({"content": [{"type": "text", "text": text}]})
+}
+
+/// Does what the tool's name says; `None` means that there is no answer.
+fn tool(id: &Value, params: &Value) -> Option<Value> {
+    let arguments = &params["arguments"];
+    match params["name"].as_str().unwrap_or_default() {
+        "pid" => Some(text(&std::process::id().to_string())),
+        "env" => {
+            let all: std::collections::BTreeMap<String, String> = std::env::vars().collect();
+            Some(text(&json!(all).to_string()))
+        }
+        "die" => std::process::exit(7),
+        "die_mid_line" => {
+            write(format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"res").as_bytes());
+            std::process::exit(9)
+        }
+        "hang" => None,
+        "twice" => {
+            send(&json!({"jsonrpc": "2.0", "id": id, "result": text("first")}));
+            Some(text("second"))
+        }
+        "stranger" => {
+            send(&json!({"jsonrpc": "2.0", "id": "0".repeat(64), "result": {}}));
+            send(&json!({"jsonrpc": "2.0", "id": 7, "result": {}}));
+            Some(text("ok"))
+        }
+        "long_line" => {
+            write(&vec![b'x'; usize::try_from(arguments["bytes"].as_u64().unwrap_or(0)).unwrap_or(0)]);
+            write(b"\n");
+            Some(text("ok"))
+        }
+        "stderr" => {
+            for number in 0..arguments["lines"].as_u64().unwrap_or(0) {
+                say(&format!("line {number} \u{1b}[31m\u{202e}\u{2028}"));
+            }
+            Some(text("ok"))
+        }
+        "grandchild" => grandchild(),
+        "progress" => {
+            let token = &params["_meta"]["progressToken"];
+            send(
+                &json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": 1}}),
+            );
+            Some(text("ok"))
+        }
+        name => Some(text(&format!("{name}:{arguments}"))),
+    }
+}
+
+/// Starts a process that would outlive this one, and names it.
+fn grandchild() -> Option<Value> {
+    let sleeper = std::process::Command::new("/bin/sleep").arg("600").spawn().ok()?;
+    Some(text(&sleeper.id().to_string()))
+}
