@@ -18,12 +18,12 @@ pub(crate) fn run(no_skips: bool) -> Outcome {
         return Err(vec![format!("{} parts were skipped", skipped.len())]);
     }
     if present("cargo", &["nextest", "--version"]) {
-        run_program("cargo", &["nextest", "run", "--workspace", "--all-targets", "--no-fail-fast"])
-    } else {
         run_program(
             "cargo",
-            &["test", "--workspace", "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"],
+            &["nextest", "run", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"],
         )
+    } else {
+        run_program("cargo", &["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
     }
 }
 

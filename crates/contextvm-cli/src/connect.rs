@@ -33,12 +33,18 @@ pub(crate) struct Session {
 pub(crate) fn server(text: &str) -> Result<ServerIdentity, Problem> {
     text.parse().map_err(|error: contextvm::core::IdentityError| {
         let problem = Problem::new(Code::InvalidValue, format!("the server is not understood: {error}"));
-        problem.fact("it is named by npub1..., nprofile1..., nostr:... or 64 hex digits").hint("cvm ls npub1...")
+        problem
+            .fact("it is named by npub1..., nprofile1..., nostr:... or 64 hex digits")
+            .hint("cvm ls npub1...")
     })
 }
 
 /// Collects what a client needs to know; `timeout` counts unless another one was asked for.
-pub(crate) fn options(global: &Global, server: ServerIdentity, timeout: Duration) -> Result<(ClientOptions, bool), Problem> {
+pub(crate) fn options(
+    global: &Global,
+    server: ServerIdentity,
+    timeout: Duration,
+) -> Result<(ClientOptions, bool), Problem> {
     let chosen = keys::choose_or_ephemeral(global.key.as_deref())?;
     let mut options = ClientOptions::new(chosen.keys, server);
     options.relays.clone_from(&global.relays);
@@ -175,15 +181,14 @@ impl Session {
             Some(data) => problem.fact(format!("with: {}", Printable::short(data.get(), 400))),
             None => problem,
         };
-        match class {
-            Code::NotAllowed if self.ephemeral => problem
-                .fact("this call used a key that nobody knows")
-                .hint("use a key that the server allows: --key me"),
-            Code::NotAllowed => {
-                problem.hint(format!("ask the operator to allow {}", npub(&self.client.public_key())))
-            }
-            _ => problem.hint(format!("cvm ls {}", self.npub())),
+        if class != Code::NotAllowed {
+            return problem.hint(format!("cvm ls {}", self.npub()));
         }
+        if self.ephemeral {
+            let problem = problem.fact("this call used a key that nobody knows");
+            return problem.hint("use a key that the server allows: --key me");
+        }
+        problem.hint(format!("ask the operator to allow {}", npub(&self.client.public_key())))
     }
 }
 

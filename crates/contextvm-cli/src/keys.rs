@@ -147,39 +147,35 @@ pub(crate) fn create(name: &str) -> Result<(PathBuf, PublicKey), Problem> {
         );
     };
     let keys = KeyRef::Ephemeral.load()?;
-    let mut text = keys.to_nsec();
-    text.push('\n');
-    write_new(&path, text.as_bytes()).map_err(|error| {
+    write_new(&path, &keys.to_nsec()).map_err(|error| {
         let shown = path.to_string_lossy();
-        let problem = match error.kind() {
-            std::io::ErrorKind::AlreadyExists => Problem::new(
-                Code::ConfigInvalid,
-                format!("{} exists and is not overwritten", Printable(&shown)),
-            ),
-            _ => Problem::new(
-                Code::ConfigInvalid,
-                format!("{} could not be written: {error}", Printable(&shown)),
-            ),
+        let message = if error.kind() == std::io::ErrorKind::AlreadyExists {
+            format!("{} exists and is not overwritten", Printable(&shown))
+        } else {
+            format!("{} could not be written: {error}", Printable(&shown))
         };
-        problem.hint("choose another name, or look at the key: cvm key show NAME")
+        Problem::new(Code::ConfigInvalid, message)
+            .hint("choose another name, or look at the key: cvm key show NAME")
     })?;
     Ok((path, keys.public_key()))
 }
 
 #[cfg(unix)]
-fn write_new(path: &Path, text: &[u8]) -> std::io::Result<()> {
+fn write_new(path: &Path, line: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text)?;
+    // In two pieces, so that no second copy of the secret is made.
+    file.write_all(line.as_bytes())?;
+    file.write_all(b"\n")?;
     file.sync_all()
 }
 
 #[cfg(not(unix))]
-fn write_new(_path: &Path, _text: &[u8]) -> std::io::Result<()> {
+fn write_new(_path: &Path, _line: &str) -> std::io::Result<()> {
     Err(std::io::Error::other("key files need the permissions of a unix file system"))
 }
 

@@ -23,9 +23,10 @@ impl Out {
     pub(crate) fn text(&mut self, text: &str) -> Result<(), Problem> {
         let mut stdout = std::io::stdout().lock();
         let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-        written.map_err(|error| match error.kind() {
-            std::io::ErrorKind::BrokenPipe => Problem::new(Code::BrokenPipe, "nobody reads the output"),
-            _ => Problem::internal(format!("the output could not be written: {error}")),
+        written.map_err(|error| {
+            let gone = error.kind() == std::io::ErrorKind::BrokenPipe;
+            let code = if gone { Code::BrokenPipe } else { Code::Internal };
+            Problem::new(code, format!("the output could not be written: {error}"))
         })
     }
 

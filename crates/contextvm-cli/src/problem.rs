@@ -89,12 +89,17 @@ impl Problem {
 
     /// Turns what clap found wrong into our form; whatever looks like a secret is cut out.
     pub(crate) fn usage(error: &clap::Error) -> Self {
-        let code = match error.kind() {
-            ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand => Code::UnknownFlag,
-            ErrorKind::MissingRequiredArgument
-            | ErrorKind::MissingSubcommand
-            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Code::MissingArgument,
-            _ => Code::InvalidValue,
+        let missing = [
+            ErrorKind::MissingRequiredArgument,
+            ErrorKind::MissingSubcommand,
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
+        ];
+        let code = if [ErrorKind::UnknownArgument, ErrorKind::InvalidSubcommand].contains(&error.kind()) {
+            Code::UnknownFlag
+        } else if missing.contains(&error.kind()) {
+            Code::MissingArgument
+        } else {
+            Code::InvalidValue
         };
         let text = crate::keys::scrub(&error.render().to_string());
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());

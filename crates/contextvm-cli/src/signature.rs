@@ -78,10 +78,7 @@ fn alternatives(parts: impl Iterator<Item = String>) -> String {
 }
 
 fn literal(value: &Value) -> String {
-    match value {
-        Value::String(text) => format!("\"{}\"", shown(text)),
-        other => other.to_string(),
-    }
+    value.as_str().map_or_else(|| value.to_string(), |text| format!("\"{}\"", shown(text)))
 }
 
 /// Prints the fields of an object, required ones first.

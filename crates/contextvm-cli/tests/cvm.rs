@@ -1,4 +1,6 @@
 //! The real binary, as people, scripts and MCP hosts run it.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -138,7 +140,11 @@ fn the_demo_works_offline_and_leaves_nothing_behind() {
     let ran = home.run(&["demo"]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
     assert!(begun.elapsed() < Duration::from_secs(10));
-    assert!(ran.out.contains("the answer is 42") && ran.out.contains("add(a: number, b: number)"), "{}", ran.out);
+    assert!(
+        ran.out.contains("the answer is 42") && ran.out.contains("add(a: number, b: number)"),
+        "{}",
+        ran.out
+    );
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
     let document = home.run(&["demo", "--json"]).json();
     assert_eq!((&document["schema"], &document["ok"]), (&"cvm.demo/1".into(), &true.into()));
@@ -166,7 +172,10 @@ fn usage_errors_exit_2_and_have_three_parts() {
         (&["serve", "--open", "-r", "ws://127.0.0.1:9", "--", "sh"], "missing_argument"),
         (&["serve", "--ephemeral", "-r", "ws://127.0.0.1:9", "--", "sh"], "missing_argument"),
         (&["serve", "--ephemeral", "--open", "--", "sh"], "missing_argument"),
-        (&["serve", "--ephemeral", "--allow", "npub1x", "-r", "ws://127.0.0.1:9", "--", "sh"], "invalid_value"),
+        (
+            &["serve", "--ephemeral", "--allow", "npub1x", "-r", "ws://127.0.0.1:9", "--", "sh"],
+            "invalid_value",
+        ),
         (&["ls", "nobody"], "invalid_value"),
         (&["ls", "npub1x", "--timeout", "soon"], "invalid_value"),
         (&["relay", "run", "--drop", "2"], "invalid_value"),
@@ -267,7 +276,11 @@ fn a_served_process_is_listed_and_called() {
 
     let listed = home.run(&["ls", server, "-r", &url]);
     assert_eq!(listed.code, 0, "{listed:?}");
-    assert!(listed.out.contains("cvm-demo") && listed.out.contains("  echo(message: string)\n"), "{}", listed.out);
+    assert!(
+        listed.out.contains("cvm-demo") && listed.out.contains("  echo(message: string)\n"),
+        "{}",
+        listed.out
+    );
     assert_eq!(home.run(&["ls", server, "-r", &url, "--json"]).json()["tools"].as_array().unwrap().len(), 3);
 
     let call = |words: &[&str]| {
@@ -283,7 +296,10 @@ fn a_served_process_is_listed_and_called() {
     let table = call(&["weather", "city=Lisbon", "unit=celsius"]);
     assert_eq!(table.out, "city         Lisbon\nsky          clear\ntemperature  10.0\n");
     let document = call(&["echo", "message=hi", "--json"]).json();
-    assert_eq!((&document["schema"], &document["ok"], &document["tool"]), (&"cvm.call/1".into(), &true.into(), &"echo".into()));
+    assert_eq!(
+        (&document["schema"], &document["ok"], &document["tool"]),
+        (&"cvm.call/1".into(), &true.into(), &"echo".into())
+    );
     assert_eq!(document["result"]["content"][0]["text"], "hi");
     assert_eq!(document["wire"]["encrypted"], true);
     assert!(call(&["echo", "message=hi", "--raw"]).out.starts_with(r#"{"content":[{"#));
@@ -306,7 +322,9 @@ fn a_served_process_is_listed_and_called() {
     }
     let (code, err) = serve.end();
     assert_eq!(code, 0, "{err}");
-    for word in ["cvm serve  cvm-demo", "key       npub1", "pid ", "access    everybody", "public    no", "ready in "] {
+    for word in
+        ["cvm serve  cvm-demo", "key       npub1", "pid ", "access    everybody", "public    no", "ready in "]
+    {
         assert!(err.contains(word), "{word} is not in {err}");
     }
     let silent = home.run(&["call", server, "echo", "message=x", "-r", &url, "--timeout", "700ms", "--json"]);
@@ -322,9 +340,12 @@ fn only_listed_keys_may_call() {
     let (_relay, url) = Running::relay(&home);
     let friend = home.run(&["key", "new", "friend"]).out.trim().to_owned();
     home.run(&["key", "new", "stranger"]);
-    let (serve, ready) = Running::serve(&home, &url, &["--ephemeral", "--allow", &friend], &[CVM, "demo", "--stdio"]);
+    let (serve, ready) =
+        Running::serve(&home, &url, &["--ephemeral", "--allow", &friend], &[CVM, "demo", "--stdio"]);
     let server = ready["server"].as_str().unwrap();
-    let call = |key: &str| home.run(&["call", server, "add", "a=1", "b=2", "-r", &url, "-k", key, "--timeout", "1s"]);
+    let call = |key: &str| {
+        home.run(&["call", server, "add", "a=1", "b=2", "-r", &url, "-k", key, "--timeout", "1s"])
+    };
     assert_eq!(call("friend").out, "3\n");
     let refused = call("stranger");
     assert!(matches!(refused.code, 3 | 4), "{refused:?}");
@@ -352,7 +373,10 @@ fn a_child_that_dies_fails_its_call_at_once_and_comes_back() {
     assert_eq!(call("fail").code, 5);
     let (code, err) = serve.end();
     assert_eq!(code, 0);
-    assert!(err.contains("child exited 7, restart 1 in ") && err.contains("1 requests answered with an error"), "{err}");
+    assert!(
+        err.contains("child exited 7, restart 1 in ") && err.contains("1 requests answered with an error"),
+        "{err}"
+    );
 }
 
 #[test]
@@ -434,11 +458,13 @@ fn a_host_uses_a_server_and_says_goodbye() {
 fn a_key_leaves_no_trace() {
     let home = Home::new();
     home.run(&["key", "new", "canary"]);
-    let nsec = std::fs::read_to_string(home.path().join(".config/cvm/keys/canary")).unwrap().trim().to_owned();
+    let nsec =
+        std::fs::read_to_string(home.path().join(".config/cvm/keys/canary")).unwrap().trim().to_owned();
     let (_relay, url) = Running::relay(&home);
     let seen = home.path().join("environment");
     let script = format!("env > {}; exec {CVM} demo --stdio", seen.display());
-    let mut command = home.command(&["serve", "-vvv", "--json", "--open", "-r", &url, "--", "sh", "-c", &script]);
+    let mut command =
+        home.command(&["serve", "-vvv", "--json", "--open", "-r", &url, "--", "sh", "-c", &script]);
     command.env("CVM_KEY", &nsec).env("OTHER_SECRET", "hunter2");
     let serve = Running::start(command);
     let ready: Value = serde_json::from_str(&serve.first).unwrap();
@@ -448,13 +474,22 @@ fn a_key_leaves_no_trace() {
     let child = ready["pid"].as_u64().unwrap();
     let proc = |what: &str| std::fs::read(format!("/proc/{child}/{what}")).unwrap_or_default();
     let own = std::fs::read(format!("/proc/{}/cmdline", serve.child.id())).unwrap_or_default();
-    let mut traces = vec![proc("cmdline"), proc("environ"), own, call.err.into_bytes(), serve.first.clone().into_bytes()];
+    let mut traces =
+        vec![proc("cmdline"), proc("environ"), own, call.err.into_bytes(), serve.first.clone().into_bytes()];
     traces.push(std::fs::read(&seen).unwrap());
     traces.push(serve.end().1.into_bytes());
     let secret = bech32_bytes(&nsec);
     let reversed: Vec<u8> = secret.iter().rev().copied().collect();
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let canaries = [nsec.into_bytes(), hex(&secret).into_bytes(), hex(&secret).to_uppercase().into_bytes(), hex(&reversed).into_bytes(), secret, reversed, b"hunter2".to_vec()];
+    let canaries = [
+        nsec.into_bytes(),
+        hex(&secret).into_bytes(),
+        hex(&secret).to_uppercase().into_bytes(),
+        hex(&reversed).into_bytes(),
+        secret,
+        reversed,
+        b"hunter2".to_vec(),
+    ];
     for trace in &traces {
         for canary in &canaries {
             let found = trace.windows(canary.len()).any(|window| window == canary.as_slice());
@@ -467,7 +502,8 @@ fn a_key_leaves_no_trace() {
 /// The 32 bytes of an `nsec`.
 fn bech32_bytes(text: &str) -> Vec<u8> {
     const DIGITS: &str = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
-    let digits = text["nsec1".len()..text.len() - 6].chars().map(|c| u32::try_from(DIGITS.find(c).unwrap()).unwrap());
+    let digits =
+        text["nsec1".len()..text.len() - 6].chars().map(|c| u32::try_from(DIGITS.find(c).unwrap()).unwrap());
     let (mut out, mut bits, mut word) = (Vec::new(), 0, 0_u32);
     for digit in digits {
         word = (word << 5 | digit) & 0xfff;

@@ -12,11 +12,21 @@ use crate::{ClientConfig, DropReason, EncryptionMode, GiftWrapMode, ServerConfig
 const GENERATION: usize = 32_768;
 /// An event that is still being opened after this many milliseconds is taken for lost by its driver.
 const LOST_AFTER: u64 = 30_000;
-/// A plaintext event may come again after this many milliseconds: its sender asks for the same answer once more.
-const REPEAT_AFTER: u64 = 1_000;
+/// An event that a relay passes on again after this many milliseconds was published again: its sender asks for the
+/// same answer once more.
+const REPEAT_AFTER: u64 = 500;
+/// The same from a relay that has not passed it on before; until then it is taken for a slow copy of the first.
+const REPEAT_AFTER_ELSEWHERE: u64 = 3_000;
 
 /// One copy of an event: the same id may come with a true and with a forged signature.
 type Twin = (EventId, [u8; 64]);
+
+/// When an event came in, and through which relays (bit n: relay n modulo 64).
+#[derive(Clone, Copy, Debug, Default)]
+struct Arrival {
+    at: Mono,
+    relays: u64,
+}
 
 /// An event that passed the gate. Its signature was not looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +51,10 @@ pub struct Gate {
     ephemeral: bool,
     largest: usize,
     window: u64,
-    in_work: BTreeMap<Twin, Mono>,
+    in_work: BTreeMap<Twin, Arrival>,
     in_order: BTreeSet<(Mono, Twin)>,
     most_in_work: usize,
-    opened: [BTreeMap<EventId, Mono>; 2],
+    opened: [BTreeMap<EventId, Arrival>; 2],
 }
 
 impl Gate {
@@ -90,7 +100,7 @@ impl Gate {
     ///
     /// # Errors
     /// Returns the first check that failed, cheapest first.
-    pub fn admit(&mut self, raw: &str, _relay: u16, now: Now) -> Result<OuterEvent, DropReason> {
+    pub fn admit(&mut self, raw: &str, relay: u16, now: Now) -> Result<OuterEvent, DropReason> {
         if raw.len() > self.largest {
             return Err(DropReason::TooLarge);
         }
@@ -102,12 +112,14 @@ impl Gate {
         if protection == Protection::Plain {
             self.check_plain(&event, now)?;
         }
-        if self.was_opened(&event.id, protection, now.mono) {
+        let bit = 1_u64 << (relay % 64);
+        if self.is_copy(&event.id, bit, now.mono) {
             return Err(DropReason::Duplicate);
         }
         self.forget_lost(now.mono);
         let copy = (event.id, *event.sig.as_bytes());
-        if self.in_work.contains_key(&copy) {
+        if let Some(arrival) = self.in_work.get_mut(&copy) {
+            arrival.relays |= bit;
             return Err(DropReason::Duplicate);
         }
         if self.in_work.len() >= self.most_in_work {
@@ -116,7 +128,7 @@ impl Gate {
         if !event.verify_id() {
             return Err(DropReason::Id);
         }
-        self.in_work.insert(copy, now.mono);
+        self.in_work.insert(copy, Arrival { at: now.mono, relays: bit });
         self.in_order.insert((now.mono, copy));
         Ok(OuterEvent { event, kind: protection })
     }
@@ -125,15 +137,16 @@ impl Gate {
     pub fn opened(&mut self, id: EventId) {
         let copies: Vec<Twin> =
             self.in_work.range((id, [0; 64])..=(id, [u8::MAX; 64])).map(|(copy, _)| *copy).collect();
-        let mut at = Mono::default();
+        let mut arrival = Arrival::default();
         for copy in copies {
-            at = at.max(self.finish(copy).unwrap_or_default());
+            let Arrival { at, relays } = self.finish(copy).unwrap_or_default();
+            arrival = Arrival { at: arrival.at.max(at), relays: arrival.relays | relays };
         }
         let [young, old] = &mut self.opened;
         if young.len() >= GENERATION {
             *old = core::mem::take(young);
         }
-        young.insert(id, at);
+        young.insert(id, arrival);
     }
 
     /// Forgets an admitted event that could not be opened; another copy of it may be the true one.
@@ -164,19 +177,22 @@ impl Gate {
         Ok(())
     }
 
-    fn was_opened(&self, id: &EventId, protection: Protection, now: Mono) -> bool {
-        let [young, old] = &self.opened;
-        let Some(at) = young.get(id).or_else(|| old.get(id)) else {
+    /// Whether an event is one more copy of what was opened, rather than a repetition that wants an answer.
+    fn is_copy(&mut self, id: &EventId, bit: u64, now: Mono) -> bool {
+        let [young, old] = &mut self.opened;
+        let Some(arrival) = young.get_mut(id).or_else(|| old.get_mut(id)) else {
             return false;
         };
-        let too_soon = now.0.saturating_sub(at.0) < REPEAT_AFTER;
-        protection.is_encrypted() || self.author.is_some() || too_soon
+        let patience = if arrival.relays & bit == 0 { REPEAT_AFTER_ELSEWHERE } else { REPEAT_AFTER };
+        arrival.relays |= bit;
+        // A client answers nothing, so to it every repetition is a copy.
+        self.author.is_some() || now.0.saturating_sub(arrival.at.0) < patience
     }
 
-    fn finish(&mut self, copy: Twin) -> Option<Mono> {
-        let at = self.in_work.remove(&copy)?;
-        self.in_order.remove(&(at, copy));
-        Some(at)
+    fn finish(&mut self, copy: Twin) -> Option<Arrival> {
+        let arrival = self.in_work.remove(&copy)?;
+        self.in_order.remove(&(arrival.at, copy));
+        Some(arrival)
     }
 
     fn forget_lost(&mut self, now: Mono) {

@@ -143,18 +143,33 @@ fn a_copy_that_failed_may_come_again_and_one_that_got_lost_does_not_block_for_ev
 }
 
 #[test]
-fn an_opened_wrap_never_comes_again_but_a_plaintext_sender_may_ask_again_after_a_second() {
+fn an_event_that_is_published_again_may_ask_again_and_a_slow_copy_of_it_may_not() {
     let me = keys(1).public_key();
     let mut gate = Gate::for_server(me, &ServerConfig::default());
     let inner = plain(&keys(2), me, NOW.unix);
     let wrap = wrapped(&inner, me, WrapKind::Ephemeral, 5);
     for event in [&inner, &wrap] {
-        let outer = gate.admit(&event.as_json(), 0, NOW).unwrap();
+        let json = event.as_json();
+        let outer = gate.admit(&json, 0, NOW).unwrap();
+        assert_eq!(gate.admit(&json, 1, NOW), Err(DropReason::Duplicate), "in work");
         gate.opened(outer.event.id);
-        assert_eq!(gate.admit(&event.as_json(), 0, later(999)), Err(DropReason::Duplicate));
+        assert_eq!(gate.admit(&json, 0, later(499)), Err(DropReason::Duplicate), "too soon");
+        assert_eq!(gate.admit(&json, 2, later(2_999)), Err(DropReason::Duplicate), "a slow relay");
+        assert!(gate.admit(&json, 1, later(500)).is_ok(), "the relay had passed it on before");
+        gate.opened(outer.event.id);
+        assert!(gate.admit(&json, 3, later(3_500)).is_ok(), "nobody is that slow");
     }
-    assert!(gate.admit(&inner.as_json(), 0, later(1_000)).is_ok());
-    assert_eq!(gate.admit(&wrap.as_json(), 0, later(500_000)), Err(DropReason::Duplicate));
+}
+
+#[test]
+fn a_client_never_hears_an_event_twice() {
+    let me = keys(1).public_key();
+    let server = keys(2);
+    let mut gate = Gate::for_client(me, &ClientConfig::new(server.public_key()));
+    let event = plain(&server, me, NOW.unix);
+    let outer = gate.admit(&event.as_json(), 0, NOW).unwrap();
+    gate.opened(outer.event.id);
+    assert_eq!(gate.admit(&event.as_json(), 0, later(500_000)), Err(DropReason::Duplicate));
 }
 
 #[test]

@@ -80,10 +80,8 @@ mod tests {
     async fn a_flood_is_counted() {
         let said = told("x\n".repeat(10_000).as_bytes()).await;
         assert!(said.len() <= 1_000, "{}", said.len());
-        let hidden = said.iter().filter_map(|notice| match notice {
-            Notice::ChildSaidMore(count) => Some(*count),
-            _ => None,
-        });
+        let hidden =
+            said.iter().map(|notice| if let Notice::ChildSaidMore(count) = notice { *count } else { 0 });
         let shown = said.iter().filter(|notice| matches!(notice, Notice::ChildSaid(_))).count();
         assert_eq!(hidden.sum::<u64>() + u64::try_from(shown).unwrap(), 10_000);
     }

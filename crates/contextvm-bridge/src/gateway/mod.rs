@@ -18,7 +18,9 @@ mod welcome;
 pub use welcome::Welcome;
 
 use crate::Error;
-use crate::child::{Child, ChildCommand, ChildEvent, ChildEvents, ChildOptions, Refused, RestartPolicy};
+use crate::child::{
+    Child, ChildCommand, ChildEvent, ChildEvents, ChildOptions, Exit, Refused, RestartPolicy,
+};
 use crate::notice::{Notice, Reporter};
 use switch::{Action, Letter, Switch};
 
@@ -125,8 +127,10 @@ impl Gateway {
             match self.events.recv().await {
                 Some(ChildEvent::Down { exit, .. }) => {
                     return Err(match exit {
-                        crate::child::Exit::NotStarted(why) => Error::Spawn(why),
-                        other => Error::EndedEarly(format!("it {other}")),
+                        Exit::NotStarted(why) => Error::Spawn(why),
+                        Exit::Code(_) | Exit::Signal(_) | Exit::Output | Exit::Unknown => {
+                            Error::EndedEarly(format!("it {exit}"))
+                        }
                     });
                 }
                 Some(event) => {
@@ -186,7 +190,7 @@ impl Gateway {
                         let how = exit.to_string();
                         let actions = self.switch.child_down(&how, None, Instant::now());
                         self.act(&handle, actions).await;
-                        let clean = exit == crate::child::Exit::Code(0);
+                        let clean = exit == Exit::Code(0);
                         break if clean { Ok(()) } else { Err(Error::GaveUp(format!("it {how}"))) };
                     }
                     Some(event) => self.on_child(event),
@@ -217,7 +221,7 @@ impl Gateway {
             message: &inbound.message,
             server_requests: inbound.tags.server_requests,
         };
-        self.switch.from_caller(letter, Instant::now())
+        self.switch.hear_caller(letter, Instant::now())
     }
 
     fn on_child(&mut self, event: ChildEvent) -> Vec<Action> {
@@ -229,7 +233,7 @@ impl Gateway {
                 self.switch.child_up(Instant::now())
             }
             ChildEvent::Line { generation, text } if generation == self.generation => {
-                self.switch.from_child(&text, Instant::now())
+                self.switch.hear_child(&text, Instant::now())
             }
             ChildEvent::Line { .. } => Vec::new(),
             ChildEvent::Bad { what } => self.switch.noise(what),

@@ -209,7 +209,7 @@ impl Switch {
         actions
     }
 
-    pub(super) fn from_caller(&mut self, letter: Letter<'_>, now: Instant) -> Vec<Action> {
+    pub(super) fn hear_caller(&mut self, letter: Letter<'_>, now: Instant) -> Vec<Action> {
         let Ok(message) = Envelope::parse(letter.message, &self.limits) else { return Vec::new() };
         match letter.delivery {
             Delivery::Request { key, method } => {
@@ -265,7 +265,7 @@ impl Switch {
             deadline,
         };
         self.routes.insert(id.to_owned(), route);
-        self.to_child(compact(letter.message))
+        self.write_child(compact(letter.message))
     }
 
     fn notification(&mut self, letter: &Letter<'_>, method: &str, message: &Envelope<'_>) -> Vec<Action> {
@@ -278,7 +278,7 @@ impl Switch {
                 match id {
                     Some(id) if self.routes.get(id.as_ref()).is_some_and(own) => {
                         self.routes.remove(id.as_ref());
-                        self.to_child(compact(letter.message))
+                        self.write_child(compact(letter.message))
                     }
                     Some(_) | None => Vec::new(),
                 }
@@ -286,7 +286,7 @@ impl Switch {
             "notifications/progress" if !self.asked.values().any(|asked| asked.caller == letter.caller) => {
                 Vec::new()
             }
-            _ => self.to_child(compact(letter.message)),
+            _ => self.write_child(compact(letter.message)),
         }
     }
 
@@ -299,13 +299,13 @@ impl Switch {
             return Vec::new();
         };
         match self.asked.remove(id.as_ref()) {
-            Some(asked) => self.to_child(compact(&rewrite::with_id(message, asked.id.get()))),
+            Some(asked) => self.write_child(compact(&rewrite::with_id(message, asked.id.get()))),
             None => Vec::new(),
         }
     }
 
     /// Lines wait while the child is being initialised, in order.
-    fn to_child(&mut self, line: String) -> Vec<Action> {
+    fn write_child(&mut self, line: String) -> Vec<Action> {
         match &mut self.state {
             State::Open => vec![Action::Child(line)],
             State::Opening { held, .. } if held.len() < self.limits.in_flight => {
@@ -317,7 +317,7 @@ impl Switch {
         }
     }
 
-    pub(super) fn from_child(&mut self, text: &str, now: Instant) -> Vec<Action> {
+    pub(super) fn hear_child(&mut self, text: &str, now: Instant) -> Vec<Action> {
         let message = match Envelope::parse(text, &self.line_limits()) {
             Ok(message) => message,
             Err(error) => return self.unreadable(text, &error.to_string()),

@@ -1,4 +1,6 @@
 //! A tiny stdio MCP server for tests: it answers honestly, and misbehaves when a tool call tells it to.
+#![expect(clippy::indexing_slicing, reason = "indexing json gives null where there is nothing")]
+
 use std::io::{BufRead as _, Write as _};
 use std::time::Duration;
 

@@ -100,9 +100,9 @@ async fn children_behaving_badly() {
     let notices = stage.notices.all();
     let noise = notices.iter().filter(|notice| matches!(notice, Notice::ChildNoise { .. })).count();
     assert_eq!(noise, 1, "the first is told, the others are counted");
-    let said = notices.iter().filter_map(|notice| match notice {
-        Notice::ChildSaid(line) => Some(line.as_str()),
-        _ => None,
+    let said = notices.iter().filter_map(|notice| {
+        let Notice::ChildSaid(line) = notice else { return None };
+        Some(line.as_str())
     });
     let said: Vec<&str> = said.collect();
     assert!(!said.is_empty() && said.len() < 5_000);
@@ -260,7 +260,9 @@ async fn the_child_sees_the_name_that_was_checked() {
         ("e\u{301}", "e\u{301}"),
         (r"a\/b\n", "a/b\n"),
     ] {
-        let text = format!(r#"{{"params":{{"n\u0061me":"{spelled}","arguments":{{}}}},"method":"tools\/call","id":1,"jsonrpc":"2.0"}}"#);
+        let text = format!(
+            r#"{{"params":{{"n\u0061me":"{spelled}","arguments":{{}}}},"method":"tools\/call","id":1,"jsonrpc":"2.0"}}"#
+        );
         client.send(text).await.unwrap();
         let answer = tokio::time::timeout(Duration::from_secs(5), messages.recv()).await.unwrap().unwrap();
         let answer: Value = serde_json::from_str(&answer).unwrap();

@@ -52,7 +52,10 @@ async fn a_host_talks_to_a_server_far_away() {
     host.say(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
     host.say(r#"{"jsonrpc":"2.0","id":"x y","method":"tools/call","params":{"name":"echo","arguments":{"n":1.50}}}"#).await;
     let answer = host.hear().await;
-    assert_eq!((&answer["id"], &answer["result"]["content"][0]["text"]), (&"x y".into(), &r#"echo:{"n":1.5}"#.into()));
+    assert_eq!(
+        (&answer["id"], &answer["result"]["content"][0]["text"]),
+        (&"x y".into(), &r#"echo:{"n":1.5}"#.into())
+    );
     drop(host.input);
     host.running.await.unwrap().unwrap();
     stage.end().await;
@@ -89,7 +92,10 @@ async fn without_a_relay_every_request_is_answered_with_the_reason() {
         let data = &answer["error"]["data"];
         assert_eq!((&data["reason"], &data["hint"]), (&"relay_unreachable".into(), &"ask somebody".into()));
         assert_eq!(data["relays"][0]["url"], "ws://127.0.0.1:9");
-        assert!(data["waitedMs"].as_u64().unwrap() >= 250 && data["server"].as_str().unwrap().starts_with("npub1"));
+        assert!(
+            data["waitedMs"].as_u64().unwrap() >= 250
+                && data["server"].as_str().unwrap().starts_with("npub1")
+        );
     }
     // Between two attempts the answer comes at once.
     let begun = Instant::now();
@@ -131,7 +137,11 @@ async fn what_is_no_message_is_refused_or_reported() {
     assert_eq!(answer["error"]["data"]["reason"], "invalid_request");
     drop(host.input);
     host.running.await.unwrap().unwrap();
-    let noise = host.notices.all().into_iter().filter(|notice| matches!(notice, contextvm_bridge::Notice::HostNoise(_)));
+    let noise = host
+        .notices
+        .all()
+        .into_iter()
+        .filter(|notice| matches!(notice, contextvm_bridge::Notice::HostNoise(_)));
     assert_eq!(noise.count(), 3);
 }
 
@@ -170,7 +180,10 @@ async fn a_silent_server_is_told_of_in_the_answer() {
     input.write_all(format!("{INITIALIZE}\n").as_bytes()).await.unwrap();
     let line = BufReader::new(output).lines().next_line().await.unwrap().unwrap();
     let answer: Value = serde_json::from_str(&line).unwrap();
-    assert_eq!((&answer["error"]["code"], &answer["error"]["data"]["reason"]), (&(-32001).into(), &"no_reply".into()));
+    assert_eq!(
+        (&answer["error"]["code"], &answer["error"]["data"]["reason"]),
+        (&(-32001).into(), &"no_reply".into())
+    );
     drop(input);
     running.await.unwrap().unwrap();
 }

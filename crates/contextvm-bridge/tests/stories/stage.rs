@@ -103,13 +103,11 @@ pub(crate) async fn call(client: &Client, tool: &str, arguments: &str) -> Result
 }
 
 pub(crate) fn reason(error: &CallError) -> String {
-    match error {
-        CallError::Server { data: Some(data), .. } => {
-            let data: Value = serde_json::from_str(data.get()).unwrap();
-            data["reason"].as_str().unwrap_or_default().to_owned()
-        }
-        other => format!("{other:?}"),
+    if let CallError::Server { data: Some(data), .. } = error {
+        let data: Value = serde_json::from_str(data.get()).unwrap();
+        return data["reason"].as_str().unwrap_or_default().to_owned();
     }
+    format!("{error:?}")
 }
 
 pub(crate) fn alive(pid: u32) -> bool {

@@ -91,10 +91,7 @@ pub(super) fn not_listed(key: &str, given: &str, values: &[&Value]) -> Problem {
         Some(near) => problem.fact(format!("did you mean: {}", contextvm::core::Printable(near))),
         None => problem,
     };
-    let listed = values.iter().take(40).map(|value| match value {
-        Value::String(text) => shown(text),
-        other => other.to_string(),
-    });
+    let listed = values.iter().take(40).map(|value| value.as_str().map_or_else(|| value.to_string(), shown));
     problem.fact(format!("it takes: {}", listed.collect::<Vec<_>>().join(", ")))
 }
 

@@ -26,9 +26,9 @@ pub(crate) async fn run(options: &Use, global: &Global, talk: Talk) -> Result<()
     if ephemeral {
         talk.detail("no key was given, so the server sees one that nobody knows");
     }
-    let reporter = Reporter::new(move |notice| match notice {
-        Notice::Connected => talk.detail("cvm: connected"),
-        other => talk.say(&format!("cvm: {other}")),
+    let reporter = Reporter::new(move |notice| {
+        let line = format!("cvm: {notice}");
+        if *notice == Notice::Connected { talk.detail(&line) } else { talk.say(&line) }
     });
     let stop = signals::stop_on_signals();
     let proxy = Proxy::builder(client)

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use contextvm::core::{Printable, ServerIdentity};
-use contextvm::server::{EncryptionMode, Identity, Listener, Server, ServerHandle};
+use contextvm::server::{EncryptionMode, ErrorKind, Identity, Listener, Server, ServerHandle};
 use contextvm_bridge::{ChildCommand, Error, Gateway, Notice, Reporter, RestartPolicy, RestartWhen};
 use nostr::key::PublicKey;
 use serde::Serialize;
@@ -36,9 +36,9 @@ pub(crate) async fn run(options: &Serve, global: &Global, out: &mut Out, talk: T
     }
     let command = command(options)?;
     let shown = shown_command(&command);
-    let reporter = Reporter::new(move |notice| match notice {
-        Notice::ChildStarted { .. } | Notice::ChildReady => talk.detail(&notice.to_string()),
-        other => talk.say(&other.to_string()),
+    let reporter = Reporter::new(move |notice| {
+        let usual = matches!(notice, Notice::ChildStarted { .. } | Notice::ChildReady);
+        if usual { talk.detail(&notice.to_string()) } else { talk.say(&notice.to_string()) }
     });
     let gateway = Gateway::builder(command)
         .restart(restart(options))
@@ -118,11 +118,12 @@ fn key(options: &Serve, global: &Global) -> Result<Chosen, Problem> {
 }
 
 fn command(options: &Serve) -> Result<ChildCommand, Problem> {
-    let wrong = |error: Error| match error {
-        Error::NoProgram { .. } | Error::NotExecutable { .. } | Error::EmptyCommand => {
+    let wrong = |error: Error| {
+        if matches!(error, Error::Environment { .. }) {
+            Problem::new(Code::InvalidValue, error.to_string()).hint("--env NAME=VALUE")
+        } else {
             Problem::new(Code::ConfigInvalid, error.to_string()).hint("check the command after --")
         }
-        other => Problem::new(Code::InvalidValue, other.to_string()).hint("--env NAME=VALUE"),
     };
     let mut command = ChildCommand::new(&options.command).map_err(wrong)?;
     for name in &options.inherit_env {
@@ -175,13 +176,13 @@ async fn listen(
     if chosen.ephemeral {
         builder = builder.fresh_key();
     }
-    builder.start().await.map_err(|error| match error.kind() {
-        contextvm::server::ErrorKind::Config => {
-            Problem::new(Code::InvalidValue, error.to_string()).hint("--relay wss://...")
-        }
-        contextvm::server::ErrorKind::Relay => Problem::new(Code::RelayUnreachable, error.to_string())
-            .hint("use another relay: --relay wss://..."),
-        _ => Problem::internal(error.to_string()),
+    builder.start().await.map_err(|error| {
+        let code = match error.kind() {
+            ErrorKind::Config => Code::InvalidValue,
+            ErrorKind::Relay => Code::RelayUnreachable,
+            ErrorKind::Closed | ErrorKind::Host | _ => Code::Internal,
+        };
+        Problem::new(code, error.to_string()).hint("use another relay: --relay wss://...")
     })
 }
 

@@ -26,7 +26,7 @@ fn fresh() -> Switch {
 fn ready() -> Switch {
     let mut switch = fresh();
     switch.child_up(now());
-    switch.from_child(CHILD_READY, now());
+    switch.hear_child(CHILD_READY, now());
     assert!(switch.open().is_some());
     switch
 }
@@ -37,7 +37,7 @@ fn ask(switch: &mut Switch, from: u8, id: u8, method: &str, params: &str, suppor
     let key = RequestKey { caller, id: EventId::from_hex(&hex(id)).unwrap() };
     let delivery = Delivery::Request { key, method: method.to_owned() };
     let message = format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"{method}","params":{params}}}"#, hex(id));
-    switch.from_caller(
+    switch.hear_caller(
         Letter { caller, delivery: &delivery, message: &message, server_requests: supports },
         now(),
     )
@@ -48,7 +48,7 @@ fn tell(switch: &mut Switch, from: u8, method: &str, params: &str) -> Vec<Action
     let message = format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#);
     let letter =
         Letter { caller: caller(from), delivery: &delivery, message: &message, server_requests: false };
-    switch.from_caller(letter, now())
+    switch.hear_caller(letter, now())
 }
 
 fn result_for(id: u8) -> String {
@@ -82,7 +82,7 @@ fn the_child_is_initialised_once_and_callers_are_answered_for_it() {
     let mut switch = fresh();
     let up = switch.child_up(now());
     assert!(to_child(&up)[0].contains(r#""method":"initialize""#));
-    let opened = switch.from_child(CHILD_READY, now());
+    let opened = switch.hear_child(CHILD_READY, now());
     assert_eq!(to_child(&opened), [r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#]);
     let answered = ask(&mut switch, 1, 10, "initialize", r#"{"protocolVersion":"2025-06-18"}"#, false);
     assert!(to_child(&answered).is_empty());
@@ -97,12 +97,12 @@ fn an_answer_reaches_its_caller_alone_and_once() {
     let mut switch = ready();
     assert_eq!(to_child(&ask(&mut switch, 1, 10, "tools/call", r#"{"name":"a"}"#, false)).len(), 1);
     ask(&mut switch, 2, 11, "tools/call", r#"{"name":"a"}"#, false);
-    let second = switch.from_child(&result_for(11), now());
+    let second = switch.hear_child(&result_for(11), now());
     assert_eq!(to_callers(&second), [(caller(2), result_for(11).as_str())]);
-    let first = switch.from_child(&result_for(10), now());
+    let first = switch.hear_child(&result_for(10), now());
     assert_eq!(to_callers(&first), [(caller(1), result_for(10).as_str())]);
-    assert!(to_callers(&switch.from_child(&result_for(10), now())).is_empty());
-    assert!(to_callers(&switch.from_child(&result_for(99), now())).is_empty());
+    assert!(to_callers(&switch.hear_child(&result_for(10), now())).is_empty());
+    assert!(to_callers(&switch.hear_child(&result_for(99), now())).is_empty());
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn two_lines_in_one_message_never_reach_the_child() {
             assert!(line.bytes().all(|byte| !matches!(byte, b'\n' | b'\r' | 0)), "{line:?}");
             delivered += 1;
         }
-        switch.from_child(&result_for(id), now());
+        switch.hear_child(&result_for(id), now());
     }
     assert!(delivered > 1_000, "{delivered}");
 }
@@ -146,8 +146,8 @@ fn progress_reaches_the_caller_whose_token_it_carries() {
             r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":"{token}","progress":1}}}}"#
         )
     };
-    assert_eq!(to_callers(&switch.from_child(&progress(11), now())), [(caller(2), progress(11).as_str())]);
-    assert!(switch.from_child(&progress(12), now()).is_empty());
+    assert_eq!(to_callers(&switch.hear_child(&progress(11), now())), [(caller(2), progress(11).as_str())]);
+    assert!(switch.hear_child(&progress(12), now()).is_empty());
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_caller_cancels_its_own_requests_only() {
     let params = format!(r#"{{"requestId":"{}"}}"#, hex(10));
     assert!(tell(&mut switch, 2, "notifications/cancelled", &params).is_empty());
     assert_eq!(to_child(&tell(&mut switch, 1, "notifications/cancelled", &params)).len(), 1);
-    assert!(to_callers(&switch.from_child(&result_for(10), now())).is_empty());
+    assert!(to_callers(&switch.hear_child(&result_for(10), now())).is_empty());
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn requests_wait_while_the_child_is_initialised() {
     let up = switch.child_up(now());
     assert!(to_child(&ask(&mut switch, 1, 10, "tools/list", "{}", false)).is_empty());
     let id = to_child(&up)[0].split('"').nth(7).unwrap().to_owned();
-    let opened = switch.from_child(&CHILD_READY.replace("cvm-1", &id), now());
+    let opened = switch.hear_child(&CHILD_READY.replace("cvm-1", &id), now());
     let lines = to_child(&opened);
     assert_eq!(lines.len(), 2);
     assert!(lines[0].contains("notifications/initialized") && lines[1].contains("tools/list"));
@@ -201,20 +201,20 @@ fn requests_wait_while_the_child_is_initialised() {
 fn a_question_of_the_child_goes_to_the_only_caller_at_work() {
     let mut switch = ready();
     let question = r#"{"jsonrpc":"2.0","id":0,"method":"sampling/createMessage","params":{"secret":1}}"#;
-    let nobody = switch.from_child(question, now());
+    let nobody = switch.hear_child(question, now());
     assert!(to_child(&nobody)[0].contains("no_client"));
     ask(&mut switch, 1, 10, "tools/call", "{}", true);
-    let asked = switch.from_child(question, now());
+    let asked = switch.hear_child(question, now());
     let (to, text) = to_callers(&asked)[0];
     assert_eq!(to, caller(1));
     let id = Envelope::parse(text, &Limits::default()).unwrap().id.unwrap().get().to_owned();
     let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"role":"assistant"}}}}"#);
     let other =
         Letter { caller: caller(2), delivery: &Delivery::Response, message: &answer, server_requests: true };
-    assert!(switch.from_caller(other, now()).is_empty());
+    assert!(switch.hear_caller(other, now()).is_empty());
     let own =
         Letter { caller: caller(1), delivery: &Delivery::Response, message: &answer, server_requests: true };
-    let answered = switch.from_caller(own, now());
+    let answered = switch.hear_caller(own, now());
     assert_eq!(to_child(&answered), [r#"{"jsonrpc":"2.0","id":0,"result":{"role":"assistant"}}"#]);
 }
 
@@ -223,11 +223,11 @@ fn a_question_that_could_concern_two_callers_reaches_none() {
     let mut switch = ready();
     ask(&mut switch, 1, 10, "tools/call", "{}", true);
     ask(&mut switch, 2, 11, "tools/call", "{}", false);
-    let asked = switch.from_child(r#"{"jsonrpc":"2.0","id":5,"method":"roots/list"}"#, now());
+    let asked = switch.hear_child(r#"{"jsonrpc":"2.0","id":5,"method":"roots/list"}"#, now());
     assert!(to_callers(&asked).is_empty());
     assert!(to_child(&asked)[0].contains("several_clients"));
-    switch.from_child(&result_for(10), now());
-    let asked = switch.from_child(r#"{"jsonrpc":"2.0","id":6,"method":"roots/list"}"#, now());
+    switch.hear_child(&result_for(10), now());
+    let asked = switch.hear_child(r#"{"jsonrpc":"2.0","id":6,"method":"roots/list"}"#, now());
     assert!(to_child(&asked)[0].contains("not_supported"));
 }
 
@@ -235,8 +235,8 @@ fn a_question_that_could_concern_two_callers_reaches_none() {
 fn an_open_question_ends_with_the_call_it_belonged_to() {
     let mut switch = ready();
     ask(&mut switch, 1, 10, "tools/call", "{}", true);
-    switch.from_child(r#"{"jsonrpc":"2.0","id":5,"method":"elicitation/create"}"#, now());
-    let ended = switch.from_child(&result_for(10), now());
+    switch.hear_child(r#"{"jsonrpc":"2.0","id":5,"method":"elicitation/create"}"#, now());
+    let ended = switch.hear_child(&result_for(10), now());
     assert!(to_child(&ended)[0].contains("call_ended") && to_child(&ended)[0].contains(r#""id":5"#));
     assert_eq!(to_callers(&ended).len(), 1);
 }
@@ -244,7 +244,7 @@ fn an_open_question_ends_with_the_call_it_belonged_to() {
 #[test]
 fn the_gateway_answers_the_childs_ping() {
     let mut switch = ready();
-    let pong = switch.from_child(r#"{"jsonrpc":"2.0","id":"p","method":"ping"}"#, now());
+    let pong = switch.hear_child(r#"{"jsonrpc":"2.0","id":"p","method":"ping"}"#, now());
     assert_eq!(to_child(&pong), [r#"{"jsonrpc":"2.0","id":"p","result":{}}"#]);
 }
 
@@ -254,13 +254,13 @@ fn what_one_caller_caused_is_not_told_to_another() {
     switch.session_began(caller(1));
     switch.session_began(caller(2));
     let log = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}"#;
-    assert!(switch.from_child(log, now()).is_empty());
+    assert!(switch.hear_child(log, now()).is_empty());
     ask(&mut switch, 2, 11, "tools/call", "{}", false);
-    assert_eq!(to_callers(&switch.from_child(log, now())), [(caller(2), log)]);
+    assert_eq!(to_callers(&switch.hear_child(log, now())), [(caller(2), log)]);
     ask(&mut switch, 1, 10, "tools/call", "{}", false);
-    assert!(switch.from_child(log, now()).is_empty());
+    assert!(switch.hear_child(log, now()).is_empty());
     let changed = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
-    assert_eq!(switch.from_child(changed, now()), [Action::Broadcast(changed.to_owned())]);
+    assert_eq!(switch.hear_child(changed, now()), [Action::Broadcast(changed.to_owned())]);
 }
 
 #[test]
@@ -269,19 +269,19 @@ fn updates_of_a_resource_reach_its_listeners() {
     let uri = r#"{"uri":"file:///a"}"#;
     for (from, id) in [(1, 10), (2, 11)] {
         ask(&mut switch, from, id, "resources/subscribe", uri, false);
-        switch.from_child(&result_for(id), now());
+        switch.hear_child(&result_for(id), now());
     }
     let update = |uri: &str| {
         format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#
         )
     };
-    assert_eq!(to_callers(&switch.from_child(&update("file:///a/b"), now())).len(), 2);
-    assert!(switch.from_child(&update("file:///ab"), now()).is_empty());
+    assert_eq!(to_callers(&switch.hear_child(&update("file:///a/b"), now())).len(), 2);
+    assert!(switch.hear_child(&update("file:///ab"), now()).is_empty());
     let left = ask(&mut switch, 1, 12, "resources/unsubscribe", uri, false);
     assert!(to_child(&left).is_empty(), "another caller still listens");
     assert!(to_callers(&left)[0].1.contains(r#""result":{}"#));
-    let updated = switch.from_child(&update("file:///a"), now());
+    let updated = switch.hear_child(&update("file:///a"), now());
     assert_eq!(to_callers(&updated).iter().map(|(to, _)| *to).collect::<Vec<_>>(), [caller(2)]);
     assert_eq!(to_child(&ask(&mut switch, 2, 13, "resources/unsubscribe", uri, false)).len(), 1);
 }
@@ -291,11 +291,11 @@ fn subscriptions_survive_the_child_and_end_with_the_session() {
     let mut switch = ready();
     switch.session_began(caller(1));
     ask(&mut switch, 1, 10, "resources/subscribe", r#"{"uri":"a:b"}"#, false);
-    switch.from_child(&result_for(10), now());
+    switch.hear_child(&result_for(10), now());
     switch.child_down("exited 1", None, now());
     let up = switch.child_up(now());
     let id = to_child(&up)[0].split('"').nth(7).unwrap().to_owned();
-    let opened = switch.from_child(&CHILD_READY.replace("cvm-1", &id), now());
+    let opened = switch.hear_child(&CHILD_READY.replace("cvm-1", &id), now());
     assert!(
         to_child(&opened).iter().any(|line| line.contains("resources/subscribe") && line.contains("a:b"))
     );
@@ -311,7 +311,7 @@ fn a_modern_subscription_is_routed_by_its_id_and_never_late() {
         r#"{{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":"{}"}}}}}}"#,
         hex(10)
     );
-    assert_eq!(to_callers(&switch.from_child(&note, now())), [(caller(1), note.as_str())]);
+    assert_eq!(to_callers(&switch.hear_child(&note, now())), [(caller(1), note.as_str())]);
     assert!(switch.sweep(now() + Duration::from_secs(100_000)).is_empty());
 }
 
@@ -324,7 +324,7 @@ fn a_late_request_is_answered_and_cancelled_and_progress_extends_it() {
     let progress = format!(
         r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":"{token}","progress":1}}}}"#
     );
-    switch.from_child(&progress, now() + Duration::from_secs(200));
+    switch.hear_child(&progress, now() + Duration::from_secs(200));
     let late = switch.sweep(now() + Duration::from_secs(301));
     assert_eq!(to_callers(&late).len(), 1);
     assert_eq!(reason(to_callers(&late)[0].1), "child_timeout");
@@ -344,14 +344,14 @@ fn a_child_that_never_answers_initialize_is_ended() {
 fn garbage_is_told_of_once_and_an_invalid_answer_fails_its_call() {
     let mut switch = ready();
     ask(&mut switch, 1, 10, "tools/call", "{}", false);
-    assert_eq!(switch.from_child("Server started on \u{1b}[1mstdio", now()).len(), 1);
+    assert_eq!(switch.hear_child("Server started on \u{1b}[1mstdio", now()).len(), 1);
     for line in
         ["", "[]", "{", "null", "{\"jsonrpc\":\"2.0\"}", "Debug: 1", "\u{0}", "[{\"jsonrpc\":\"2.0\"}]"]
     {
-        assert!(switch.from_child(line, now()).is_empty(), "{line}");
+        assert!(switch.hear_child(line, now()).is_empty(), "{line}");
     }
     let invalid = format!(r#"{{"jsonrpc":"2.0","id":"{}","result":{{"a":1,"a":2}}}}"#, hex(10));
-    let actions = switch.from_child(&invalid, now());
+    let actions = switch.hear_child(&invalid, now());
     assert_eq!(reason(to_callers(&actions)[0].1), "child_answer_invalid");
 }
 
@@ -374,7 +374,19 @@ fn the_gateway_answers_everything_when_it_stops() {
 
 /// Writes one name in many ways; some of them are no JSON that everybody reads alike.
 fn spellings() -> Vec<String> {
-    let names = ["add", "Add", "add ", " add", "ad\u{435}", "\u{e9}", "e\u{301}", "\u{fb01}", "a\u{200b}dd", "\u{1f600}", ""];
+    let names = [
+        "add",
+        "Add",
+        "add ",
+        " add",
+        "ad\u{435}",
+        "\u{e9}",
+        "e\u{301}",
+        "\u{fb01}",
+        "a\u{200b}dd",
+        "\u{1f600}",
+        "",
+    ];
     let mut out = Vec::new();
     for seed in 0..500_u32 {
         for name in names {
@@ -388,7 +400,9 @@ fn spellings() -> Vec<String> {
                 0 => format!(r#"{{"n\u0061me":"{spelled}"}}"#),
                 1 => format!(r#"{{"Name":"other","name":"{spelled}","name ":"x"}}"#),
                 2 => format!(r#"{{"name":"{spelled}","n\u0061me":"twice"}}"#),
-                3 => format!(r#"{{"arguments":{{"name":"inner"}},"name":"{spelled}","_meta":{{"name":"meta"}}}}"#),
+                3 => format!(
+                    r#"{{"arguments":{{"name":"inner"}},"name":"{spelled}","_meta":{{"name":"meta"}}}}"#
+                ),
                 4 => format!(r#"{{"name":"{spelled}\ud800"}}"#),
                 5 => format!("{{ \"name\"\n:\t\"{spelled}\" }}"),
                 _ => format!(r#"{{"name":"{spelled}"}}"#),
@@ -423,7 +437,8 @@ fn one_name_everywhere() {
     let (mut lines, mut checked, mut refused) = (Vec::new(), Vec::new(), 0);
     for params in spellings() {
         let mut switch = ready();
-        let text = format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"tools/call","params":{params}}}"#, hex(10));
+        let text =
+            format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"tools/call","params":{params}}}"#, hex(10));
         let Ok(message) = Envelope::parse(&text, &limits) else {
             refused += 1;
             assert!(ask(&mut switch, 1, 10, "tools/call", &params, false).is_empty());
@@ -434,9 +449,15 @@ fn one_name_everywhere() {
         lines.push(to_child(&ask(&mut switch, 1, 10, "tools/call", &params, false))[0].to_owned());
     }
     assert!(lines.len() > 3_000 && refused > 1_000, "{} {refused}", lines.len());
-    let read = |line: &String| serde_json::from_str::<serde_json::Value>(line).unwrap()["params"]["name"].as_str().unwrap().to_owned();
+    let read = |line: &String| {
+        serde_json::from_str::<serde_json::Value>(line).unwrap()["params"]["name"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
     assert_eq!(lines.iter().map(read).collect::<Vec<_>>(), checked);
-    let python = "import sys,json\nfor l in sys.stdin.buffer: print(json.dumps(json.loads(l)['params']['name']))";
+    let python =
+        "import sys,json\nfor l in sys.stdin.buffer: print(json.dumps(json.loads(l)['params']['name']))";
     let node = "for (const l of require('fs').readFileSync(0,'utf8').split('\\n')) if (l) console.log(JSON.stringify(JSON.parse(l).params.name))";
     for (program, script) in [("python3", python), ("node", node)] {
         match seen_by(program, script, &lines) {
