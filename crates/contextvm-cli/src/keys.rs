@@ -273,6 +273,16 @@ pub(crate) fn refuse_secrets(argv: &[OsString]) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Turns core dumps off: they would hold every secret of this process.
+pub(crate) fn keep_out_of_core_dumps() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, setrlimit};
+        // A system that refuses to dump less is asked for nothing else.
+        let _refused = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    }
+}
+
 /// Whether a word has the form of an encoded secret key.
 fn is_secret(word: &str) -> bool {
     let begins = |start: &str| {

@@ -21,6 +21,7 @@ use output::{Out, Talk};
 use problem::Problem;
 
 fn main() -> ExitCode {
+    keys::keep_out_of_core_dumps();
     let argv: Vec<OsString> = std::env::args_os().collect();
     // Known before parsing, so that a usage error is reported in the form that was asked for.
     let json = argv.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");

@@ -420,7 +420,7 @@ fn a_host_gets_nothing_but_messages_even_when_the_relay_is_dead() {
     drop(input);
     assert!(lines.next().is_none());
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -449,7 +449,7 @@ fn a_host_uses_a_server_and_says_goodbye() {
         }
         let mut running = running;
         assert_eq!(running.child.wait().unwrap().code(), Some(0), "{ending}");
-        assert!(begun.elapsed() < Duration::from_millis(1_500), "{ending} {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(3), "{ending} {:?}", begun.elapsed());
         assert!(lines.next().is_none(), "{ending}");
     }
 }
@@ -474,6 +474,9 @@ fn a_key_leaves_no_trace() {
     let child = ready["pid"].as_u64().unwrap();
     let proc = |what: &str| std::fs::read(format!("/proc/{child}/{what}")).unwrap_or_default();
     let own = std::fs::read(format!("/proc/{}/cmdline", serve.child.id())).unwrap_or_default();
+    let bounds = std::fs::read_to_string(format!("/proc/{}/limits", serve.child.id())).unwrap();
+    let core = bounds.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert!(core.split_whitespace().filter(|word| *word == "0").count() == 2, "{core}");
     let mut traces =
         vec![proc("cmdline"), proc("environ"), own, call.err.into_bytes(), serve.first.clone().into_bytes()];
     traces.push(std::fs::read(&seen).unwrap());

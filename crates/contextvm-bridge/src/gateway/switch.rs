@@ -176,8 +176,9 @@ impl Switch {
 
     /// Answers a request that could not be written to the child.
     pub(super) fn not_written(&mut self, line: &str) -> Vec<Action> {
-        let id =
-            Envelope::parse(line, &self.limits).ok().filter(|message| message.kind == MessageKind::Request);
+        let id = Envelope::parse(line, &self.line_limits())
+            .ok()
+            .filter(|message| message.kind == MessageKind::Request);
         let id = id.and_then(|message| message.id).map(|id| rewrite::plain_text(id).into_owned());
         let Some((id, route)) = id.and_then(|id| self.routes.remove_entry(&id)) else { return Vec::new() };
         let failure = Failure::new(FAILED, "child_busy", "the server's process does not keep up");
@@ -210,7 +211,7 @@ impl Switch {
     }
 
     pub(super) fn hear_caller(&mut self, letter: Letter<'_>, now: Instant) -> Vec<Action> {
-        let Ok(message) = Envelope::parse(letter.message, &self.limits) else { return Vec::new() };
+        let Ok(message) = Envelope::parse(letter.message, &self.line_limits()) else { return Vec::new() };
         match letter.delivery {
             Delivery::Request { key, method } => {
                 self.request(&letter, &key.id.to_hex(), method, &message, now)
@@ -329,7 +330,7 @@ impl Switch {
         }
     }
 
-    /// A line of the child may be longer than an event, and then holds more values.
+    /// A line of the child may be longer than an event, and a caller's message has grown by what was put into it.
     fn line_limits(&self) -> Limits {
         Limits { json_nodes: self.limits.json_nodes.saturating_mul(16), ..self.limits.clone() }
     }
