@@ -64,7 +64,10 @@ impl Transport<RoleClient> for ClientTransport {
 
 /// Makes an error of an answer that rmcp cannot read, so that its call ends.
 fn in_place_of(text: &str) -> Option<RxJsonRpcMessage<RoleClient>> {
-    let envelope = Envelope::parse(text, &Limits::default()).ok()?;
+    // The machine has held the message to the configured limits already.
+    let limits =
+        Limits { json_depth: 127, json_nodes: usize::MAX, json_number: usize::MAX, ..Limits::default() };
+    let envelope = Envelope::parse(text, &limits).ok()?;
     match envelope.kind {
         MessageKind::Response | MessageKind::Error => {
             let error = envelope::response_error(envelope.id?, INTERNAL, "the answer cannot be read", None);

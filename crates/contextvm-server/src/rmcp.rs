@@ -209,7 +209,10 @@ impl Running {
 }
 
 fn era(message: &str) -> Era {
-    let modern = Envelope::parse(message, &Limits::default()).is_ok_and(|envelope| {
+    // The machine has held the message to the configured limits already.
+    let limits =
+        Limits { json_depth: 127, json_nodes: usize::MAX, json_number: usize::MAX, ..Limits::default() };
+    let modern = Envelope::parse(message, &limits).is_ok_and(|envelope| {
         envelope.kind == MessageKind::Request && rewrite::protocol_version(envelope.params).is_some()
     });
     if modern { Era::Modern } else { Era::Legacy }

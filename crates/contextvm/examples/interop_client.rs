@@ -1,5 +1,9 @@
 //! The test client in plain JSON-RPC: runs the steps of interop/README.md against one server and prints one JSON line for each.
-#![expect(clippy::print_stdout, clippy::indexing_slicing, reason = "a program of `cargo xtask`: JSON lines on standard output")]
+#![expect(
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a program of `cargo xtask`: JSON lines on standard output"
+)]
 use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
