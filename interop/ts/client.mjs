@@ -48,6 +48,7 @@ await steps.run('call', async () => {
   const sum = textOf(await call('add', { a: 19, b: 23 }));
   check(sum === '42', `19 + 23 = ${sum}`);
 });
+if (options.only.includes('hold')) await steps.hold();
 await steps.run('large', async () => {
   const message = 'x'.repeat(20_000);
   check(textOf(await call('echo', { message })) === message, 'echo differs');

@@ -48,6 +48,13 @@ export class Steps {
     }
   }
 
+  // Says that it waits, and goes on at the next line of standard input: the other side starts anew meanwhile.
+  async hold() {
+    print({ step: 'hold', ok: true, detail: '' });
+    await new Promise((resolve) => process.stdin.once('data', resolve));
+    process.stdin.pause();
+  }
+
   finish() {
     const ok = this.failed.length === 0;
     print({ step: 'done', ok, detail: { ran: this.ran, failed: this.failed } });

@@ -26,18 +26,24 @@ pub(crate) fn run(calls: Option<&str>) -> Outcome {
         ],
     )?;
     println!(
-        "{:<10} {:>7} {:>9} {:>8} {:>9} {:>9} {:>11} {:>10} {:>9} {:>9} {:>9}",
+        "CPU in microseconds per call, memory in MB; floor: the cryptography of one call on one core, measured in the same run"
+    );
+    println!(
+        "{:<10} {:>6} {:>9} {:>8} {:>7} {:>7} | {:>7} {:>6} {:>6} | {:>6} {:>6} | {:>7} {:>7} {:>7}",
         "protection",
         "bytes",
         "in flight",
         "calls/s",
         "p50 us",
         "p99 us",
-        "cpu us/call",
-        "floor us",
-        "cpu/floor",
-        "relay MB",
-        "server MB"
+        "server",
+        "floor",
+        "ratio",
+        "client",
+        "relay",
+        "server",
+        "client",
+        "relay"
     );
     for protection in ["plain", "encrypted"] {
         for size in ["64", "4096", "32768"] {
@@ -56,19 +62,24 @@ fn row(protection: &str, size: &str, in_flight: &str, calls: &str) -> Outcome {
     let key = server.text("pubkey")?;
     let mut load = Process::start(&peer(), &["load", &url, &key, protection, in_flight, calls, size])?;
     load.line()?;
-    let before = server.cpu_us()?;
+    let before = [server.cpu_us()?, load.cpu_us()?, relay.cpu_us()?];
     let seen = load.line()?;
-    let spent = server.cpu_us()?.saturating_sub(before);
+    let after = [server.cpu_us()?, load.cpu_us()?, relay.cpu_us()?];
+    let calls = number(&seen, "calls").max(1.0);
+    let mut spent =
+        before.iter().zip(after).map(|(before, after)| after.saturating_sub(*before) as f64 / calls);
+    let mut next = || spent.next().unwrap_or(0.0);
+    let (by_server, by_client, by_relay) = (next(), next(), next());
     let floor = floor(protection, size)?;
-    let per_call = spent as f64 / number(&seen, "calls").max(1.0);
     println!(
-        "{protection:<10} {size:>7} {in_flight:>9} {:>8.0} {:>9.0} {:>9.0} {per_call:>11.0} {floor:>10.0} {:>9.2} {:>9.1} {:>9.1}",
+        "{protection:<10} {size:>6} {in_flight:>9} {:>8.0} {:>7.0} {:>7.0} | {by_server:>7.0} {floor:>6.0} {:>6.2} | {by_client:>6.0} {by_relay:>6.0} | {:>7.1} {:>7.1} {:>7.1}",
         number(&seen, "per_second"),
         number(&seen, "p50_us"),
         number(&seen, "p99_us"),
-        per_call / floor.max(1.0),
-        relay.rss_mb(),
+        by_server / floor.max(1.0),
         server.rss_mb(),
+        load.rss_mb(),
+        relay.rss_mb(),
     );
     Ok(())
 }

@@ -64,7 +64,7 @@ enum Kind {
     AllowList,
     /// The client starts anew, with the same key, while the server lives.
     ClientRestart,
-    /// The server starts anew, with the same key; the next client is served.
+    /// The server starts anew, with the same key, in the middle of a client's life.
     ServerRestart,
 }
 
@@ -186,12 +186,46 @@ fn play(cell: &Cell<'_>, url: &str) -> Result<String, Vec<String>> {
             steps(cell, url, key, &["--key", CALLER_KEY, "--only", "list,call"])?;
             steps(cell, url, key, &["--key", CALLER_KEY, "--only", "list,call,progress"])
         }),
-        Kind::ServerRestart => {
-            let fixed = ["--key", SERVER_KEY];
-            with_server(cell, url, &fixed, |key| steps(cell, url, key, &["--only", "list,call"]))?;
-            with_server(cell, url, &fixed, |_| steps(cell, url, SERVER, &["--only", "list,call,progress"]))
+        Kind::ServerRestart => server_restarts(cell, url),
+    }
+}
+
+/// The server dies and starts anew, with the same key, while the client lives and goes on calling.
+fn server_restarts(cell: &Cell<'_>, url: &str) -> Result<String, Vec<String>> {
+    let mut server = start_server(cell, url, &["--key", SERVER_KEY])?;
+    server.text("pubkey")?;
+    let (program, first) = split(cell.client)?;
+    let mut args = first.to_vec();
+    args.extend(["--relay", url, "--server", SERVER, "--wire", cell.wire, "--timeout", TIMEOUT]);
+    args.extend(["--only", "list,call,hold,large,parallel,ping"]);
+    let mut client = Process::start(program, &args)?;
+    let mut after = 0_usize;
+    let mut held = false;
+    loop {
+        let line = client.line()?;
+        let step = line.get("step").and_then(Value::as_str).unwrap_or("").to_owned();
+        match step.as_str() {
+            _ if line.get("ok") != Some(&Value::Bool(true)) => return Err(vec![line.to_string()]),
+            "hold" => {
+                drop(server);
+                server = start_server(cell, url, &["--key", SERVER_KEY])?;
+                server.text("pubkey")?;
+                held = true;
+                client.say("go on")?;
+            }
+            "done" if held && after == 3 => return Ok("3 steps before, 3 steps after".to_owned()),
+            "done" => return Err(vec![format!("{after} steps after the restart")]),
+            _ => after += usize::from(held),
         }
     }
+}
+
+fn start_server(cell: &Cell<'_>, url: &str, more: &[&str]) -> Result<Process, Vec<String>> {
+    let (program, first) = split(cell.server)?;
+    let mut args = first.to_vec();
+    args.extend(["--relay", url, "--wire", cell.wire]);
+    args.extend(more);
+    Process::start(program, &args)
 }
 
 /// Runs `body` with the server's key while the server lives.
@@ -201,11 +235,7 @@ fn with_server(
     more: &[&str],
     body: impl FnOnce(&str) -> Result<String, Vec<String>>,
 ) -> Result<String, Vec<String>> {
-    let (program, first) = split(cell.server)?;
-    let mut args = first.to_vec();
-    args.extend(["--relay", url, "--wire", cell.wire]);
-    args.extend(more);
-    let mut server = Process::start(program, &args)?;
+    let mut server = start_server(cell, url, more)?;
     let key = server.text("pubkey")?;
     body(&key)
 }

@@ -1,5 +1,5 @@
 //! Programs that speak JSON lines on standard output.
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -34,6 +34,12 @@ impl Process {
         let mut line = String::new();
         self.lines.read_line(&mut line).map_err(|error| vec![error.to_string()])?;
         serde_json::from_str(&line).map_err(|error| vec![format!("{error} in {line:?}")])
+    }
+
+    /// Writes one line to its standard input.
+    pub(crate) fn say(&mut self, line: &str) -> Result<(), Vec<String>> {
+        let input = self.child.stdin.as_mut().ok_or_else(|| vec!["no input".to_owned()])?;
+        writeln!(input, "{line}").and_then(|()| input.flush()).map_err(|error| vec![error.to_string()])
     }
 
     /// User and system time so far, microseconds.

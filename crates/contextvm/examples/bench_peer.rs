@@ -98,6 +98,8 @@ async fn load(relay: &str, server: &str, mode: EncryptionMode, plan: Plan) -> Re
         "{{\"calls\":{},\"per_second\":{per_second:.0},\"p50_us\":{p50},\"p99_us\":{p99}}}",
         times.len()
     );
+    // The measuring side still reads this process's figures; it closes the input when it is done.
+    tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
     client.close().await;
     Ok(())
 }

@@ -43,6 +43,7 @@ async fn main() -> Result<(), Failure> {
     if connected {
         run.step("list", false, peer.list()).await;
         run.step("call", false, peer.echo_and_add()).await;
+        run.hold();
         run.step("large", false, peer.large()).await;
         run.step("parallel", false, peer.parallel()).await;
         run.step("progress", false, peer.progress()).await;
@@ -94,6 +95,15 @@ impl Run {
             self.failed.push(name.to_owned());
         }
         ok
+    }
+
+    /// When asked to, says that it waits, and goes on at the next line of standard input: the server starts anew meanwhile.
+    fn hold(&self) {
+        if self.only.iter().any(|only| only == "hold") {
+            println!("{}", json!({ "step": "hold", "ok": true }));
+            // The end of the input is as good as a line.
+            let _line = std::io::stdin().read_line(&mut String::new());
+        }
     }
 
     fn finish(self) -> Result<(), Failure> {

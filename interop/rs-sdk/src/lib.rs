@@ -35,9 +35,7 @@ impl Options {
                 options
             }
             other => {
-                let reason = other
-                    .err()
-                    .unwrap_or_else(|| "--relay or --server is missing".to_owned());
+                let reason = other.err().unwrap_or_else(|| "--relay or --server is missing".to_owned());
                 eprintln!("{reason}");
                 std::process::exit(2)
             }

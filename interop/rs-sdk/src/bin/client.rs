@@ -23,10 +23,7 @@ impl ClientHandler for Ear {
     #[expect(deprecated, reason = "the notification under test belongs to roots")]
     fn get_info(&self) -> ClientInfo {
         ClientInfo::new(
-            ClientCapabilities::builder()
-                .enable_roots()
-                .enable_roots_list_changed()
-                .build(),
+            ClientCapabilities::builder().enable_roots().enable_roots_list_changed().build(),
             Implementation::new("interop-rs-client", "1.0.0"),
         )
     }
@@ -37,10 +34,7 @@ impl ClientHandler for Ear {
         _context: NotificationContext<RoleClient>,
     ) {
         let heard = format!("{}/{}", params.progress, params.total.unwrap_or_default());
-        self.progress
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(heard);
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).push(heard);
     }
 }
 
@@ -52,9 +46,7 @@ struct Steps<'a> {
 
 impl Steps<'_> {
     async fn run(&mut self, step: &'static str, body: impl Future<Output = Outcome>) -> bool {
-        let Options {
-            only, skip, timeout, ..
-        } = self.options;
+        let Options { only, skip, timeout, .. } = self.options;
         let named = |list: &[String]| list.iter().any(|name| name == step);
         if named(skip) || (step != "connect" && !only.is_empty() && !named(only)) {
             return true;
@@ -77,6 +69,16 @@ impl Steps<'_> {
         ok
     }
 
+    /// When asked to, says that it waits, and goes on at the next line of standard input: the server starts anew
+    /// meanwhile.
+    fn hold(&self) {
+        if self.options.only.iter().any(|only| only == "hold") {
+            println!("{}", json!({ "step": "hold", "ok": true, "detail": "" }));
+            // The end of the input is as good as a line.
+            let _line = std::io::stdin().read_line(&mut String::new());
+        }
+    }
+
     fn finish(self) -> ! {
         let ok = self.failed.is_empty();
         println!(
@@ -96,11 +98,7 @@ struct Caller {
 impl Caller {
     async fn raw(&self, request: ClientRequest) -> Result<ServerResult, ServiceError> {
         let options = PeerRequestOptions::with_timeout(self.timeout);
-        self.peer
-            .send_cancellable_request(request, options)
-            .await?
-            .await_response()
-            .await
+        self.peer.send_cancellable_request(request, options).await?.await_response().await
     }
 
     async fn call(&self, name: &'static str, arguments: Value) -> Result<CallToolResult, ServiceError> {
@@ -111,10 +109,7 @@ impl Caller {
     }
 
     async fn text(&self, name: &'static str, arguments: Value) -> Result<String, String> {
-        self.call(name, arguments)
-            .await
-            .map(|result| text_of(&result))
-            .map_err(|error| error.to_string())
+        self.call(name, arguments).await.map(|result| text_of(&result)).map_err(|error| error.to_string())
     }
 
     async fn seen(&self, what: &str) -> Result<u64, String> {
@@ -161,11 +156,7 @@ async fn main() {
         .with_stateless(options.stateless)
         .with_discovery_relay_urls(Vec::new());
     let ear = Ear::default();
-    let mut steps = Steps {
-        options: &options,
-        ran: 0,
-        failed: Vec::new(),
-    };
+    let mut steps = Steps { options: &options, ran: 0, failed: Vec::new() };
     let mut running = None;
     let connecting = NostrMCPProxy::serve_client_handler(keys, ProxyConfig::new(config), ear.clone());
     let connected = steps
@@ -176,13 +167,8 @@ async fn main() {
             Ok(json!(name))
         })
         .await;
-    let Some(service) = running.filter(|_| connected) else {
-        steps.finish()
-    };
-    let caller = Caller {
-        peer: service.peer().clone(),
-        timeout: options.timeout,
-    };
+    let Some(service) = running.filter(|_| connected) else { steps.finish() };
+    let caller = Caller { peer: service.peer().clone(), timeout: options.timeout };
     run_calls(&mut steps, &caller, &me).await;
     run_progress(&mut steps, &caller, &ear).await;
     run_errors(&mut steps, &caller).await;
@@ -195,16 +181,10 @@ async fn main() {
 async fn run_calls(steps: &mut Steps<'_>, caller: &Caller, me: &str) {
     steps
         .run("list", async {
-            let tools = caller
-                .peer
-                .list_all_tools()
-                .await
-                .map_err(|error| error.to_string())?;
+            let tools = caller.peer.list_all_tools().await.map_err(|error| error.to_string())?;
             let names: Vec<String> = tools.iter().map(|tool| tool.name.to_string()).collect();
             for name in ["echo", "add", "slow-with-progress", "whoami", "fail"] {
-                check(names.iter().any(|listed| listed == name), || {
-                    format!("tool missing: {name}")
-                })?;
+                check(names.iter().any(|listed| listed == name), || format!("tool missing: {name}"))?;
             }
             Ok(json!(names))
         })
@@ -219,6 +199,7 @@ async fn run_calls(steps: &mut Steps<'_>, caller: &Caller, me: &str) {
             Ok(json!(""))
         })
         .await;
+    steps.hold();
     steps
         .run("large", async {
             let message = "x".repeat(20_000);
@@ -232,10 +213,7 @@ async fn run_calls(steps: &mut Steps<'_>, caller: &Caller, me: &str) {
             let calls: Vec<_> = (0..16)
                 .map(|a| {
                     let caller = caller.clone();
-                    (
-                        a,
-                        tokio::spawn(async move { caller.text("add", json!({ "a": a, "b": 1_000 })).await }),
-                    )
+                    (a, tokio::spawn(async move { caller.text("add", json!({ "a": a, "b": 1_000 })).await }))
                 })
                 .collect();
             for (a, call) in calls {
@@ -266,22 +244,11 @@ async fn run_calls(steps: &mut Steps<'_>, caller: &Caller, me: &str) {
 async fn run_progress(steps: &mut Steps<'_>, caller: &Caller, ear: &Ear) {
     steps
         .run("progress", async {
-            ear.progress
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clear();
-            let text = caller
-                .text("slow-with-progress", json!({ "steps": 3, "delay_ms": 100 }))
-                .await?;
+            ear.progress.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            let text = caller.text("slow-with-progress", json!({ "steps": 3, "delay_ms": 100 })).await?;
             check(text == "3 steps", || text.clone())?;
-            let heard = ear
-                .progress
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            check(heard == ["1/3", "2/3", "3/3"], || {
-                format!("progress heard: {heard:?}")
-            })?;
+            let heard = ear.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            check(heard == ["1/3", "2/3", "3/3"], || format!("progress heard: {heard:?}"))?;
             Ok(json!(heard))
         })
         .await;
@@ -310,15 +277,9 @@ async fn run_errors(steps: &mut Steps<'_>, caller: &Caller) {
         .await;
     steps
         .run("tool-failure", async {
-            let result = caller
-                .call("fail", json!({}))
-                .await
-                .map_err(|error| error.to_string())?;
+            let result = caller.call("fail", json!({})).await.map_err(|error| error.to_string())?;
             let text = text_of(&result);
-            check(
-                result.is_error == Some(true) && text == "failed on purpose",
-                || format!("{result:?}"),
-            )?;
+            check(result.is_error == Some(true) && text == "failed on purpose", || format!("{result:?}"))?;
             Ok(json!(""))
         })
         .await;
@@ -328,16 +289,10 @@ async fn run_notifications(steps: &mut Steps<'_>, caller: &Caller) {
     steps
         .run("notification", async {
             let before = caller.seen("roots_changed").await?;
-            caller
-                .peer
-                .notify_roots_list_changed()
-                .await
-                .map_err(|error| error.to_string())?;
+            caller.peer.notify_roots_list_changed().await.map_err(|error| error.to_string())?;
             pause(200).await;
             let after = caller.seen("roots_changed").await?;
-            check(after == before + 1, || {
-                format!("server counted {before} before and {after} after")
-            })?;
+            check(after == before + 1, || format!("server counted {before} before and {after} after"))?;
             Ok(json!(""))
         })
         .await;
@@ -352,14 +307,10 @@ async fn run_notifications(steps: &mut Steps<'_>, caller: &Caller) {
                 .await
                 .map_err(|error| error.to_string())?;
             pause(300).await;
-            slow.cancel(Some("no longer wanted".to_owned()))
-                .await
-                .map_err(|error| error.to_string())?;
+            slow.cancel(Some("no longer wanted".to_owned())).await.map_err(|error| error.to_string())?;
             pause(300).await;
             let after = caller.seen("cancelled").await?;
-            check(after == before + 1, || {
-                format!("server counted {before} before and {after} after")
-            })?;
+            check(after == before + 1, || format!("server counted {before} before and {after} after"))?;
             Ok(json!(""))
         })
         .await;

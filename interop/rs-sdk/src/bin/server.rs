@@ -63,10 +63,7 @@ impl TestServer {
         text((a + b).to_string())
     }
 
-    #[tool(
-        name = "slow-with-progress",
-        description = "Takes its time and says how far it is."
-    )]
+    #[tool(name = "slow-with-progress", description = "Takes its time and says how far it is.")]
     async fn slow(
         &self,
         Parameters(Slow { steps, delay_ms }): Parameters<Slow>,
@@ -93,12 +90,7 @@ impl TestServer {
 
     #[tool(description = "Names the caller.")]
     async fn whoami(&self, context: RequestContext<RoleServer>) -> Result<CallToolResult, ErrorData> {
-        text(
-            context
-                .extensions
-                .get::<ClientPubkey>()
-                .map_or("unknown", |caller| caller.0.as_str()),
-        )
+        text(context.extensions.get::<ClientPubkey>().map_or("unknown", |caller| caller.0.as_str()))
     }
 
     #[tool(description = "Fails on purpose.")]
