@@ -131,14 +131,17 @@ impl ServerMachine {
         if route.cancelled {
             return Ok(());
         }
-        let text = if is_progress(message) {
+        let (text, answered) = if is_progress(message) {
             let token = route.token.as_deref().ok_or(DropReason::UnknownRequest)?;
-            rewrite::with_notified_token(message, token)
+            // The existing Rust SDK's client takes any event with the `e` tag for the answer and drops the real one,
+            // so progress names its request only where the token alone would be ambiguous.
+            let named = self.routes.shares_token(&key).then_some(key.id);
+            (rewrite::with_notified_token(message, token), named)
         } else {
-            rewrite::with_subscription_id(message, &route.id)
+            (rewrite::with_subscription_id(message, &route.id), Some(key.id))
         };
         let protection = self.mirrored(&key.caller, route.protection);
-        self.publish_other(key.caller, protection, Some(key.id), text, now).map(|_| ())
+        self.publish_other(key.caller, protection, answered, text, now).map(|_| ())
     }
 
     fn send_request(&mut self, to: PublicKey, message: &Envelope<'_>, now: Now) -> Result<(), DropReason> {

@@ -3,9 +3,11 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use contextvm_core::rewrite::plain_text;
 use contextvm_core::{Mono, Protection};
 use nostr::event::EventId;
 use nostr::key::PublicKey;
+use serde_json::value::RawValue;
 
 use super::RequestKey;
 
@@ -82,6 +84,13 @@ impl Routes {
         open.max_by_key(|(_, route)| route.nth).map(|(key, _)| *key)
     }
 
+    /// Whether another open request of the same caller carries the same progress token.
+    pub(super) fn shares_token(&self, key: &RequestKey) -> bool {
+        let token = |route: &Route| route.token.as_deref().map(text_form);
+        let own = self.map.get(key).and_then(token);
+        own.is_some() && self.of(key.caller).any(|(other, route)| other != key && token(route) == own)
+    }
+
     /// Lists the request keys of one caller.
     pub(super) fn keys_of(&self, caller: PublicKey) -> Vec<RequestKey> {
         self.of(caller).map(|(key, _)| *key).collect()
@@ -140,4 +149,10 @@ impl Routes {
         let last = RequestKey { caller, id: EventId::from_byte_array([u8::MAX; 32]) };
         self.map.range(first..=last)
     }
+}
+
+/// Compares tokens as peers do: `5` and `"5"` are one.
+fn text_form(token: &str) -> String {
+    serde_json::from_str::<&RawValue>(token)
+        .map_or_else(|_| token.into(), |token| plain_text(token).into_owned())
 }

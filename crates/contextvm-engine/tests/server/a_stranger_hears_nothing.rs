@@ -93,7 +93,7 @@ fn progress_and_subscriptions_are_never_broadcast() {
                     r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"$1","progress":1}}"#,
                 ),
                 &[
-                    r#"publish 25910 to c2 [e=$1,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7,"progress":1}}"#,
+                    r#"publish 25910 to c2 [support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7,"progress":1}}"#,
                 ],
             ),
             (

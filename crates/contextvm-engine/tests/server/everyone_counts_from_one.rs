@@ -22,12 +22,29 @@ fn a_hundred_clients_with_the_same_tokens_each_get_their_own_progress() {
             r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":"{hex}","progress":1}}}}"#
         );
         let lines = world.app(u32::try_from(n).unwrap(), &progress);
-        assert!(lines[0].starts_with(&format!("publish 25910 to c{n} [e=${nth}")), "{lines:?}");
+        assert!(lines[0].starts_with(&format!("publish 25910 to c{n} [")), "{lines:?}");
         assert!(lines[0].contains(&format!(r#""progressToken":{token},"#)), "{lines:?}");
     }
     let elsewhere =
         r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"$0","progress":1}}"#;
     assert_eq!(world.app(2, elsewhere), ["undeliverable c2 UnknownRequest"]);
+}
+
+#[test]
+fn progress_names_its_request_only_where_the_token_alone_would_be_ambiguous() {
+    let mut world = World::new(ServerConfig::default());
+    let call = |id: u32, token: u32| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"a","params":{{"_meta":{{"progressToken":{token}}}}}}}"#
+        )
+    };
+    let progress =
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"$0","progress":1}}"#;
+    world.from(1, PLAIN, &call(1, 7));
+    world.from(2, PLAIN, &call(1, 7));
+    assert!(!world.app(1, progress)[0].contains("[e="));
+    world.from(1, PLAIN, &call(2, 7));
+    assert!(world.app(1, progress)[0].contains("[e=$0"));
 }
 
 #[test]

@@ -99,7 +99,12 @@ fn replay(name: &str) {
         let outputs = drain(&mut machine, now);
         let [ServerOutput::Publish(sent)] = outputs.as_slice() else { panic!("{outputs:?}") };
         let tags: Vec<Vec<String>> = sent.draft.tags.iter().map(|tag| tag.as_slice().to_vec()).collect();
-        assert_eq!(common(&tags), common(&recorded), "{name}");
+        let mut expected = common(&recorded);
+        if event.content.contains("notifications/progress") {
+            // Named by its token alone: the existing Rust SDK takes whatever has the `e` tag for the answer.
+            expected.retain(|tag| tag[0] != "e");
+        }
+        assert_eq!(common(&tags), expected, "{name}");
         assert_eq!(sent.protection, protection, "{name}");
         let content: [Value; 2] =
             [&sent.draft.content, &event.content].map(|text| serde_json::from_str(text).unwrap());
@@ -170,7 +175,9 @@ fn every_recorded_client_event_is_taken_and_its_answer_has_the_recorded_content(
         machine.handle(ServerInput::Send { to, message: as_application(&event, request) }, now);
         let outputs = drain(&mut machine, now);
         let [ServerOutput::Publish(sent)] = outputs.as_slice() else { panic!("{outputs:?}") };
-        assert_eq!(sent.draft.tags[1].as_slice(), recorded[1]);
+        if !event.content.contains("notifications/progress") {
+            assert_eq!(sent.draft.tags[1].as_slice(), recorded[1]);
+        }
         let content: [Value; 2] =
             [&sent.draft.content, &event.content].map(|text| serde_json::from_str(text).unwrap());
         assert_eq!(content[0], content[1]);
