@@ -635,8 +635,8 @@ mod tests {
     fn the_seeds_do_what_their_names_say() {
         assert_eq!(requests("answered"), [1, 1, 1]);
         assert_eq!(requests("answered_twice"), [1, 1, 1]);
-        assert_eq!(requests("repeated"), [1, 1, 2], "once answered, once repeated");
-        assert_eq!(requests("repeated_in_clear"), [1, 1, 2]);
+        assert_eq!(requests("repeated"), [1, 1, 3], "once answered, repeated twice");
+        assert_eq!(requests("repeated_in_clear"), [1, 1, 3]);
         assert_eq!(requests("two_callers"), [2, 2, 2]);
         assert_eq!(requests("wrong_caller"), [2, 1, 1]);
         assert_eq!(
