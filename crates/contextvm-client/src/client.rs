@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::desk::{self, Command, Desk};
 use crate::options::{ClientBuilder, ClientOptions};
-use crate::{CallError, Error, resolve};
+use crate::{CallError, Error, ServerView, resolve};
 
 /// Application messages that may wait for the loop.
 const COMMANDS: usize = 64;
@@ -130,6 +130,16 @@ impl Client {
     #[must_use]
     pub fn server_tags(&self) -> PeerTags {
         self.tags.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns what the server has shown of itself so far: tags, and the signed events behind its lists.
+    ///
+    /// # Errors
+    /// Fails when the client is closed.
+    pub async fn server_view(&self) -> Result<ServerView, Error> {
+        let (reply, view) = oneshot::channel();
+        self.commands.send(Command::View(reply)).await.map_err(|_closed| Error::Closed)?;
+        view.await.map_err(|_closed| Error::Closed)
     }
 
     /// Returns the server's public key.

@@ -10,7 +10,7 @@ use contextvm_runtime::{Counters, Effect, Endpoint, Input};
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::CallError;
+use crate::{CallError, ServerView};
 
 /// Notifications and requests of the server that may wait to be read, beyond answers.
 const NOTIFICATIONS: usize = 512;
@@ -29,6 +29,7 @@ pub(crate) enum Command {
     },
     /// Nobody waits for this call any more.
     Abandon(Arc<str>),
+    View(oneshot::Sender<ServerView>),
     Close,
 }
 
@@ -116,6 +117,10 @@ impl Endpoint for Desk {
                 self.tell(ClientInput::Send(message));
             }
             Input::App(Command::Abandon(id)) => self.abandon(&id),
+            Input::App(Command::View(reply)) => {
+                // Who asked may have gone.
+                let _gone = reply.send(ServerView::of(&self.machine));
+            }
             Input::App(Command::Close) => {
                 self.tell(ClientInput::Close);
                 self.stop_due = true;

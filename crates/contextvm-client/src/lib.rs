@@ -12,12 +12,14 @@ pub mod resolve;
 pub mod rmcp;
 
 mod desk;
+mod view;
 
 pub use client::{Client, ClientStatus, Messages};
 pub use contextvm_core::identity::ServerIdentity;
 pub use contextvm_engine::{ClientConfig, EncryptionMode, GiftWrapMode};
 pub use error::{CallError, Error, ErrorKind};
 pub use options::{ClientBuilder, ClientOptions};
+pub use view::ServerView;
 
 #[cfg(feature = "rmcp")]
 pub use crate::rmcp::ClientTransport;

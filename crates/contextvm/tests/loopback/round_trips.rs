@@ -50,6 +50,25 @@ async fn a_stateful_call_comes_back_in_every_protection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_showed_of_itself_stays_readable_with_its_signatures() {
+    let relay = relay().await;
+    let app = app(server(&relay)).await;
+    let (client, mut messages) = client(&relay, app.key()).connect().await.unwrap();
+    assert!(client.server_view().await.unwrap().initialize_event.is_none());
+    client.send(initialize(0)).await.unwrap();
+    let answer = next(&mut messages).await;
+    let view = client.server_view().await.unwrap();
+    let event = view.initialize_event.unwrap();
+    assert!(event.verify().is_ok() && event.pubkey == app.key());
+    let result: serde_json::Value = serde_json::from_str(view.initialize_result.unwrap().get()).unwrap();
+    assert_eq!(result, answer["result"]);
+    assert!(view.supports_encryption && view.supports_ephemeral_encryption && view.tags.repeats);
+    assert!(view.tools_list_event.is_none());
+    client.close().await;
+    assert!(client.server_view().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stateless_client_answers_its_own_initialize() {
     let relay = relay().await;
     let app = app(server(&relay)).await;
