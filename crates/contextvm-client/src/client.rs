@@ -214,8 +214,8 @@ pub(crate) async fn connect(options: ClientOptions) -> Result<(Client, Messages)
     let read = Arc::new(Notify::new());
     let gate = Gate::for_client(public_key, &config);
     let limits = config.limits.clone();
-    let driver_seed = driver.seed();
-    let machine = ClientMachine::new(config, public_key, driver_seed);
+    let seed = driver.seed();
+    let machine = ClientMachine::new(config, public_key, seed);
     let desk =
         Desk::new(machine, limits, inbox, (outbound, Arc::clone(&read)), Arc::clone(&tags), counters.clone());
     let ended = done.clone().drop_guard();
@@ -224,7 +224,7 @@ pub(crate) async fn connect(options: ClientOptions) -> Result<(Client, Messages)
         driver.run(desk, gate).await;
     });
     // Ids start anywhere: a client that restarts within a second would otherwise sign the very same first request.
-    let next_id = Arc::new(AtomicU64::new(first_id(driver_seed)));
+    let next_id = Arc::new(AtomicU64::new(first_id(seed)));
     let client = Client { public_key, server, commands, relays, counters, tags, next_id, done };
     Ok((client, Messages { inbound, read }))
 }

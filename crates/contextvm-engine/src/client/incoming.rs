@@ -128,8 +128,8 @@ impl ClientMachine {
         now: Now,
     ) -> Result<String, DropReason> {
         let token = rewrite::notified_token(envelope.params);
-        let form = token.map(json::token_form);
-        let same = |own: &RawValue| form.as_deref() == Some(json::token_form(own).as_str());
+        let form = token.map(rewrite::plain_text);
+        let same = |own: &RawValue| form.as_deref() == Some(&*rewrite::plain_text(own));
         let call = match names {
             Names::Call(id) => {
                 let own = self.pending.get(id).and_then(|call| call.token.as_deref());

@@ -165,7 +165,7 @@ impl ServerMachine {
         DropReason::NotAllowed
     }
 
-    /// An accepted id came again: an answered request gets the same answer, at most once a second.
+    /// An accepted id came again: an answered request gets the same answer, twice at once and then once a second.
     fn repeat(&mut self, key: RequestKey, now: Now) -> Result<(), DropReason> {
         if self.answer_again(key, now) { Ok(()) } else { Err(DropReason::Duplicate) }
     }
