@@ -3,22 +3,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use contextvm_core::envelope::{Envelope, MessageKind};
-use contextvm_core::{Limits, Mono, Now, Opened, Protection};
+use contextvm_core::{Limits, Now, Opened, Protection};
 use contextvm_crypto::Keys;
 use contextvm_engine::{
-    ClientConfig, ClientInput, ClientMachine, ClientOutput, EncryptionMode, GiftWrapMode, Outbound, Outcome,
-    Ticket,
+    ClientConfig, ClientInput, ClientMachine, ClientOutput, EncryptionMode, Outbound, Ticket,
 };
 use nostr::event::{EventId, Tag};
 use serde_json::Value;
 
 use crate::bytes::Bytes;
-use crate::people::{PROTECTIONS, START, keys, message, opened, tags};
-
-/// Most operations of one run.
-const OPERATIONS: usize = 200;
-/// Most outputs of one input.
-const OUTPUTS: usize = 4_096;
+use crate::operations::{self, OUTPUTS, WAKES, moment, request_id};
+use crate::people::{PROTECTIONS, keys, message, opened, tags};
 
 /// One run: the machine, everybody around it, and what was counted.
 struct Run {
@@ -68,12 +63,7 @@ pub(crate) struct Counts {
 fn counted(data: &[u8]) -> Counts {
     let mut bytes = Bytes(data);
     let mut run = Run::new(&mut bytes);
-    for _ in 0..OPERATIONS {
-        if bytes.is_empty() {
-            break;
-        }
-        run.operation(&mut bytes);
-    }
+    operations::each(&mut bytes, |bytes| run.operation(bytes));
     run.finish()
 }
 
@@ -89,16 +79,8 @@ impl Run {
         };
         let config = ClientConfig {
             server: server.public_key(),
-            encryption: bytes.pick(&[
-                EncryptionMode::Optional,
-                EncryptionMode::Required,
-                EncryptionMode::Disabled,
-            ]),
-            gift_wrap: bytes.pick(&[
-                GiftWrapMode::Optional,
-                GiftWrapMode::Ephemeral,
-                GiftWrapMode::Persistent,
-            ]),
+            encryption: operations::encryption(bytes),
+            gift_wrap: operations::gift_wrap(bytes),
             stateless: bytes.flag(),
             answer_server_requests: bytes.flag(),
             limits: limits.clone(),
@@ -108,10 +90,7 @@ impl Run {
             machine,
             config,
             limits,
-            now: Now {
-                mono: Mono(0),
-                unix: START,
-            },
+            now: moment(0),
             me,
             server,
             stranger,
@@ -151,25 +130,12 @@ impl Run {
 
     fn send_request(&mut self, bytes: &mut Bytes<'_>) {
         let id = request_id(bytes);
-        let method = bytes.pick(&[
-            "tools/call",
-            "initialize",
-            "tools/list",
-            "ping",
-            "resources/read",
-            "x",
-        ]);
+        let method = bytes.pick(&["tools/call", "initialize", "tools/list", "ping", "resources/read", "x"]);
         let params = match bytes.below(4) {
             0 => String::new(),
             1 => r#","params":{"name":"add"}"#.to_owned(),
-            2 => format!(
-                r#","params":{{"_meta":{{"progressToken":{}}}}}"#,
-                request_id(bytes)
-            ),
-            _ => format!(
-                r#","params":{{"name":"{}"}}"#,
-                "x".repeat(usize::from(bytes.short()) * 2)
-            ),
+            2 => format!(r#","params":{{"_meta":{{"progressToken":{}}}}}"#, request_id(bytes)),
+            _ => format!(r#","params":{{"name":"{}"}}"#, "x".repeat(usize::from(bytes.short()) * 2)),
         };
         let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}"{params}}}"#);
         *self.begun.entry(same(&id)).or_default() += 1;
@@ -178,14 +144,8 @@ impl Run {
 
     fn send_notification(&mut self, bytes: &mut Bytes<'_>) {
         if bytes.flag() {
-            let method = bytes.pick(&[
-                "notifications/initialized",
-                "notifications/roots/list_changed",
-                "x",
-            ]);
-            let _ = self.input(ClientInput::Send(format!(
-                r#"{{"jsonrpc":"2.0","method":"{method}"}}"#
-            )));
+            let method = bytes.pick(&["notifications/initialized", "notifications/roots/list_changed", "x"]);
+            let _ = self.input(ClientInput::Send(format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#)));
             return;
         }
         let id = request_id(bytes);
@@ -275,12 +235,7 @@ impl Run {
             return;
         }
         let event = self.heard[bytes.below(self.heard.len())].event().clone();
-        if let Some(again) = opened(
-            event,
-            bytes.pick(&PROTECTIONS),
-            &self.me.public_key(),
-            self.now.unix,
-        ) {
+        if let Some(again) = opened(event, bytes.pick(&PROTECTIONS), &self.me.public_key(), self.now.unix) {
             self.take(again);
         }
     }
@@ -292,15 +247,9 @@ impl Run {
         let step = self.input(ClientInput::Opened(Box::new(opened)));
         assert!(by_server || step.delivered.is_empty(), "strangers are not heard");
         assert!(step.delivered.len() <= 1, "one event is one message");
-        assert!(
-            step.delivered.is_empty() || self.delivered.insert(id),
-            "one event is delivered once"
-        );
+        assert!(step.delivered.is_empty() || self.delivered.insert(id), "one event is delivered once");
         let refused = plain && self.config.encryption == EncryptionMode::Required;
-        assert!(
-            !refused || step.delivered.is_empty(),
-            "plaintext is not heard where encryption is required"
-        );
+        assert!(!refused || step.delivered.is_empty(), "plaintext is not heard where encryption is required");
     }
 
     fn publication_ends(&mut self, bytes: &mut Bytes<'_>) {
@@ -308,11 +257,7 @@ impl Run {
             0 => Ticket(u64::from(bytes.byte())),
             count => self.tickets[usize::from(bytes.short()) % count],
         };
-        let outcome = match bytes.below(3) {
-            0 => Outcome::Accepted,
-            1 => Outcome::Unknown,
-            _ => Outcome::Refused("blocked: \u{202e}no\n".to_owned()),
-        };
+        let outcome = operations::outcome(bytes);
         let _ = self.input(ClientInput::Published(ticket, outcome));
     }
 
@@ -322,11 +267,7 @@ impl Run {
     }
 
     fn pass(&mut self, to: u64) {
-        let ms = to.saturating_sub(self.now.mono.0);
-        self.now = Now {
-            mono: Mono(self.now.mono.0 + ms),
-            unix: START + (self.now.mono.0 + ms) / 1_000,
-        };
+        self.now = moment(to.max(self.now.mono.0));
     }
 
     fn wake(&mut self) {
@@ -334,10 +275,7 @@ impl Run {
             self.pass(at.0);
             let _ = self.input(ClientInput::Wake);
             let next = self.machine.poll_timeout();
-            assert!(
-                next.is_none_or(|(at, _)| at > self.now.mono),
-                "a wake leaves nothing due: {next:?}"
-            );
+            assert!(next.is_none_or(|(at, _)| at > self.now.mono), "a wake leaves nothing due: {next:?}");
         }
     }
 
@@ -352,10 +290,7 @@ impl Run {
             match output {
                 ClientOutput::Publish(outbound) => self.publish(&outbound),
                 ClientOutput::Republish { ticket, .. } => {
-                    assert!(
-                        self.kept.contains(&ticket),
-                        "only what is kept can be published again"
-                    );
+                    assert!(self.kept.contains(&ticket), "only what is kept can be published again");
                     self.republished += 1;
                 }
                 ClientOutput::Forget(ticket) => {
@@ -376,10 +311,7 @@ impl Run {
         assert!(self.kept.insert(outbound.ticket), "a ticket is used once");
         assert_eq!(outbound.draft.author, self.me.public_key());
         assert_eq!(outbound.recipient, self.server.public_key());
-        assert!(
-            !self.asked.contains(&outbound.draft.id),
-            "no two drafts have one id"
-        );
+        assert!(!self.asked.contains(&outbound.draft.id), "no two drafts have one id");
         let encrypted = self.config.encryption != EncryptionMode::Disabled;
         assert_eq!(outbound.protection.is_encrypted(), encrypted);
         assert!(Envelope::parse(&outbound.draft.content, &self.limits).is_ok());
@@ -406,7 +338,7 @@ impl Run {
             let Some((at, _)) = self.machine.poll_timeout() else {
                 break;
             };
-            assert!(count < 10_000, "the timers run down");
+            assert!(count < WAKES, "the timers run down");
             self.pass(at.0);
             let _ = self.input(ClientInput::Wake);
         }
@@ -427,38 +359,16 @@ impl Run {
     }
 }
 
-/// A JSON-RPC id, from so few that they collide.
-fn request_id(bytes: &mut Bytes<'_>) -> String {
-    bytes
-        .pick(&[
-            "0",
-            "1",
-            "2",
-            "\"a\"",
-            "\"1\"",
-            "\"\"",
-            "-7",
-            "9007199254740991",
-            "\"\\u0061\"",
-        ])
-        .to_owned()
-}
-
 /// One spelling for ids that are the same JSON value.
 fn same(id: &str) -> String {
-    serde_json::from_str::<Value>(id)
-        .expect("an id is json")
-        .to_string()
+    serde_json::from_str::<Value>(id).expect("an id is json").to_string()
 }
 
 /// Discovery tags of the server.
 fn said(bytes: &mut Bytes<'_>) -> Vec<Tag> {
     match bytes.below(6) {
         0 => vec![Tag::custom("support_repeats", [""; 0])],
-        1 => vec![
-            Tag::custom("support_encryption_ephemeral", [""; 0]),
-            Tag::custom("name", ["x"]),
-        ],
+        1 => vec![Tag::custom("support_encryption_ephemeral", [""; 0]), Tag::custom("name", ["x"])],
         2 => vec![Tag::custom("e", [bytes.text()])],
         _ => Vec::new(),
     }
@@ -470,60 +380,26 @@ mod tests {
     use crate::seeds;
 
     fn counts(name: &str) -> Counts {
-        let seeds = seeds::all();
-        let seed = seeds
-            .iter()
-            .find(|(target, other, _)| *target == "client_engine" && *other == name);
-        counted(&seed.expect("the seed is there").2)
+        counted(&seeds::named("client_engine", name))
     }
 
     #[test]
     fn the_seeds_do_what_their_names_say() {
         let calls = |name| counts(name).calls;
-        assert_eq!(
-            counts("answered"),
-            Counts {
-                calls: [1, 1, 0],
-                heard: 1,
-                published: [1, 0]
-            }
-        );
-        assert_eq!(
-            counts("answered_twice"),
-            Counts {
-                calls: [1, 1, 0],
-                heard: 1,
-                published: [1, 0]
-            }
-        );
+        assert_eq!(counts("answered"), Counts { calls: [1, 1, 0], heard: 1, published: [1, 0] });
+        assert_eq!(counts("answered_twice"), Counts { calls: [1, 1, 0], heard: 1, published: [1, 0] });
         assert_eq!(counts("by_a_stranger").heard, 0);
         assert_eq!((calls("unanswered"), counts("unanswered").heard), ([1, 1, 0], 0));
-        assert!(
-            counts("refused").published[1] > 0,
-            "what no relay took is published again"
-        );
-        assert!(
-            counts("repeats_promised").published[1] > 0,
-            "a promise allows repetitions"
-        );
+        assert!(counts("refused").published[1] > 0, "what no relay took is published again");
+        assert!(counts("repeats_promised").published[1] > 0, "a promise allows repetitions");
         assert_eq!(calls("cancelled"), [1, 0, 1]);
         assert_eq!(counts("progress").heard, 2);
-        assert_eq!(
-            (calls("same_id_twice"), counts("same_id_twice").heard),
-            ([2, 2, 0], 2)
-        );
+        assert_eq!((calls("same_id_twice"), counts("same_id_twice").heard), ([2, 2, 0], 2));
         assert_eq!((calls("busy"), counts("busy").published[0]), ([3, 3, 0], 1));
         assert_eq!(calls("closed"), [2, 2, 0]);
         assert_eq!(calls("stateless"), [2, 2, 0]);
         assert_eq!(counts("in_clear").heard, 1);
-        assert_eq!(
-            counts("server_request"),
-            Counts {
-                calls: [0, 0, 0],
-                heard: 1,
-                published: [1, 0]
-            }
-        );
+        assert_eq!(counts("server_request"), Counts { calls: [0, 0, 0], heard: 1, published: [1, 0] });
         assert_eq!(counts("too_large").published[0], 0);
     }
 }

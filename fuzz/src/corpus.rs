@@ -17,29 +17,16 @@ fn corpus(target: &str) -> Vec<PathBuf> {
 /// Runs one input and says which it was when a promise is broken.
 fn run(name: &str, target: Target, input: &[u8], what: &str) {
     let outcome = panic::catch_unwind(|| target(input));
-    assert!(
-        outcome.is_ok(),
-        "{name}, {what}: {:?} = {input:?}",
-        String::from_utf8_lossy(input)
-    );
+    assert!(outcome.is_ok(), "{name}, {what}: {:?} = {input:?}", String::from_utf8_lossy(input));
 }
 
 #[test]
 fn every_committed_input_keeps_every_promise() {
     for (name, target) in TARGETS {
         let files = corpus(name);
-        assert!(
-            (5..=30).contains(&files.len()),
-            "{name} has {} inputs",
-            files.len()
-        );
+        assert!((5..=30).contains(&files.len()), "{name} has {} inputs", files.len());
         for file in files {
-            run(
-                name,
-                target,
-                &fs::read(&file).unwrap(),
-                &file.display().to_string(),
-            );
+            run(name, target, &fs::read(&file).unwrap(), &file.display().to_string());
         }
     }
 }
@@ -47,16 +34,8 @@ fn every_committed_input_keeps_every_promise() {
 #[test]
 fn the_seeds_are_the_committed_ones() {
     for (target, name, bytes) in seeds::all() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("corpus")
-            .join(target)
-            .join(name);
-        assert_eq!(
-            fs::read(&file).ok(),
-            Some(bytes),
-            "{}: run `cargo run --bin seeds`",
-            file.display()
-        );
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target).join(name);
+        assert_eq!(fs::read(&file).ok(), Some(bytes), "{}: run `cargo run --bin seeds`", file.display());
     }
 }
 
@@ -65,10 +44,7 @@ fn the_seeds_are_the_committed_ones() {
 /// `FUZZ_ROUNDS` sets how many changed inputs each seed gives.
 #[test]
 fn mutated_inputs_keep_every_promise() {
-    let rounds = std::env::var("FUZZ_ROUNDS")
-        .ok()
-        .and_then(|rounds| rounds.parse().ok())
-        .unwrap_or(40);
+    let rounds = std::env::var("FUZZ_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(40);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for (name, target) in TARGETS {
         for file in corpus(name) {

@@ -6,6 +6,9 @@ mod bytes;
 mod client;
 #[cfg(test)]
 mod corpus;
+#[cfg(test)]
+mod memory;
+mod operations;
 mod people;
 pub mod seeds;
 mod server;

@@ -8,11 +8,8 @@ use nostr::key::PublicKey;
 pub const START: u64 = 1_700_000_000;
 
 /// The ways in which an event travels.
-pub const PROTECTIONS: [Protection; 3] = [
-    Protection::Plain,
-    Protection::Wrapped(WrapKind::Persistent),
-    Protection::Wrapped(WrapKind::Ephemeral),
-];
+pub const PROTECTIONS: [Protection; 3] =
+    [Protection::Plain, Protection::Wrapped(WrapKind::Persistent), Protection::Wrapped(WrapKind::Ephemeral)];
 
 /// The party with this number.
 pub fn keys(number: u8) -> Keys {
@@ -28,10 +25,7 @@ pub fn tags(recipient: &PublicKey, more: impl IntoIterator<Item = Tag>) -> Tags 
 
 /// A signed message.
 pub fn message(author: &Keys, created_at: u64, tags: Tags, content: String) -> Event {
-    author.sign_draft(
-        &Draft::new(author.public_key(), created_at, tags, content),
-        [7; 32],
-    )
+    author.sign_draft(&Draft::new(author.public_key(), created_at, tags, content), [7; 32])
 }
 
 /// The event as the driver hands it to a machine, if it passes the checks.

@@ -11,23 +11,18 @@ pub type Seed = (&'static str, &'static str, Vec<u8>);
 /// Every seed.
 #[must_use]
 pub fn all() -> Vec<Seed> {
-    [
-        frames(),
-        events(),
-        envelopes(),
-        scans(),
-        opens(),
-        clients(),
-        servers(),
-    ]
-    .concat()
+    [frames(), events(), envelopes(), scans(), opens(), clients(), servers()].concat()
+}
+
+/// One of them.
+#[cfg(test)]
+pub(crate) fn named(target: &str, name: &str) -> Vec<u8> {
+    let seed = all().into_iter().find(|seed| (seed.0, seed.1) == (target, name));
+    seed.expect("the seed is there").2
 }
 
 fn texts(target: &'static str, seeds: &[(&'static str, &str)]) -> Vec<Seed> {
-    seeds
-        .iter()
-        .map(|(name, text)| (target, *name, text.as_bytes().to_vec()))
-        .collect()
+    seeds.iter().map(|(name, text)| (target, *name, text.as_bytes().to_vec())).collect()
 }
 
 fn frames() -> Vec<Seed> {
@@ -40,18 +35,12 @@ fn frames() -> Vec<Seed> {
             ("event", r#"["EVENT","sub",{"id":"x","tags":[]}]"#),
             ("ok", &ok),
             ("eose", r#"["EOSE","sub"]"#),
-            (
-                "closed",
-                r#"["CLOSED","sub","auth-required: \u0007 who are you"]"#,
-            ),
+            ("closed", r#"["CLOSED","sub","auth-required: \u0007 who are you"]"#),
             ("notice", r#"["NOTICE","\ud83d\ude00 \u202e"]"#),
             ("challenge", r#"["AUTH","challenge"]"#),
             ("count", r#"["COUNT","sub",{"count":3}]"#),
             ("publish", r#"["EVENT",{"id":"x"}]"#),
-            (
-                "req",
-                r##"["REQ","sub",{"kinds":[25910],"#p":["aa"]},{"ids":[],"limit":0}]"##,
-            ),
+            ("req", r##"["REQ","sub",{"kinds":[25910],"#p":["aa"]},{"ids":[],"limit":0}]"##),
             ("req_long", &long),
             ("close", r#"["CLOSE","sub"]"#),
             ("auth", r#"["AUTH",{"kind":22242}]"#),
@@ -75,11 +64,7 @@ fn events() -> Vec<Seed> {
     let twice = message(&client, START, tags(&me, [Tag::public_key(me)]), ping());
     let note = client.sign_event(1, START, tags(&me, []), "hello".to_owned(), [1; 32]);
     let entropy = Entropy::from_bytes([5; Entropy::LEN]);
-    let wrapped = |kind| {
-        seal(&plain, &me, kind, START, &entropy)
-            .expect("it is small")
-            .as_json()
-    };
+    let wrapped = |kind| seal(&plain, &me, kind, START, &entropy).expect("it is small").as_json();
     let json = plain.as_json();
     texts(
         "event",
@@ -129,17 +114,12 @@ fn envelopes() -> Vec<Seed> {
                 "cancelled",
                 r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"\u0061"}}"#,
             ),
+            ("result", r#"{"jsonrpc":"2.0","id":"a","result":{"x":123456789012345678901234567890}}"#),
+            ("error", r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"no","data":null}}"#),
+            ("extra", "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"_meta\":{},\"x\":[1 ,2]}\n"),
             (
-                "result",
-                r#"{"jsonrpc":"2.0","id":"a","result":{"x":123456789012345678901234567890}}"#,
-            ),
-            (
-                "error",
-                r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"no","data":null}}"#,
-            ),
-            (
-                "extra",
-                "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"_meta\":{},\"x\":[1 ,2]}\n",
+                "meta_beside",
+                r#"{"jsonrpc":"2.0","_meta":{"clientPubkey":"a","x":1},"id":1,"method":"m","params":{"_meta":{"clientPubkey":"b"}}}"#,
             ),
             ("null_id", r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#),
             ("fraction_id", r#"{"jsonrpc":"2.0","id":1.0,"method":"m"}"#),
@@ -147,10 +127,7 @@ fn envelopes() -> Vec<Seed> {
             ("mixed", r#"{"jsonrpc":"2.0","id":1,"method":"m","result":{}}"#),
             ("escaped_key", r#"{"jsonrpc":"2.0","id":1,"m\u0065thod":"m"}"#),
             ("lookalike", r#"{"jsonrpc":"2.0","id":1,"method":"m","Id":2}"#),
-            (
-                "positional",
-                r#"{"jsonrpc":"2.0","id":1,"method":"m","params":[1]}"#,
-            ),
+            ("positional", r#"{"jsonrpc":"2.0","id":1,"method":"m","params":[1]}"#),
         ],
     )
 }
@@ -184,13 +161,7 @@ fn scans() -> Vec<Seed> {
 
 fn opens() -> Vec<Seed> {
     let with = |mode: u8, rest: &[u8]| [&[mode][..], rest].concat();
-    let inner = message(
-        &keys(0x22),
-        START,
-        tags(&keys(0x11).public_key(), []),
-        "{}".to_owned(),
-    )
-    .as_json();
+    let inner = message(&keys(0x22), START, tags(&keys(0x11).public_key(), []), "{}".to_owned()).as_json();
     [
         ("content", with(0, &[&b"Ag"[..], &[b'A'; 130]].concat())),
         ("short_content", with(0, b"Ag==")),
@@ -223,56 +194,23 @@ fn clients() -> Vec<Seed> {
         ("answered", [&CLIENT[..], &call, &result].concat()),
         ("answered_twice", [&CLIENT[..], &call, &result, &result].concat()),
         ("repeated_answer", [&CLIENT[..], &call, &result, &[7, 0]].concat()),
-        (
-            "by_a_stranger",
-            [&CLIENT[..], &call, &[4, 0, 0, 1, 0, 3, 7, 2]].concat(),
-        ),
+        ("by_a_stranger", [&CLIENT[..], &call, &[4, 0, 0, 1, 0, 3, 7, 2]].concat()),
         ("unanswered", [&CLIENT[..], &call, &wake, &wake, &wake].concat()),
-        (
-            "refused",
-            [&CLIENT[..], &call, &[8, 0, 0, 2], &wake, &[8, 0, 0, 2], &wake].concat(),
-        ),
-        (
-            "unknown_then_up",
-            [&CLIENT[..], &call, &[8, 0, 0, 1], &[11, 9], &wake].concat(),
-        ),
-        (
-            "repeats_promised",
-            [&CLIENT[..], &call, &[6, 0, 0, 0, 0, 1], &wake, &wake, &result].concat(),
-        ),
+        ("refused", [&CLIENT[..], &call, &[8, 0, 0, 2], &wake, &[8, 0, 0, 2], &wake].concat()),
+        ("unknown_then_up", [&CLIENT[..], &call, &[8, 0, 0, 1], &[11, 9], &wake].concat()),
+        ("repeats_promised", [&CLIENT[..], &call, &[6, 0, 0, 0, 0, 1], &wake, &wake, &result].concat()),
         ("cancelled", [&CLIENT[..], &call, &[2, 0, 1], &result].concat()),
-        (
-            "progress",
-            [&CLIENT[..], &[0, 1, 0, 2, 2], &[4, 0, 0, 2, 3, 3, 0, 2], &result].concat(),
-        ),
-        (
-            "same_id_twice",
-            [&CLIENT[..], &call, &call, &result, &[4, 1, 0, 1, 0, 3, 0, 2]].concat(),
-        ),
+        ("progress", [&CLIENT[..], &[0, 1, 0, 2, 2], &[4, 0, 0, 2, 3, 3, 0, 2], &result].concat()),
+        ("same_id_twice", [&CLIENT[..], &call, &call, &result, &[4, 1, 0, 1, 0, 3, 0, 2]].concat()),
         ("busy", [&[0, 0, 0, 0, 1][..], &call, &call, &call].concat()),
         ("closed", [&CLIENT[..], &call, &[11, 0], &call, &result].concat()),
-        (
-            "stateless",
-            [&[7, 0, 0, 1, 1][..], &[0, 1, 1, 0], &[2, 1, 0], &call, &result].concat(),
-        ),
-        (
-            "in_clear",
-            [&[7, 2, 0, 0, 1][..], &call, &[4, 0, 0, 1, 0, 3, 0, 0]].concat(),
-        ),
+        ("stateless", [&[7, 0, 0, 1, 1][..], &[0, 1, 1, 0], &[2, 1, 0], &call, &result].concat()),
+        ("in_clear", [&[7, 2, 0, 0, 1][..], &call, &[4, 0, 0, 1, 0, 3, 0, 0]].concat()),
         (
             "server_request",
-            [
-                &CLIENT[..],
-                &[6, 1, 1, 3, 0, 2],
-                &[3, 36],
-                br#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
-            ]
-            .concat(),
+            [&CLIENT[..], &[6, 1, 1, 3, 0, 2], &[3, 36], br#"{"jsonrpc":"2.0","id":1,"result":{}}"#].concat(),
         ),
-        (
-            "anything",
-            [&CLIENT[..], &[3, 19], br#"{"id":1,"method":1}"#].concat(),
-        ),
+        ("anything", [&CLIENT[..], &[3, 19], br#"{"id":1,"method":1}"#].concat()),
         ("too_large", [&CLIENT[..], &[0, 1, 0, 3, 0xff, 0xff]].concat()),
     ]
     .map(|(name, bytes)| ("client_engine", name, bytes))
@@ -300,69 +238,17 @@ fn servers() -> Vec<Seed> {
     [
         ("answered", [&SERVER[..], &call, &answer, &taken].concat()),
         ("answered_twice", [&SERVER[..], &call, &answer, &answer].concat()),
-        (
-            "repeated",
-            [&SERVER[..], &call, &again, &answer, &later, &again, &again].concat(),
-        ),
-        (
-            "repeated_in_clear",
-            [&SERVER[..], &plain, &answer, &later, &[6, 0, 0], &[6, 0, 1]].concat(),
-        ),
-        (
-            "two_callers",
-            [&SERVER[..], &call, &other, &[7, 1, 0, 5, 0], &answer].concat(),
-        ),
-        (
-            "wrong_caller",
-            [&SERVER[..], &call, &other, &[7, 0, 0, 5, 4, 1], &answer].concat(),
-        ),
-        (
-            "cancelled",
-            [&SERVER[..], &call, &[3, 1, 1, 0, 4, 0, 2], &answer, &wake].concat(),
-        ),
-        (
-            "progress",
-            [
-                &SERVER[..],
-                &token,
-                &[9, 0, 0, 0, 1],
-                &[9, 0, 0, 1],
-                &[9, 0, 1, 1],
-                &answer,
-            ]
-            .concat(),
-        ),
-        (
-            "refused_by_relays",
-            [
-                &SERVER[..],
-                &call,
-                &answer,
-                &[12, 0, 2],
-                &wake,
-                &[12, 1, 2],
-                &wake,
-            ]
-            .concat(),
-        ),
+        ("repeated", [&SERVER[..], &call, &again, &answer, &later, &again, &again].concat()),
+        ("repeated_in_clear", [&SERVER[..], &plain, &answer, &later, &[6, 0, 0], &[6, 0, 1]].concat()),
+        ("two_callers", [&SERVER[..], &call, &other, &[7, 1, 0, 5, 0], &answer].concat()),
+        ("wrong_caller", [&SERVER[..], &call, &other, &[7, 0, 0, 5, 4, 1], &answer].concat()),
+        ("cancelled", [&SERVER[..], &call, &[3, 1, 1, 0, 4, 0, 2], &answer, &wake].concat()),
+        ("progress", [&SERVER[..], &token, &[9, 0, 0, 0, 1], &[9, 0, 0, 1], &[9, 0, 1, 1], &answer].concat()),
+        ("refused_by_relays", [&SERVER[..], &call, &answer, &[12, 0, 2], &wake, &[12, 1, 2], &wake].concat()),
         ("too_large", [&SERVER[..], &call, &[7, 0, 3, 0]].concat()),
         ("nonsense", [&SERVER[..], &call, &[7, 0, 4, 0]].concat()),
-        (
-            "initialised",
-            [
-                &SERVER[..],
-                &initialize,
-                &answer,
-                &initialized,
-                &[9, 0, 3, 1],
-                &taken,
-            ]
-            .concat(),
-        ),
-        (
-            "restarted",
-            [&SERVER[..], &call, &initialize, &answer, &[7, 1, 0, 1, 0], &wake].concat(),
-        ),
+        ("initialised", [&SERVER[..], &initialize, &answer, &initialized, &[9, 0, 3, 1], &taken].concat()),
+        ("restarted", [&SERVER[..], &call, &initialize, &answer, &[7, 1, 0, 1, 0], &wake].concat()),
         (
             "subscribed",
             [
@@ -375,64 +261,23 @@ fn servers() -> Vec<Seed> {
             ]
             .concat(),
         ),
-        (
-            "server_request",
-            [&SERVER[..], &initialize, &[10, 0, 1], &[4, 0, 1, 1, 0, 4, 0, 2]].concat(),
-        ),
+        ("server_request", [&SERVER[..], &initialize, &[10, 0, 1], &[4, 0, 1, 1, 0, 4, 0, 2]].concat()),
         ("session_closed", [&SERVER[..], &call, &[14, 0], &answer].concat()),
         (
             "busy",
-            [
-                &[0, 0, 0, 0, 0, 1][..],
-                &call,
-                &[0, 2, 0, 0, 0, 4, 0, 2],
-                &[0, 3, 0, 0, 0, 4, 0, 2],
-            ]
-            .concat(),
+            [&[0, 0, 0, 0, 0, 1][..], &call, &[0, 2, 0, 0, 0, 4, 0, 2], &[0, 3, 0, 0, 0, 4, 0, 2]].concat(),
         ),
-        (
-            "stale",
-            [&SERVER[..], &[0, 1, 0, 0, 0, 4, 9, 2], &[0, 1, 0, 0, 0, 4, 5, 2]].concat(),
-        ),
+        ("stale", [&SERVER[..], &[0, 1, 0, 0, 0, 4, 9, 2], &[0, 1, 0, 0, 0, 4, 5, 2]].concat()),
         ("downgraded", [&SERVER[..], &call, &plain, &answer].concat()),
-        (
-            "required",
-            [&[2, 1, 1, 0, 0, 1][..], &plain, &call, &answer].concat(),
-        ),
-        (
-            "disabled",
-            [&[2, 2, 0, 0, 0, 1][..], &call, &plain, &answer].concat(),
-        ),
+        ("required", [&[2, 1, 1, 0, 0, 1][..], &plain, &call, &answer].concat()),
+        ("disabled", [&[2, 2, 0, 0, 0, 1][..], &call, &plain, &answer].concat()),
         ("nobody", [&list(1, 1)[..], &call, &other, &wake].concat()),
-        (
-            "listed",
-            [&list(2, 0)[..], &call, &other, &[0, 1, 2, 0, 1, 4, 0, 2], &answer].concat(),
-        ),
-        (
-            "asked_key",
-            [&list(3, 1)[..], &other, &other, &again, &[11, 0, 1], &answer].concat(),
-        ),
-        (
-            "refused_key",
-            [&list(3, 1)[..], &other, &[11, 0, 0], &other, &[11, 1, 1], &answer].concat(),
-        ),
-        (
-            "asked_capability",
-            [&list(4, 1)[..], &other, &[11, 0, 0], &[11, 1, 1], &answer].concat(),
-        ),
+        ("listed", [&list(2, 0)[..], &call, &other, &[0, 1, 2, 0, 1, 4, 0, 2], &answer].concat()),
+        ("asked_key", [&list(3, 1)[..], &other, &other, &again, &[11, 0, 1], &answer].concat()),
+        ("refused_key", [&list(3, 1)[..], &other, &[11, 0, 0], &other, &[11, 1, 1], &answer].concat()),
+        ("asked_capability", [&list(4, 1)[..], &other, &[11, 0, 0], &[11, 1, 1], &answer].concat()),
         ("no_decision", [&list(4, 1)[..], &other, &wake, &wake].concat()),
-        (
-            "anything",
-            [
-                &SERVER[..],
-                &[5, 5],
-                b"{\"a\":",
-                &[0, 4, 0, 2],
-                &[15, 0, 2],
-                b"[]",
-            ]
-            .concat(),
-        ),
+        ("anything", [&SERVER[..], &[5, 5], b"{\"a\":", &[0, 4, 0, 2], &[15, 0, 2], b"[]"].concat()),
     ]
     .map(|(name, bytes)| ("server_engine", name, bytes))
     .into()

@@ -12,10 +12,11 @@ use contextvm_relay::RelayState;
 use contextvm_runtime::{Counters, Driver, DriverOptions, Stats};
 use nostr::key::PublicKey;
 use serde_json::value::RawValue;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::desk::{self, Command, Desk};
+use crate::desk::{self, Answer, Command, Desk, Signals};
 use crate::options::{ClientBuilder, ClientOptions};
 use crate::{CallError, Error, ServerView, resolve};
 
@@ -41,6 +42,7 @@ pub struct Client {
     public_key: PublicKey,
     server: PublicKey,
     commands: mpsc::Sender<Command>,
+    signals: Arc<Signals>,
     relays: contextvm_relay::Relays,
     counters: Counters,
     tags: Arc<Mutex<PeerTags>>,
@@ -49,17 +51,20 @@ pub struct Client {
 }
 
 /// What the server says that no [`Client::request`] waits for: answers to raw requests, notifications, requests.
+///
+/// Drop it if nothing in it is of interest. Of notifications and requests that nobody reads, 512 are kept and the rest
+/// is counted and dropped; when more than `Limits::pending` answers wait, nothing further is sent until some are read.
 #[derive(Debug)]
 pub struct Messages {
     inbound: mpsc::Receiver<String>,
-    read: Arc<Notify>,
+    signals: Arc<Signals>,
 }
 
 impl Messages {
     /// Waits for the next JSON-RPC message; `None` once the client is closed. Cancel-safe.
     pub async fn recv(&mut self) -> Option<String> {
         let message = self.inbound.recv().await;
-        self.read.notify_one();
+        self.signals.read.notify_one();
         message
     }
 }
@@ -67,7 +72,7 @@ impl Messages {
 impl Drop for Messages {
     fn drop(&mut self) {
         self.inbound.close();
-        self.read.notify_one();
+        self.signals.read.notify_one();
     }
 }
 
@@ -95,7 +100,7 @@ impl Client {
         self.commands.send(Command::Send(message)).await.map_err(|_closed| Error::Closed)
     }
 
-    /// Calls a method and waits for its result.
+    /// Calls a method and waits for its result; dropping the future cancels the call.
     ///
     /// # Errors
     /// Fails when the server answers with an error or not at all.
@@ -109,12 +114,11 @@ impl Client {
             .map_err(|_| CallError::Lost(Lost::Malformed))?;
         let message = envelope::request(&id, method, params.as_deref());
         let (reply, answer) = oneshot::channel();
-        let key: Arc<str> = id.get().into();
-        let command = Command::Call { id: Arc::clone(&key), message, reply };
+        let command = Command::Call { id: id.get().into(), message, reply };
         self.commands.send(command).await.map_err(|_closed| CallError::Closed)?;
-        let mut waiting = CancelOnDrop { id: Some(key), commands: &self.commands };
-        let result = answer.await;
-        waiting.id = None;
+        let mut waiting = Waiting { answer, signals: &self.signals, over: false };
+        let result = (&mut waiting.answer).await;
+        waiting.over = true;
         result.unwrap_or(Err(CallError::Closed))
     }
 
@@ -165,32 +169,32 @@ impl Client {
         ClientStatus { relays: relays.collect(), stats: self.counters.read() }
     }
 
-    /// Cancels what is open, ends every waiting call, and closes the relays.
+    /// Takes what was sent before, cancels what is open, ends every waiting call, and closes the relays.
     pub async fn close(&self) {
-        // A closed channel means that the loop has ended or is ending.
-        let _closing = self.commands.send(Command::Close).await;
+        self.signals.closing.cancel();
         self.done.cancelled().await;
     }
 }
 
 /// Cancels a call whose future was dropped before its answer came.
-struct CancelOnDrop<'a> {
-    id: Option<Arc<str>>,
-    commands: &'a mpsc::Sender<Command>,
+struct Waiting<'a> {
+    answer: oneshot::Receiver<Answer>,
+    signals: &'a Signals,
+    over: bool,
 }
 
-impl Drop for CancelOnDrop<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(id) = self.id.take() {
-            // With the queue full the call ends by its deadline instead.
-            let _full = self.commands.try_send(Command::Abandon(id));
+        if !self.over {
+            self.answer.close();
+            self.signals.abandoned.notify_one();
         }
     }
 }
 
 /// Resolves, connects, waits for the first relay, and starts the loop.
 pub(crate) async fn connect(options: ClientOptions) -> Result<(Client, Messages), Error> {
-    let resolved = resolve::resolve(&options).await?;
+    let (resolved, search) = resolve::find(&options).await?;
     let public_key = options.keys.public_key();
     let mut config = options.config;
     config.server = options.server.key;
@@ -203,6 +207,7 @@ pub(crate) async fn connect(options: ClientOptions) -> Result<(Client, Messages)
         shutdown_grace: contextvm_runtime::driver::SHUTDOWN_GRACE,
     })?;
     let relays = driver.relays();
+    let late = search.map(|search| AbortOnDropHandle::new(tokio::spawn(search.add_to(relays.clone()))));
     if !relays.ready(options.ready_timeout).await {
         relays.shutdown().await;
         return Err(Error::NotReady);
@@ -211,22 +216,23 @@ pub(crate) async fn connect(options: ClientOptions) -> Result<(Client, Messages)
     let (outbound, inbound) = mpsc::channel(desk::messages_bound(&config.limits));
     let (server, counters, done) = (config.server, driver.counters(), CancellationToken::new());
     let tags = Arc::new(Mutex::new(PeerTags::default()));
-    let read = Arc::new(Notify::new());
+    let signals = Arc::new(Signals::default());
     let gate = Gate::for_client(public_key, &config);
     let limits = config.limits.clone();
     let seed = driver.seed();
     let machine = ClientMachine::new(config, public_key, seed);
-    let desk =
-        Desk::new(machine, limits, inbox, (outbound, Arc::clone(&read)), Arc::clone(&tags), counters.clone());
+    let (shared, told) = (Arc::clone(&signals), Arc::clone(&tags));
+    let desk = Desk::new(machine, limits, (inbox, outbound), shared, told, counters.clone());
     let ended = done.clone().drop_guard();
     tokio::spawn(async move {
-        let _ended = ended;
+        let (_ended, _late) = (ended, late);
         driver.run(desk, gate).await;
     });
     // Ids start anywhere: a client that restarts within a second would otherwise sign the very same first request.
     let next_id = Arc::new(AtomicU64::new(first_id(seed)));
-    let client = Client { public_key, server, commands, relays, counters, tags, next_id, done };
-    Ok((client, Messages { inbound, read }))
+    let messages = Messages { inbound, signals: Arc::clone(&signals) };
+    let client = Client { public_key, server, commands, signals, relays, counters, tags, next_id, done };
+    Ok((client, messages))
 }
 
 /// Takes the first JSON-RPC id from the seed, in a range that leaves room to count.

@@ -3,20 +3,26 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use contextvm_core::envelope::{self, Envelope, MessageKind};
-use contextvm_core::{Limits, Mono, Now, PeerTags, object};
+use contextvm_core::{Limits, Mono, Now, PeerTags, object, rewrite};
 use contextvm_engine::client::Lost;
 use contextvm_engine::{ClientInput, ClientMachine, ClientOutput};
 use contextvm_runtime::{Counters, Effect, Endpoint, Input};
 use serde_json::value::RawValue;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::{CallError, ServerView};
 
 /// Notifications and requests of the server that may wait to be read, beyond answers.
 const NOTIFICATIONS: usize = 512;
 
-/// Where the answer to one call goes.
-pub(crate) type Reply = oneshot::Sender<Result<Box<RawValue>, CallError>>;
+const CANCELLED: &str = "notifications/cancelled";
+
+/// How one call ended.
+pub(crate) type Answer = Result<Box<RawValue>, CallError>;
+
+/// Where the answer to one call goes; closed once nobody waits for it.
+type Reply = oneshot::Sender<Answer>;
 
 /// What the application side tells the desk.
 #[derive(Debug)]
@@ -27,10 +33,21 @@ pub(crate) enum Command {
         message: String,
         reply: Reply,
     },
-    /// Nobody waits for this call any more.
-    Abandon(Arc<str>),
     View(oneshot::Sender<ServerView>),
+    /// Some call is not waited for any more.
+    Abandoned,
     Close,
+}
+
+/// What the desk hears besides commands, however many of those wait.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    /// The application has read a message.
+    pub(crate) read: Notify,
+    /// The application has stopped waiting for a call.
+    pub(crate) abandoned: Notify,
+    /// The application closes the client.
+    pub(crate) closing: CancellationToken,
 }
 
 /// The client machine with its application side.
@@ -39,21 +56,21 @@ pub(crate) struct Desk {
     limits: Limits,
     inbox: mpsc::Receiver<Command>,
     outbound: mpsc::Sender<String>,
+    signals: Arc<Signals>,
     tags: Arc<Mutex<PeerTags>>,
-    /// Told whenever the application has read a message.
-    read: Arc<Notify>,
     counters: Counters,
     calls: BTreeMap<Arc<str>, Reply>,
     /// Delivered by the machine; the next output may say that it ended a lost call.
     held: Option<String>,
     now: Now,
-    inbox_gone: bool,
+    /// Every command was taken.
+    inbox_empty: bool,
     stop_due: bool,
 }
 
 /// Answers that may wait to be read, at most.
 fn reserve(limits: &Limits) -> usize {
-    limits.pending.max(1)
+    limits.pending.clamp(1, Semaphore::MAX_PERMITS / 4)
 }
 
 /// Places for what the application has not read: two generations of answers, and notifications.
@@ -65,8 +82,8 @@ impl Desk {
     pub(crate) fn new(
         machine: ClientMachine,
         limits: Limits,
-        inbox: mpsc::Receiver<Command>,
-        (outbound, read): (mpsc::Sender<String>, Arc<Notify>),
+        (inbox, outbound): (mpsc::Receiver<Command>, mpsc::Sender<String>),
+        signals: Arc<Signals>,
         tags: Arc<Mutex<PeerTags>>,
         counters: Counters,
     ) -> Self {
@@ -75,13 +92,13 @@ impl Desk {
             limits,
             inbox,
             outbound,
+            signals,
             tags,
-            read,
             counters,
             calls: BTreeMap::new(),
             held: None,
             now: Now::default(),
-            inbox_gone: false,
+            inbox_empty: false,
             stop_due: false,
         }
     }
@@ -93,15 +110,20 @@ impl Endpoint for Desk {
 
     /// Takes commands only while every answer that may come has a place to wait in.
     async fn next(&mut self) -> Command {
-        if self.inbox_gone {
-            return core::future::pending().await;
+        loop {
+            let room = self.has_room();
+            tokio::select! {
+                // What makes room comes before what takes it.
+                biased;
+                () = self.signals.abandoned.notified() => return Command::Abandoned,
+                () = self.signals.closing.cancelled(), if !self.inbox.is_closed() => self.inbox.close(),
+                () = self.signals.read.notified(), if !room => {}
+                command = self.inbox.recv(), if room && !self.inbox_empty => {
+                    self.inbox_empty = command.is_none();
+                    return command.unwrap_or(Command::Close);
+                }
+            }
         }
-        while !self.outbound.is_closed() && self.outbound.capacity() <= reserve(&self.limits) {
-            self.read.notified().await;
-        }
-        let command = self.inbox.recv().await;
-        self.inbox_gone = command.is_none();
-        command.unwrap_or(Command::Close)
     }
 
     fn handle(&mut self, input: Input<Command>, now: Now) {
@@ -112,11 +134,13 @@ impl Endpoint for Desk {
             Input::RelayUp => self.tell(ClientInput::RelayUp),
             Input::Wake => self.tell(ClientInput::Wake),
             Input::App(Command::Send(message)) => self.tell(ClientInput::Send(message)),
+            // Whoever asked may have stopped waiting before anything was sent.
+            Input::App(Command::Call { reply, .. }) if reply.is_closed() => {}
             Input::App(Command::Call { id, message, reply }) => {
                 self.calls.insert(id, reply);
                 self.tell(ClientInput::Send(message));
             }
-            Input::App(Command::Abandon(id)) => self.abandon(&id),
+            Input::App(Command::Abandoned) => self.cancel_abandoned(),
             Input::App(Command::View(reply)) => {
                 // Who asked may have gone.
                 let _gone = reply.send(ServerView::of(&self.machine));
@@ -170,12 +194,22 @@ impl Desk {
         self.machine.handle(input, self.now);
     }
 
-    /// Cancels a call that nobody waits for.
-    fn abandon(&mut self, id: &Arc<str>) {
-        if self.calls.remove(id).is_some() {
+    /// Whether commands may be taken: answers find a place, or the application has given up reading them.
+    fn has_room(&self) -> bool {
+        self.outbound.capacity() > reserve(&self.limits)
+            || self.outbound.is_closed()
+            || self.signals.closing.is_cancelled()
+    }
+
+    /// Cancels the calls that nobody waits for.
+    fn cancel_abandoned(&mut self) {
+        let abandoned = self.calls.iter().filter(|(_, reply)| reply.is_closed());
+        let abandoned: Vec<Arc<str>> = abandoned.map(|(id, _)| Arc::clone(id)).collect();
+        for id in abandoned {
+            self.calls.remove(&id);
             let params = format!(r#"{{"requestId":{id},"reason":"the caller stopped waiting"}}"#);
             if let Ok(params) = RawValue::from_string(params) {
-                let message = envelope::notification("notifications/cancelled", Some(&params));
+                let message = envelope::notification(CANCELLED, Some(&params));
                 self.tell(ClientInput::Send(message));
             }
         }
@@ -191,16 +225,23 @@ impl Desk {
             tracing::error!("the machine delivered what is not json-rpc");
             return;
         };
-        let answer = match envelope.kind {
-            MessageKind::Response | MessageKind::Error => true,
-            MessageKind::Request | MessageKind::Notification => false,
+        let (answer, ended) = match envelope.kind {
+            MessageKind::Response | MessageKind::Error => (true, envelope.id),
+            // The machine delivers only what ends a subscription, or a request of the server.
+            MessageKind::Notification if envelope.method.as_deref() == Some(CANCELLED) => {
+                (false, rewrite::cancelled_request_id(envelope.params))
+            }
+            MessageKind::Request | MessageKind::Notification => (false, None),
         };
-        let call = envelope.id.filter(|_| answer).and_then(|id| self.calls.remove(id.get()));
-        match call {
+        match ended.and_then(|id| self.calls.remove(id.get())) {
             Some(reply) => {
+                let result = match lost {
+                    Some(lost) => Err(CallError::Lost(lost)),
+                    None if answer => result(&envelope),
+                    None => Err(CallError::Ended),
+                };
                 // A receiver that is gone has been cancelled, or is about to be.
-                let _gone =
-                    reply.send(lost.map_or_else(|| result(&envelope), |lost| Err(CallError::Lost(lost))));
+                let _gone = reply.send(result);
             }
             None => self.offer(answer, message),
         }
@@ -227,4 +268,41 @@ fn result(envelope: &Envelope<'_>) -> Result<Box<RawValue>, CallError> {
     let message = object::member(error, "message").and_then(object::string).unwrap_or_default().into_owned();
     let data = object::member(error, "data").map(ToOwned::to_owned);
     Err(CallError::Server { code, message, data })
+}
+
+#[cfg(test)]
+mod tests {
+    use contextvm_engine::ClientConfig;
+    use nostr::key::PublicKey;
+
+    use super::*;
+
+    #[test]
+    fn a_subscription_that_the_server_ends_is_not_waited_for() {
+        let server = PublicKey::from_byte_array([7; 32]);
+        let config = ClientConfig::new(server);
+        let machine = ClientMachine::new(config, server, [0; 32]);
+        let (_commands, inbox) = mpsc::channel(1);
+        let (outbound, mut messages) = mpsc::channel(messages_bound(&Limits::default()));
+        let (tags, counters) = (Arc::default(), Counters::default());
+        let mut desk =
+            Desk::new(machine, Limits::default(), (inbox, outbound), Arc::default(), tags, counters);
+        let (reply, mut answer) = oneshot::channel();
+        desk.calls.insert("\"x\"".into(), reply);
+        for id in ["\"y\"", "\"x\""] {
+            let params = RawValue::from_string(format!(r#"{{"requestId":{id}}}"#)).unwrap();
+            desk.held = Some(envelope::notification(CANCELLED, Some(&params)));
+            desk.release(None);
+        }
+        assert!(matches!(answer.try_recv(), Ok(Err(CallError::Ended))));
+        assert!(messages.try_recv().unwrap().contains("\"y\""));
+        assert!(messages.try_recv().is_err());
+    }
+
+    #[test]
+    fn no_limit_is_too_large_for_the_queue() {
+        let limits = Limits { pending: usize::MAX, ..Limits::default() };
+        let (sender, _receiver) = mpsc::channel::<String>(messages_bound(&limits));
+        assert!(sender.capacity() > reserve(&limits));
+    }
 }

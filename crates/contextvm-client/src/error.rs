@@ -38,6 +38,9 @@ pub enum Error {
     /// The endpoint could not be started.
     #[error(transparent)]
     Start(#[from] contextvm_runtime::StartError),
+    /// A typed message cannot be printed as JSON.
+    #[error("the message cannot be printed as json")]
+    Unprintable,
     /// The client was closed.
     #[error("the client is closed")]
     Closed,
@@ -53,6 +56,7 @@ impl Error {
                 ErrorKind::Relay
             }
             Self::Start(_) => ErrorKind::Host,
+            Self::Unprintable => ErrorKind::Call,
             Self::Closed => ErrorKind::Closed,
         }
     }
@@ -60,7 +64,7 @@ impl Error {
     /// Whether the same call may succeed later without any change.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self.kind(), ErrorKind::Relay)
+        matches!(self, Self::NoRelays | Self::NotReady)
     }
 }
 
@@ -84,6 +88,9 @@ pub enum CallError {
     /// The answer is not one that this library understands.
     #[error("the answer is not a json-rpc response")]
     Answer,
+    /// The server ended the subscription (MCP 2026-07-28).
+    #[error("the server ended the subscription")]
+    Ended,
     /// The client was closed.
     #[error("the client is closed")]
     Closed,
@@ -94,7 +101,7 @@ impl CallError {
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::Server { .. } | Self::Answer => ErrorKind::Server,
+            Self::Server { .. } | Self::Answer | Self::Ended => ErrorKind::Server,
             Self::Lost(Lost::NoReply) => ErrorKind::Timeout,
             Self::Lost(Lost::NotSent) => ErrorKind::Relay,
             Self::Lost(Lost::Closed) | Self::Closed => ErrorKind::Closed,
@@ -107,7 +114,7 @@ impl CallError {
     /// A call without an answer may have been executed: repeat it only if executing it twice does no harm.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Lost(Lost::NoReply | Lost::NotSent | Lost::Busy))
+        matches!(self, Self::Lost(Lost::NoReply | Lost::NotSent | Lost::Busy) | Self::Ended)
     }
 }
 
@@ -120,5 +127,27 @@ fn lost_text(lost: Lost) -> &'static str {
         Lost::TooLarge => "the message is larger than one event may be",
         Lost::Malformed => "the message is not valid json-rpc",
         _ => "the request was lost",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_go_better_later_is_worth_another_attempt() {
+        use contextvm_relay::RelayError;
+        use contextvm_runtime::StartError;
+        for (error, kind, again) in [
+            (Error::NoRelays, ErrorKind::Relay, true),
+            (Error::NotReady, ErrorKind::Relay, true),
+            (Error::RelayUrl(0), ErrorKind::Config, false),
+            (Error::Start(StartError::NoEntropy), ErrorKind::Host, false),
+            (Error::Start(StartError::Relays(RelayError::TooMany)), ErrorKind::Relay, false),
+            (Error::Unprintable, ErrorKind::Call, false),
+            (Error::Closed, ErrorKind::Closed, false),
+        ] {
+            assert_eq!((error.kind(), error.is_retryable()), (kind, again), "{error}");
+        }
     }
 }

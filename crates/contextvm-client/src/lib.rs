@@ -11,7 +11,9 @@ pub mod resolve;
 #[cfg(feature = "rmcp")]
 pub mod rmcp;
 
+mod admission;
 mod desk;
+mod search;
 mod view;
 
 pub use client::{Client, ClientStatus, Messages};

@@ -11,7 +11,7 @@ use contextvm_engine::{ClientConfig, EncryptionMode, GiftWrapMode};
 use crate::Error;
 use crate::client::{self, Client, Messages};
 
-/// How long [`Client::connect`] waits for a relay by default.
+/// How long [`Client::connect`] waits for a relay by default: 10 s.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Everything a client is told at start.
@@ -25,7 +25,7 @@ pub struct ClientOptions {
     pub relays: Vec<String>,
     /// Where to look for the server's relay list; `None` means the six defaults, empty means nowhere.
     pub discovery_relays: Option<Vec<String>>,
-    /// Relays to use when no relay list is found in time.
+    /// Relays to use when no relay list is found in time; those of a list that comes late are added.
     pub fallback_relays: Vec<String>,
     /// Take `ws://` and private addresses from relay lists and hints. Dangerous outside development.
     pub dangerous_local_relays: bool,
@@ -95,7 +95,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Adds relays to use when no relay list is found in time.
+    /// Adds relays to use when no relay list is found in time; those of a list that comes late are added.
     pub fn fallback_relays<I: IntoIterator<Item = S>, S: Into<String>>(mut self, urls: I) -> Self {
         self.options.fallback_relays.extend(urls.into_iter().map(Into::into));
         self

@@ -32,14 +32,9 @@ impl Transport<RoleClient> for ClientTransport {
         &mut self,
         item: TxJsonRpcMessage<RoleClient>,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'static {
-        let text = serde_json::to_string(&item).ok();
+        let text = serde_json::to_string(&item).map_err(|_| Error::Unprintable);
         let client = self.client.clone();
-        async move {
-            match text {
-                Some(text) => client.send(text).await,
-                None => Ok(()),
-            }
-        }
+        async move { client.send(text?).await }
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {

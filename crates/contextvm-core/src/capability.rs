@@ -41,6 +41,8 @@ pub(crate) fn names(method: &str) -> (&'static [&'static str], &'static [&'stati
         "tools/call" | "prompts/get" => (&["_meta", "name"], &[]),
         "resources/read" | "resources/subscribe" | "resources/unsubscribe" => (&["_meta", "uri"], &[]),
         "completion/complete" => (&["_meta", "ref"], &["type", "name", "uri"]),
+        "notifications/cancelled" => (&["_meta", "requestId"], &[]),
+        "notifications/progress" => (&["_meta", "progressToken"], &[]),
         _ => (&["_meta"], &[]),
     }
 }

@@ -1,19 +1,27 @@
 //! The JSON-RPC envelope: what kind of message a text is, with every part a slice of that text.
 //!
 //! Rules: wire protocol, section "JSON-RPC validity". Unknown top-level members are accepted and kept.
+mod print;
+
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde_json::value::RawValue;
 
-use crate::object::{self, visit};
+pub use self::print::{notification, request, response_error, response_result};
+use crate::object::{self, Printer, visit};
 use crate::scan::{self, ScanError};
-use crate::text::{push_quoted, resembled};
+use crate::text::resembled;
 use crate::{Fault, Limits, capability};
 
 /// Largest integer that every JSON parser reads exactly, 2^53 - 1.
 pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+
+/// The top-level members that a message may have.
+const KNOWN: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+/// Members of `_meta` that this library reads or sets.
+const RESERVED_META: [&str; 3] = ["progressToken", "clientPubkey", "requestEventId"];
 
 /// The four shapes of a JSON-RPC message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,19 +144,22 @@ pub struct Envelope<'a> {
     pub result: Option<&'a RawValue>,
     /// The object `error` of an error.
     pub error: Option<&'a RawValue>,
-    /// Unknown top-level members, in order.
-    pub extra: Vec<(Cow<'a, str>, &'a RawValue)>,
+    /// How many unknown top-level members there are; [`Envelope::to_text`] keeps them.
+    pub extra: usize,
     text: &'a str,
     pub(crate) inside: Params<'a>,
+    /// The unknown member `_meta` beside `params`, where CEP-16 draws it.
+    pub(crate) meta_beside: Option<&'a RawValue>,
 }
 
 /// What was found inside `params` in one walk over it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Params<'a> {
+    pub(crate) object: Option<&'a RawValue>,
     /// Its first members, at most [`Params::KEPT`].
-    pub(crate) members: Vec<(Cow<'a, str>, &'a RawValue)>,
-    /// Whether these are all members.
-    pub(crate) is_complete: bool,
+    members: Vec<(Cow<'a, str>, &'a RawValue)>,
+    /// Whether there are more members.
+    has_more: bool,
     pub(crate) meta: Option<&'a RawValue>,
     progress_token: Option<&'a RawValue>,
 }
@@ -157,9 +168,16 @@ impl<'a> Params<'a> {
     /// Enough for every method of MCP; an object with more is walked again when it is looked into.
     const KEPT: usize = 16;
 
-    /// Returns a member that was kept.
+    /// Returns a member.
     pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.members.iter().find(|member| member.0 == name).map(|member| member.1)
+        match self.members.iter().find(|member| member.0 == name) {
+            None if self.has_more => object::member(self.object?, name),
+            kept => kept.map(|member| member.1),
+        }
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.members.is_empty()
     }
 }
 
@@ -185,7 +203,7 @@ impl<'a> Envelope<'a> {
             _ => return Err(EnvelopeError::NotAnObject),
         }
         let mut parts = Parts::default();
-        visit(text, |key, value| parts.take(key, value)).map_err(|_| EnvelopeError::Disagreement)?;
+        visit(text, |key, value| parts.take(&key, value)).map_err(|_| EnvelopeError::Disagreement)?;
         parts.check(text)
     }
 
@@ -210,10 +228,7 @@ impl<'a> Envelope<'a> {
     /// Returns a member of `params` without walking over it again, as [`rewrite::param`](crate::rewrite::param) would.
     #[must_use]
     pub fn param(&self, name: &str) -> Option<&'a RawValue> {
-        match self.inside.get(name) {
-            None if !self.inside.is_complete => object::member(self.params?, name),
-            kept => kept,
-        }
+        self.inside.get(name)
     }
 
     /// Returns `error.code` of an error.
@@ -225,74 +240,33 @@ impl<'a> Envelope<'a> {
     /// Prints the message: known members in the usual order, then the unknown ones, values as they were written.
     #[must_use]
     pub fn to_text(&self) -> String {
-        self.print(&self.extra)
+        let mut out = self.printer();
+        if self.extra > 0 {
+            // It was an object when it was parsed.
+            let _ = visit(self.text, |key, value| {
+                if !KNOWN.contains(&key.as_ref()) {
+                    out.raw(&key, Some(value));
+                }
+            });
+        }
+        out.finish()
     }
 
     /// Prints the message without its unknown top-level members: other implementations drop a message that has any.
     #[must_use]
     pub fn to_exact_text(&self) -> String {
-        self.print(&[])
+        self.printer().finish()
     }
 
-    fn print(&self, extra: &[(Cow<'a, str>, &'a RawValue)]) -> String {
-        let mut out = Printer::new(self.text.len());
+    fn printer(&self) -> Printer {
+        let mut out = print::start(self.text.len());
         out.raw("id", self.id);
         if let Some(method) = &self.method {
             out.string("method", method);
         }
         out.raw("params", self.params).raw("result", self.result).raw("error", self.error);
-        for (key, value) in extra {
-            out.raw(key, Some(value));
-        }
-        out.finish()
+        out
     }
-}
-
-/// Prints a request.
-#[must_use]
-pub fn request(id: &RawValue, method: &str, params: Option<&RawValue>) -> String {
-    let mut out = Printer::new(method.len() + 64 + length(params));
-    out.raw("id", Some(id)).string("method", method).raw("params", params);
-    out.finish()
-}
-
-/// Prints a notification.
-#[must_use]
-pub fn notification(method: &str, params: Option<&RawValue>) -> String {
-    let mut out = Printer::new(method.len() + 48 + length(params));
-    out.string("method", method).raw("params", params);
-    out.finish()
-}
-
-/// Prints a response; `result` must be an object for peers to accept it.
-#[must_use]
-pub fn response_result(id: &RawValue, result: &RawValue) -> String {
-    let mut out = Printer::new(64 + result.get().len());
-    out.raw("id", Some(id)).raw("result", Some(result));
-    out.finish()
-}
-
-/// Prints an error response.
-///
-/// ```
-/// use contextvm_core::envelope::response_error;
-/// let id = serde_json::from_str("7")?;
-/// assert_eq!(
-///     response_error(id, -32000, "Unauthorized", None),
-///     r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32000,"message":"Unauthorized"}}"#,
-/// );
-/// # Ok::<(), serde_json::Error>(())
-/// ```
-#[must_use]
-pub fn response_error(id: &RawValue, code: i64, message: &str, data: Option<&RawValue>) -> String {
-    let mut error = object::Edit::new();
-    error.set("code", alloc::format!("{code}")).set_string("message", message);
-    if let Some(data) = data {
-        error.set("data", data.get());
-    }
-    let mut out = Printer::new(64 + message.len() + length(data));
-    out.raw("id", Some(id)).json("error", &error.to_text());
-    out.finish()
 }
 
 /// Whether a JSON text is a string or a safe integer, as the ids of messages must be.
@@ -303,8 +277,7 @@ pub fn is_id(json: &RawValue) -> bool {
 }
 
 /// Whether a JSON text is a string or an integer, as progress tokens must be.
-#[must_use]
-pub fn is_progress_token(json: &RawValue) -> bool {
+fn is_progress_token(json: &RawValue) -> bool {
     json.get().starts_with('"') || is_integer(json)
 }
 
@@ -316,10 +289,6 @@ fn is_object(json: &RawValue) -> bool {
     json.get().starts_with('{')
 }
 
-fn length(json: Option<&RawValue>) -> usize {
-    json.map_or(0, |json| json.get().len())
-}
-
 /// The top-level members, before any rule was checked.
 #[derive(Default)]
 struct Parts<'a> {
@@ -329,26 +298,39 @@ struct Parts<'a> {
     params: Option<&'a RawValue>,
     result: Option<&'a RawValue>,
     error: Option<&'a RawValue>,
-    extra: Vec<(Cow<'a, str>, &'a RawValue)>,
+    meta_beside: Option<&'a RawValue>,
+    extra: usize,
+    lookalike: Option<&'static str>,
 }
 
 impl<'a> Parts<'a> {
-    fn take(&mut self, key: Cow<'a, str>, value: &'a RawValue) {
-        let place = match key.as_ref() {
+    fn take(&mut self, key: &str, value: &'a RawValue) {
+        let place = match key {
             "jsonrpc" => &mut self.version,
             "id" => &mut self.id,
             "method" => &mut self.method,
             "params" => &mut self.params,
             "result" => &mut self.result,
             "error" => &mut self.error,
-            _ => return self.extra.push((key, value)),
+            other => {
+                self.extra += 1;
+                let resembled = resembled(other, &KNOWN).or_else(|| resembled(other, &["_meta"]));
+                self.lookalike = self.lookalike.or(resembled);
+                if other != "_meta" {
+                    return;
+                }
+                &mut self.meta_beside
+            }
         };
         *place = Some(value);
     }
 
     fn check(self, text: &'a str) -> Result<Envelope<'a>, EnvelopeError> {
-        for (key, _) in &self.extra {
-            refuse_lookalike(key, &["jsonrpc", "id", "method", "params", "result", "error"])?;
+        if let Some(name) = self.lookalike {
+            return Err(EnvelopeError::Lookalike(name));
+        }
+        if let Some(meta) = self.meta_beside.filter(|meta| is_object(meta)) {
+            walk(meta, &RESERVED_META, |_, _| {})?;
         }
         if self.version.and_then(object::string).as_deref() != Some("2.0") {
             return Err(EnvelopeError::Version);
@@ -378,6 +360,7 @@ impl<'a> Parts<'a> {
             extra: self.extra,
             text,
             inside,
+            meta_beside: self.meta_beside,
         })
     }
 
@@ -397,7 +380,7 @@ impl<'a> Parts<'a> {
 
 /// Checks `params` and keeps what later steps ask for.
 fn check_params<'a>(params: Option<&'a RawValue>, method: Option<&str>) -> Result<Params<'a>, EnvelopeError> {
-    let mut inside = Params { is_complete: true, ..Params::default() };
+    let mut inside = Params { object: params, ..Params::default() };
     let Some(params) = params else { return Ok(inside) };
     if !is_object(params) {
         return Err(EnvelopeError::Params);
@@ -413,7 +396,7 @@ fn check_params<'a>(params: Option<&'a RawValue>, method: Option<&str>) -> Resul
         if inside.members.len() < Params::KEPT {
             inside.members.push((key, value));
         } else {
-            inside.is_complete = false;
+            inside.has_more = true;
         }
     })?;
     if let Some(reference) = reference.filter(|reference| is_object(reference)) {
@@ -423,7 +406,7 @@ fn check_params<'a>(params: Option<&'a RawValue>, method: Option<&str>) -> Resul
     if !is_object(meta) {
         return Err(EnvelopeError::Meta);
     }
-    walk(meta, &["progressToken", "clientPubkey", "requestEventId"], |key, value| {
+    walk(meta, &RESERVED_META, |key, value| {
         if key == "progressToken" {
             inside.progress_token = Some(value);
         }
@@ -440,19 +423,13 @@ fn walk<'a>(
     names: &[&'static str],
     mut each: impl FnMut(Cow<'a, str>, &'a RawValue),
 ) -> Result<(), EnvelopeError> {
-    let mut verdict = Ok(());
+    let mut lookalike = None;
     visit(object.get(), |key, value| {
-        if verdict.is_ok() {
-            verdict = refuse_lookalike(&key, names);
-        }
+        lookalike = lookalike.or_else(|| resembled(&key, names));
         each(key, value);
     })
     .map_err(|_| EnvelopeError::Disagreement)?;
-    verdict
-}
-
-fn refuse_lookalike(key: &str, names: &[&'static str]) -> Result<(), EnvelopeError> {
-    resembled(key, names).map_or(Ok(()), |name| Err(EnvelopeError::Lookalike(name)))
+    lookalike.map_or(Ok(()), |name| Err(EnvelopeError::Lookalike(name)))
 }
 
 fn check_error(error: &RawValue) -> Result<(), EnvelopeError> {
@@ -466,45 +443,6 @@ fn check_error(error: &RawValue) -> Result<(), EnvelopeError> {
         return Err(EnvelopeError::ErrorMessage);
     }
     Ok(())
-}
-
-/// Prints members after `"jsonrpc":"2.0"`.
-struct Printer(String);
-
-impl Printer {
-    fn new(size: usize) -> Self {
-        let mut out = String::with_capacity(size);
-        out.push_str(r#"{"jsonrpc":"2.0""#);
-        Self(out)
-    }
-
-    fn json(&mut self, key: &str, json: &str) -> &mut Self {
-        self.0.push(',');
-        push_quoted(&mut self.0, key);
-        self.0.push(':');
-        self.0.push_str(json);
-        self
-    }
-
-    fn raw(&mut self, key: &str, value: Option<&RawValue>) -> &mut Self {
-        match value {
-            Some(value) => self.json(key, value.get()),
-            None => self,
-        }
-    }
-
-    fn string(&mut self, key: &str, value: &str) -> &mut Self {
-        self.0.push(',');
-        push_quoted(&mut self.0, key);
-        self.0.push(':');
-        push_quoted(&mut self.0, value);
-        self
-    }
-
-    fn finish(mut self) -> String {
-        self.0.push('}');
-        self.0
-    }
 }
 
 #[cfg(test)]

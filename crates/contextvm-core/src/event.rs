@@ -1,10 +1,21 @@
-//! Drafts: events whose id is known before a signature exists.
-use alloc::string::String;
-use nostr::event::{EventId, Kind, Tags};
+//! Events on their way in and out: read within budget, and drafted with an id before a signature exists.
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use nostr::event::{Event, EventId, Kind, Tag, Tags};
 use nostr::key::PublicKey;
 use nostr::types::Timestamp;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
-use crate::kind;
+use crate::object::Printer;
+use crate::text::push_quoted;
+use crate::{Limits, kind, scan};
+
+/// Most JSON values in the tags of an event: the list, its tags and their elements. A tag of five bytes takes more than a
+/// hundred in memory.
+pub const TAG_VALUES: usize = 2_048;
 
 /// Which gift wrap carries an inner event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,9 +94,117 @@ impl Draft {
     }
 }
 
+/// Reads a signed event (NIP-01) and checks nothing; unknown members are ignored.
+///
+/// Returns `None` when the text is no event or has more than [`TAG_VALUES`] values in its tags. Memory: at most four times
+/// the text, and a quarter of a mebibyte for tags.
+#[must_use]
+pub fn read(json: &str) -> Option<Event> {
+    let parts: Parts<'_> = serde_json::from_str(json).ok()?;
+    let (id, pubkey, sig) = (short(parts.id)?, short(parts.pubkey)?, short(parts.sig)?);
+    let (created_at, kind): (_, Kind) = (short(parts.created_at)?, short(parts.kind)?);
+    Some(Event::new(id, pubkey, created_at, kind, tags(parts.tags)?, parts.content, sig))
+}
+
+/// The parts of an event as text, so that nothing long is given to a parser that would quote it in its error.
+#[derive(Deserialize)]
+struct Parts<'a> {
+    #[serde(borrow)]
+    id: &'a RawValue,
+    #[serde(borrow)]
+    pubkey: &'a RawValue,
+    #[serde(borrow)]
+    created_at: &'a RawValue,
+    #[serde(borrow)]
+    kind: &'a RawValue,
+    #[serde(borrow)]
+    tags: &'a RawValue,
+    content: String,
+    #[serde(borrow)]
+    sig: &'a RawValue,
+}
+
+/// Reads what is no longer than a signature.
+fn short<T: DeserializeOwned>(json: &RawValue) -> Option<T> {
+    let text = Some(json.get()).filter(|text| text.len() <= 2 * 64 + 2)?;
+    serde_json::from_str(text).ok()
+}
+
+fn tags(json: &RawValue) -> Option<Tags> {
+    let limits = Limits { event: usize::MAX, json_nodes: TAG_VALUES, json_depth: 2, ..Limits::default() };
+    scan::check(json.get(), &limits).ok()?;
+    let tags = list::<Vec<&RawValue>>(json)?.into_iter().map(list::<Tag>);
+    tags.collect::<Option<Vec<_>>>().map(Tags::from_list)
+}
+
+fn list<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Option<T> {
+    let text = Some(json.get()).filter(|text| text.starts_with('['))?;
+    serde_json::from_str(text).ok()
+}
+
+/// Prints a signed event as one line of JSON, members in the order of NIP-01.
+#[must_use]
+pub fn print(event: &Event) -> String {
+    let mut tags = String::from("[");
+    for (nth, tag) in event.tags.iter().enumerate() {
+        tags.push_str(if nth > 0 { ",[" } else { "[" });
+        for (nth, element) in tag.as_slice().iter().enumerate() {
+            if nth > 0 {
+                tags.push(',');
+            }
+            push_quoted(&mut tags, element);
+        }
+        tags.push(']');
+    }
+    tags.push(']');
+    // The other members take some 370 bytes, and JSON inside JSON a backslash per quote.
+    let mut out = Printer::new(event.content.len() / 8 * 9 + tags.len() + 400);
+    out.string("id", &event.id.to_hex()).string("pubkey", &event.pubkey.to_hex());
+    out.json("created_at", &event.created_at.as_secs().to_string());
+    out.json("kind", &event.kind.as_u16().to_string()).json("tags", &tags);
+    out.string("content", &event.content).string("sig", &event.sig.to_hex());
+    out.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
+
+    fn event(tags: &str) -> String {
+        let (id, key, sig) = ("0a".repeat(32), "0b".repeat(32), "0c".repeat(64));
+        format!(
+            r#"{{"x":[{{}}],"id":"{id}","pubkey":"{key}","created_at":1,"kind":1059,"tags":{tags},"content":"a\"\u00e9","sig":"{sig}"}}"#
+        )
+    }
+
+    #[test]
+    fn an_event_is_read_as_nostr_reads_it() {
+        for tags in ["[]", r#"[["p","a"],["x"],["","\ud83d\ude00"]]"#, " [ ] "] {
+            let text = event(tags);
+            assert_eq!(read(&text), Event::from_json(&text).ok(), "{tags}");
+            let event = read(&text).unwrap();
+            assert_eq!(event.content, "a\"é");
+            assert_eq!(print(&event), event.as_json());
+        }
+        for tags in ["{}", "[[]]", "[[1]]", "[[[]]]", "null", "[\"a\"]", r#"[["\ud800"]]"#] {
+            let text = event(tags);
+            assert_eq!(read(&text), None, "{tags}");
+            assert!(Event::from_json(&text).is_err(), "{tags}");
+        }
+        let text = event("[]");
+        for bad in [text.replacen('{', r#"{"kind":1,"#, 1), format!("{text} {{}}"), "[]".to_string()] {
+            assert_eq!(read(&bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_event_has_a_bounded_number_of_tags() {
+        let list = |tags: usize| event(&format!("[{}[\"\"]]", "[\"\"],".repeat(tags - 1)));
+        assert!(read(&list((TAG_VALUES - 1) / 2)).is_some());
+        assert_eq!(read(&list(TAG_VALUES / 2)), None);
+        assert_eq!(read(&event(&format!("[[{}\"\"]]", "\"\",".repeat(TAG_VALUES)))), None);
+    }
 
     #[test]
     fn a_wrap_is_known_by_its_kind() {

@@ -2,13 +2,18 @@
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use nostr::event::EventId;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::Fault;
 use crate::object;
 use crate::text::push_quoted;
+
+/// Most filters of one subscription; a frame with more is refused.
+pub const MAX_FILTERS: usize = 256;
 
 /// Why a frame was not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,7 +89,7 @@ pub enum RelayFrame<'a> {
 }
 
 impl<'a> RelayFrame<'a> {
-    /// Parses one frame; elements after the known ones are ignored.
+    /// Parses one frame; elements after the known ones are ignored. A few kilobytes are allocated, however many there are.
     ///
     /// # Errors
     /// Says which element is wrong.
@@ -135,7 +140,7 @@ pub enum ClientFrame<'a> {
     Req {
         /// Its name.
         subscription: Cow<'a, str>,
-        /// What it asks for, at least one filter.
+        /// What it asks for, at least one filter and at most [`MAX_FILTERS`].
         filters: Vec<&'a RawValue>,
     },
     /// The end of a subscription.
@@ -152,7 +157,7 @@ pub enum ClientFrame<'a> {
     Count {
         /// Its name.
         subscription: Cow<'a, str>,
-        /// What is counted, at least one filter.
+        /// What is counted, at least one filter and at most [`MAX_FILTERS`].
         filters: Vec<&'a RawValue>,
     },
 }
@@ -244,12 +249,6 @@ pub fn relay_event(subscription: &str, event_json: &str) -> String {
     print("EVENT", &[Part::Text(subscription), Part::Json(event_json)])
 }
 
-/// Prints `["COUNT",subscription,{"count":n}]`, from a relay to a client (NIP-45).
-#[must_use]
-pub fn count(subscription: &str, count: u64) -> String {
-    print("COUNT", &[Part::Text(subscription), Part::Json(&alloc::format!("{{\"count\":{count}}}"))])
-}
-
 #[derive(Clone, Copy)]
 enum Part<'a> {
     /// To be quoted.
@@ -274,15 +273,33 @@ fn print(word: &str, parts: &[Part<'_>]) -> String {
     out
 }
 
-struct Elements<'a>(Vec<&'a RawValue>);
+/// The first elements of a frame.
+#[derive(Default)]
+struct Elements<'a> {
+    kept: Vec<&'a RawValue>,
+    has_more: bool,
+}
 
 impl<'a> Elements<'a> {
+    /// A word, a subscription and its filters.
+    const KEPT: usize = 2 + MAX_FILTERS;
+
     fn parse(text: &'a str) -> Result<Self, FrameError> {
-        serde_json::from_str(text).map(Self).map_err(|_| FrameError::NotAnArray)
+        // serde would quote a string in full in its error.
+        if !text.trim_start_matches(object::is_space).starts_with('[') {
+            return Err(FrameError::NotAnArray);
+        }
+        let mut elements = Self::default();
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        deserializer
+            .deserialize_seq(&mut elements)
+            .and_then(|()| deserializer.end())
+            .map_err(|_| FrameError::NotAnArray)?;
+        Ok(elements)
     }
 
     fn get(&self, at: usize, what: &'static str) -> Result<&'a RawValue, FrameError> {
-        self.0.get(at).copied().ok_or(FrameError::Element(what))
+        self.kept.get(at).copied().ok_or(FrameError::Element(what))
     }
 
     fn word(&self) -> Result<Cow<'a, str>, FrameError> {
@@ -296,7 +313,7 @@ impl<'a> Elements<'a> {
 
     /// Some relays leave an empty text out.
     fn optional_string(&self, at: usize, what: &'static str) -> Result<Cow<'a, str>, FrameError> {
-        if at < self.0.len() { self.string(at, what) } else { Ok(Cow::Borrowed("")) }
+        if at < self.kept.len() { self.string(at, what) } else { Ok(Cow::Borrowed("")) }
     }
 
     fn object(&self, at: usize, what: &'static str) -> Result<&'a RawValue, FrameError> {
@@ -319,18 +336,38 @@ impl<'a> Elements<'a> {
 
     /// Everything after the subscription.
     fn filters(&self) -> Result<Vec<&'a RawValue>, FrameError> {
-        let filters = self.0.get(2..).unwrap_or_default();
-        if filters.is_empty() || filters.iter().any(|filter| !filter.get().starts_with('{')) {
+        let filters = self.kept.get(2..).unwrap_or_default();
+        if filters.is_empty() || self.has_more || filters.iter().any(|filter| !filter.get().starts_with('{'))
+        {
             return Err(FrameError::Element("filter"));
         }
         Ok(filters.to_vec())
     }
 }
 
+impl<'de> Visitor<'de> for &mut Elements<'de> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        while let Some(element) = elements.next_element::<&'de RawValue>()? {
+            if self.kept.len() < Elements::KEPT {
+                self.kept.push(element);
+            } else {
+                self.has_more = true;
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::format;
+    use alloc::{format, vec};
 
     const ID: &str = "000000000000000000000000000000000000000000000000000000000000000a";
 
@@ -352,7 +389,7 @@ mod tests {
         assert!(matches!(F::parse(&notice("n")), Ok(F::Notice { message }) if message == "n"));
         assert!(matches!(F::parse(&challenge("c")), Ok(F::Auth { challenge }) if challenge == "c"));
         assert!(
-            matches!(F::parse(&count("s", 7)), Ok(F::Count { count, .. }) if count.get() == "{\"count\":7}")
+            matches!(F::parse(r#"["COUNT","s",{"count":7}]"#), Ok(F::Count { count, .. }) if count.get() == "{\"count\":7}")
         );
     }
 
@@ -408,6 +445,18 @@ mod tests {
             if message.is_empty())
         );
         assert!(matches!(RelayFrame::parse(r#"["CLOSED","s"]"#), Ok(RelayFrame::Closed { .. })));
-        assert!(matches!(RelayFrame::parse(r#"["EOSE","s",1,{}]"#), Ok(RelayFrame::EndOfStored { .. })));
+        for more in [",1,{}".into(), ",{}".repeat(2 * MAX_FILTERS)] {
+            let text = format!(r#"["EOSE","s"{more}]"#);
+            assert!(matches!(RelayFrame::parse(&text), Ok(RelayFrame::EndOfStored { .. })));
+        }
+    }
+
+    #[test]
+    fn a_subscription_has_a_bounded_number_of_filters() {
+        let most = vec!["{}"; MAX_FILTERS];
+        assert!(matches!(ClientFrame::parse(&req("s", &most)), Ok(ClientFrame::Req { filters, .. })
+            if filters.len() == MAX_FILTERS));
+        let more = vec!["{}"; MAX_FILTERS + 1];
+        assert_eq!(ClientFrame::parse(&req("s", &more)).err(), Some(FrameError::Element("filter")));
     }
 }

@@ -157,6 +157,20 @@ mod tests {
     }
 
     #[test]
+    fn hints_that_are_no_websocket_url_are_left_out() {
+        // The hints are http://a.example, wss://b.example and nonsense.
+        let hinted = concat!(
+            "nprofile1qqs8ul5ug253hlh3n75jne0a5xmjur4urfxpzst88cnegg6ds6ka7nspzp58ga",
+            "rs8ghj7cfwv4uxzmtsd3jszrmhwden5te0vghx27rpd4cxcegppphx7mnnv4h8xeg0exyeg",
+        );
+        let identity = parse(hinted).unwrap();
+        assert_eq!(
+            (identity.key.to_hex().as_str(), identity.relays),
+            (HEX, ["wss://b.example".into()].to_vec())
+        );
+    }
+
+    #[test]
     fn every_refusal_has_its_own_name() {
         let mixed = format!("npub1{}", NPUB[5..].to_ascii_uppercase());
         let not_a_point = "ff".repeat(32);

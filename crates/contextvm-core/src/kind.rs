@@ -1,6 +1,6 @@
 //! Event kinds that ContextVM uses (wire protocol, kinds table).
 
-/// MCP message in both directions; ephemeral (CEP, core).
+/// MCP message in both directions; ephemeral.
 pub const MESSAGE: u16 = 25910;
 /// Persistent gift wrap, which relays may store (CEP-4).
 pub const GIFT_WRAP: u16 = 1059;

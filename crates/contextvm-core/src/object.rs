@@ -9,7 +9,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::Fault;
-use crate::text::push_quoted;
+use crate::text::{plain_run, push_quoted};
 
 /// Why a text is not an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,8 +30,8 @@ impl ObjectError {
 
 /// The members of a JSON object in the order of the text. Keys are unescaped, values are slices of the text.
 ///
-/// It neither recurses nor copies (a key with an escape apart), but it does not look into the values: foreign text goes
-/// through [`scan::check`](crate::scan::check) first.
+/// It neither recurses nor copies (a key with an escape apart), but it takes forty bytes per member and does not look into
+/// the values: foreign text goes through [`scan::check`](crate::scan::check) first.
 #[derive(Clone, Debug, Default)]
 pub struct Object<'a> {
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
@@ -174,10 +174,9 @@ pub fn quote(text: &str) -> String {
 /// ```
 #[must_use]
 pub fn compact(json: &str) -> String {
-    let is_space = |c: char| matches!(c, ' ' | '\n' | '\r' | '\t');
     let mut out = String::with_capacity(json.len());
     let mut rest = json;
-    while let Some(at) = rest.find(|c: char| c == '"' || is_space(c)) {
+    while let Some(at) = rest.bytes().position(|byte| byte == b'"' || is_space(char::from(byte))) {
         let (before, from) = rest.split_at(at);
         out.push_str(before);
         rest = if from.starts_with('"') {
@@ -192,41 +191,88 @@ pub fn compact(json: &str) -> String {
     out
 }
 
+/// Whether a character may stand between JSON tokens.
+pub(crate) const fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\n' | '\r' | '\t')
+}
+
 /// Length of the string, quotes included, that `text` starts with; all of the text when it is not closed.
 fn string_end(text: &str) -> usize {
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return at + 1,
-            _ => {}
+    let bytes = text.as_bytes();
+    let mut at = 1;
+    loop {
+        at += plain_run(bytes.get(at..).unwrap_or_default());
+        match bytes.get(at) {
+            Some(b'"') => return at + 1,
+            Some(b'\\') => at += 2,
+            Some(_) => at += 1,
+            None => return text.len(),
         }
     }
-    text.len()
 }
 
-fn print<'b>(members: impl Iterator<Item = (&'b str, &'b str)> + Clone) -> String {
+pub(crate) fn print<'b>(members: impl Iterator<Item = (&'b str, &'b str)> + Clone) -> String {
     let size: usize = members.clone().map(|(key, value)| key.len() + value.len() + 4).sum();
-    let mut out = String::with_capacity(size + 2);
-    out.push('{');
-    for (nth, (key, value)) in members.enumerate() {
-        if nth > 0 {
-            out.push(',');
-        }
-        push_quoted(&mut out, key);
-        out.push(':');
-        out.push_str(value);
+    let mut out = Printer::new(size + 2);
+    for (key, value) in members {
+        out.json(key, value);
     }
-    out.push('}');
-    out
+    out.finish()
 }
 
-/// Walks over the members of exactly one object.
+/// Prints an object, one member after the other.
+pub(crate) struct Printer(String);
+
+impl Printer {
+    /// Starts with room for so many bytes.
+    pub(crate) fn new(size: usize) -> Self {
+        let mut out = String::with_capacity(size);
+        out.push('{');
+        Self(out)
+    }
+
+    fn key(&mut self, key: &str) {
+        if self.0.len() > 1 {
+            self.0.push(',');
+        }
+        push_quoted(&mut self.0, key);
+        self.0.push(':');
+    }
+
+    pub(crate) fn json(&mut self, key: &str, json: &str) -> &mut Self {
+        self.key(key);
+        self.0.push_str(json);
+        self
+    }
+
+    pub(crate) fn raw(&mut self, key: &str, value: Option<&RawValue>) -> &mut Self {
+        match value {
+            Some(value) => self.json(key, value.get()),
+            None => self,
+        }
+    }
+
+    pub(crate) fn string(&mut self, key: &str, value: &str) -> &mut Self {
+        self.key(key);
+        push_quoted(&mut self.0, value);
+        self
+    }
+
+    pub(crate) fn finish(mut self) -> String {
+        self.0.push('}');
+        self.0
+    }
+}
+
+/// Walks over the members of exactly one object. Looks at the first letter itself: serde would quote a string in full in its
+/// error.
 pub(crate) fn visit<'a>(
     text: &'a str,
     each: impl FnMut(Cow<'a, str>, &'a RawValue),
 ) -> Result<(), ObjectError> {
+    if !text.trim_start_matches(is_space).starts_with('{') {
+        return Err(ObjectError::NotAnObject);
+    }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     deserializer
         .deserialize_map(Members(each))

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use serde_json::value::RawValue;
 
 use crate::envelope::{Envelope, Params};
-use crate::object::{self, Edit, Object};
+use crate::object::{self, Printer, print, visit};
 
 /// `_meta` member: the caller's public key (CEP-16).
 pub const CLIENT_PUBKEY: &str = "clientPubkey";
@@ -42,8 +42,8 @@ const META: &str = "_meta";
 pub struct Rewrite<'a> {
     text: &'a str,
     id: Option<&'a RawValue>,
-    params: Option<&'a RawValue>,
     inside: Params<'a>,
+    meta_beside: Option<&'a RawValue>,
     new_id: Option<Cow<'a, str>>,
     in_params: Vec<(&'a str, Cow<'a, str>)>,
     in_meta: Vec<Change<'a>>,
@@ -58,8 +58,8 @@ impl<'a> Rewrite<'a> {
         Self {
             text: message.text(),
             id: message.id,
-            params: message.params,
             inside: message.inside.clone(),
+            meta_beside: message.meta_beside,
             new_id: None,
             in_params: Vec::new(),
             in_meta: Vec::new(),
@@ -84,7 +84,7 @@ impl<'a> Rewrite<'a> {
         self
     }
 
-    /// Removes a member of `params._meta` if it is there.
+    /// Removes a member of `params._meta`, and of a `_meta` beside `params` (where CEP-16 draws it), if it is there.
     pub fn without_meta(mut self, name: &'a str) -> Self {
         self.in_meta.push((name, None));
         self
@@ -103,6 +103,12 @@ impl<'a> Rewrite<'a> {
             });
         }
         self.splice_params(end, &mut splices);
+        if let Some((from, to)) = self.span(self.meta_beside) {
+            let removals = self.in_meta.iter().filter(|change| change.1.is_none()).cloned();
+            if let Some(new) = changed(self.meta_beside.map(RawValue::get), &removals.collect::<Vec<_>>()) {
+                splices.push((from, to, Cow::Owned(new)));
+            }
+        }
         splices.sort_by_key(|splice| splice.0);
         splice(self.text, &splices)
     }
@@ -113,31 +119,20 @@ impl<'a> Rewrite<'a> {
         if changes.is_empty() {
             return;
         }
-        let Some((from, to)) = self.span(self.params) else {
-            let mut params = Edit::new();
-            set_all(&mut params, changes);
-            splices.push((end, end, Cow::Owned([",\"params\":", &params.to_text()].concat())));
+        let Some((_, to)) = self.span(self.inside.object) else {
+            splices.push((end, end, Cow::Owned([",\"params\":", &printed(&changes)].concat())));
             return;
         };
-        if !self.inside.is_complete {
-            let old = self.params.and_then(|params| Object::parse(params.get()).ok());
-            let mut params = old.map(Object::into_edit).unwrap_or_default();
-            set_all(&mut params, changes);
-            splices.push((from, to, Cow::Owned(params.to_text())));
-            return;
-        }
-        let mut added = Edit::new();
+        let mut added = Vec::new();
         for (name, json) in changes {
             match self.span(self.inside.get(name)) {
                 Some((from, to)) => splices.push((from, to, json)),
-                None => {
-                    added.set(name, json);
-                }
+                None => added.push((name, json)),
             }
         }
-        let added = added.to_text();
+        let added = printed(&added);
         if let Some(members) = added.get(1..added.len() - 1).filter(|members| !members.is_empty()) {
-            let comma = if self.inside.members.is_empty() { "" } else { "," };
+            let comma = if self.inside.is_empty() { "" } else { "," };
             splices.push((to - 1, to - 1, Cow::Owned([comma, members].concat())));
         }
     }
@@ -149,16 +144,10 @@ impl<'a> Rewrite<'a> {
             changes.retain(|change| change.0 != *name);
             changes.push((name, Cow::Borrowed(json)));
         }
-        if !self.in_meta.is_empty() {
-            let old = changes.iter().find(|change| change.0 == META).map(|change| change.1.as_ref());
-            let old = old.or_else(|| self.inside.meta.map(RawValue::get));
-            let mut meta =
-                old.and_then(|meta| Object::parse(meta).ok()).map(Object::into_edit).unwrap_or_default();
-            if apply(&mut meta, &self.in_meta) {
-                let new = meta.to_text();
-                changes.retain(|change| change.0 != META);
-                changes.push((META, Cow::Owned(new)));
-            }
+        let given = changes.iter().find(|change| change.0 == META).map(|change| change.1.as_ref());
+        if let Some(new) = changed(given.or(self.inside.meta.map(RawValue::get)), &self.in_meta) {
+            changes.retain(|change| change.0 != META);
+            changes.push((META, Cow::Owned(new)));
         }
         changes
     }
@@ -175,24 +164,47 @@ impl<'a> Rewrite<'a> {
 /// A range of the message and the text that takes its place.
 type Splice<'s> = (usize, usize, Cow<'s, str>);
 
-fn set_all<'b>(edit: &mut Edit<'b>, changes: Vec<(&'b str, Cow<'b, str>)>) {
-    for (name, json) in changes {
-        edit.set(name, json);
-    }
+fn printed(members: &[(&str, Cow<'_, str>)]) -> String {
+    print(members.iter().map(|(name, json)| (*name, json.as_ref())))
 }
 
-fn apply<'b>(edit: &mut Edit<'b>, changes: &'b [Change<'_>]) -> bool {
-    let mut changed = false;
-    for (name, json) in changes {
-        changed |= match json {
-            Some(json) => {
-                edit.set(*name, json.as_ref());
-                true
-            }
-            None => edit.remove(name),
-        };
+/// Prints an object after all changes; `None` when there is nothing to change.
+///
+/// A member that only gets another value keeps its place; one that is new, or removed and set again, comes to the end.
+fn changed(object: Option<&str>, changes: &[Change<'_>]) -> Option<String> {
+    if changes.is_empty() {
+        return None;
     }
-    changed
+    let last = |key: &str| changes.iter().rposition(|change| change.0 == key);
+    let removed = |key: &str| changes.iter().any(|change| change.0 == key && change.1.is_none());
+    let mut out = Printer::new(object.map_or(0, str::len) + 64);
+    let (mut in_place, mut has_changed) = (Vec::new(), false);
+    // What is no object has no members.
+    let _ = visit(object.unwrap_or_default(), |key, value| {
+        let change = last(&key).and_then(|last| changes.get(last));
+        let json = match change {
+            None => value.get(),
+            Some((name, Some(json))) if !removed(name) => {
+                in_place.push(*name);
+                json
+            }
+            Some(_) => {
+                has_changed = true;
+                return;
+            }
+        };
+        out.json(&key, json);
+    });
+    for (at, (name, json)) in changes.iter().enumerate() {
+        if let Some(json) = json
+            && last(name) == Some(at)
+            && !in_place.contains(name)
+        {
+            has_changed = true;
+            out.json(name, json);
+        }
+    }
+    (has_changed || !in_place.is_empty()).then(|| out.finish())
 }
 
 /// Replaces ranges, which come in order and do not overlap.
@@ -213,12 +225,6 @@ fn splice(text: &str, splices: &[Splice<'_>]) -> String {
 #[must_use]
 pub fn with_id(message: &Envelope<'_>, id_json: &str) -> String {
     Rewrite::of(message).id(id_json).to_text()
-}
-
-/// Prints a message with another `params._meta.progressToken`.
-#[must_use]
-pub fn with_progress_token(message: &Envelope<'_>, token_json: &str) -> String {
-    Rewrite::of(message).meta(PROGRESS_TOKEN, token_json).to_text()
 }
 
 /// Prints a `notifications/progress` with another `params.progressToken`.
@@ -249,12 +255,6 @@ pub fn param<'a>(params: Option<&'a RawValue>, name: &str) -> Option<&'a RawValu
 #[must_use]
 pub fn meta_member<'a>(params: Option<&'a RawValue>, name: &str) -> Option<&'a RawValue> {
     object::member(param(params, META)?, name)
-}
-
-/// Returns `params._meta.progressToken` of a request.
-#[must_use]
-pub fn progress_token(params: Option<&RawValue>) -> Option<&RawValue> {
-    meta_member(params, PROGRESS_TOKEN)
 }
 
 /// Returns `params.progressToken` of a `notifications/progress`.
@@ -358,6 +358,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_removed_from_meta_is_removed_beside_params_too() {
+        let text = r#"{"jsonrpc":"2.0","id":1,"_meta":{"clientPubkey":"forged", "x" : 1},"method":"m"}"#;
+        assert_eq!(
+            rewritten(text, |edit| edit.without_meta(CLIENT_PUBKEY).meta(CLIENT_PUBKEY, "\"k\"")),
+            r#"{"jsonrpc":"2.0","id":1,"_meta":{"x":1},"method":"m","params":{"_meta":{"clientPubkey":"k"}}}"#
+        );
+        assert_eq!(rewritten(text, |edit| edit.without_meta(REQUEST_EVENT_ID)), text);
+        let no_object = r#"{"jsonrpc":"2.0","id":1,"_meta":["clientPubkey"],"method":"m"}"#;
+        assert_eq!(rewritten(no_object, |edit| edit.without_meta(CLIENT_PUBKEY)), no_object);
+    }
+
+    #[test]
     fn only_the_named_members_of_params_change_their_text() {
         let text =
             r#"{"jsonrpc":"2.0","method":"m","params":{ "b" : [ 1 ], "_meta" : { "x" : 1 } , "a" : 2 }}"#;
@@ -412,7 +424,6 @@ mod tests {
         let text = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"a","progress":1.0}}"#;
         let message = Envelope::parse(text, &limits).unwrap();
         assert_eq!(notified_token(message.params).map(RawValue::get), Some("\"a\""));
-        assert_eq!(progress_token(message.params).map(RawValue::get), None);
         assert_eq!(with_notified_token(&message, "3"), text.replace("\"a\"", "3"));
 
         let text = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}"#;
@@ -424,9 +435,7 @@ mod tests {
         let message = Envelope::parse(text, &limits).unwrap();
         assert_eq!(subscription_id(message.params).map(RawValue::get), Some("\"s\""));
         assert_eq!(protocol_version(message.params).map(RawValue::get), Some("\"v\""));
-        assert_eq!(progress_token(message.params).map(RawValue::get), Some("9"));
         assert_eq!(with_subscription_id(&message, "5"), text.replace("\"s\"", "5"));
-        assert_eq!(with_progress_token(&message, "10"), text.replace('9', "10"));
         assert!(subscription_id(None).is_none());
     }
 

@@ -1,113 +1,17 @@
 //! The budgeted scan: one pass over JSON text that refuses what costs too much or reads two ways.
 //!
-//! It runs before any other parser sees a foreign text. It does not recurse, and what it allocates is at most eight bytes
-//! per object key that is open at a time (below four times the text) plus eight bytes per open container.
+//! It runs before any other parser sees a foreign text. It does not recurse, and what it holds is eight bytes per key of the
+//! objects that are open and twelve per open container: with the old half of a growing list, about three times the text.
+mod error;
+
 use alloc::vec::Vec;
 
-use crate::text::{Unescaped, same_text_order};
-use crate::{Fault, Limits};
+pub use self::error::ScanError;
+use crate::Limits;
+use crate::text::{Unescaped, plain_run, same_text_order};
 
 /// Most JSON values in a text that was put together from several events (it may have one per eight bytes).
 pub const ASSEMBLED_NODES: usize = 1_000_000;
-
-/// Why a text was refused. Positions are byte offsets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ScanError {
-    /// The text is longer than any limit admits.
-    #[error("text of {bytes} bytes is longer than {limit}")]
-    TooLong {
-        /// Length found, bytes.
-        bytes: usize,
-        /// Largest admitted, bytes.
-        limit: usize,
-    },
-    /// Containers are nested too deep.
-    #[error("nesting deeper than {limit} at byte {at}")]
-    Depth {
-        /// Where.
-        at: usize,
-        /// Deepest admitted.
-        limit: usize,
-    },
-    /// There are too many values.
-    #[error("more than {limit} values at byte {at}")]
-    Nodes {
-        /// Where.
-        at: usize,
-        /// Most admitted.
-        limit: usize,
-    },
-    /// A number has too many characters.
-    #[error("number of {length} characters at byte {at} is longer than {limit}")]
-    NumberLength {
-        /// Where.
-        at: usize,
-        /// Length found, characters.
-        length: usize,
-        /// Longest admitted, characters.
-        limit: usize,
-    },
-    /// A number is too large for a double, which parsers read as infinity, as an error or exactly.
-    #[error("number out of range at byte {at}")]
-    NumberRange {
-        /// Where.
-        at: usize,
-    },
-    /// An escape names half of a surrogate pair.
-    #[error("lone surrogate at byte {at}")]
-    LoneSurrogate {
-        /// Where.
-        at: usize,
-    },
-    /// An object has the same key twice, however spelled.
-    #[error("duplicate key in the object that ends at byte {at}")]
-    DuplicateKey {
-        /// Where the object ends.
-        at: usize,
-    },
-    /// A string holds a control character that is not escaped.
-    #[error("raw control character at byte {at}")]
-    ControlCharacter {
-        /// Where.
-        at: usize,
-    },
-    /// The text starts with a byte order mark.
-    #[error("byte order mark before the text")]
-    ByteOrderMark,
-    /// Something follows the value.
-    #[error("text after the value at byte {at}")]
-    Trailing {
-        /// Where.
-        at: usize,
-    },
-    /// The text ends inside a value, or holds none.
-    #[error("text ends too early")]
-    Truncated,
-    /// The text is not JSON.
-    #[error("not json at byte {at}")]
-    Syntax {
-        /// Where.
-        at: usize,
-    },
-}
-
-impl ScanError {
-    /// Says who misbehaved: whoever wrote the text.
-    #[must_use]
-    pub const fn fault(&self) -> Fault {
-        Fault::Peer
-    }
-
-    /// Whether the text was refused for its cost and not for its form.
-    #[must_use]
-    pub const fn is_budget(&self) -> bool {
-        matches!(
-            self,
-            Self::TooLong { .. } | Self::Depth { .. } | Self::Nodes { .. } | Self::NumberLength { .. }
-        )
-    }
-}
 
 /// What the scan counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -480,29 +384,6 @@ impl Scanner<'_> {
     const fn syntax(&self) -> ScanError {
         ScanError::Syntax { at: self.at }
     }
-}
-
-/// Counts the bytes before the first quote, backslash or control character, eight at a time.
-fn plain_run(bytes: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let has_zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-    let mut count = 0;
-    let mut rest = bytes;
-    while let Some((chunk, tail)) = rest.split_first_chunk::<8>() {
-        let word = u64::from_le_bytes(*chunk);
-        let quote = has_zero(word ^ (ONES * u64::from(b'"')));
-        let backslash = has_zero(word ^ (ONES * u64::from(b'\\')));
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        let stop = quote | backslash | control;
-        if stop != 0 {
-            // The lowest flagged byte is exact; a borrow can only flag bytes above it.
-            return count + (stop.trailing_zeros() / 8) as usize;
-        }
-        count += 8;
-        rest = tail;
-    }
-    count + rest.iter().take_while(|&&byte| byte >= 0x20 && byte != b'"' && byte != b'\\').count()
 }
 
 /// Whether two of the keys are the same text. Sorts more than a few: `n log n` comparisons, no allocation.

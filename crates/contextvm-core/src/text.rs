@@ -71,31 +71,53 @@ pub(crate) fn resembled(key: &str, names: &[&'static str]) -> Option<&'static st
     names.iter().copied().find(|name| resembles(name))
 }
 
+/// Counts the bytes before the first quote, backslash or control character, eight at a time.
+pub(crate) fn plain_run(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let has_zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    let mut count = 0;
+    let mut rest = bytes;
+    while let Some((chunk, tail)) = rest.split_first_chunk::<8>() {
+        let word = u64::from_le_bytes(*chunk);
+        let quote = has_zero(word ^ (ONES * u64::from(b'"')));
+        let backslash = has_zero(word ^ (ONES * u64::from(b'\\')));
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+        let stop = quote | backslash | control;
+        if stop != 0 {
+            // The lowest flagged byte is exact; a borrow can only flag bytes above it.
+            return count + (stop.trailing_zeros() / 8) as usize;
+        }
+        count += 8;
+        rest = tail;
+    }
+    count + rest.iter().take_while(|&&byte| byte >= 0x20 && byte != b'"' && byte != b'\\').count()
+}
+
 /// Appends a JSON string, quotes included; escapes only what must be escaped.
 pub(crate) fn push_quoted(out: &mut String, text: &str) {
     out.push('"');
-    let mut plain_from = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        let short = match byte {
-            b'"' => "\\\"",
-            b'\\' => "\\\\",
-            b'\n' => "\\n",
-            b'\r' => "\\r",
-            b'\t' => "\\t",
-            0x08 => "\\b",
-            0x0c => "\\f",
-            0x00..0x20 => "",
-            _ => continue,
-        };
-        out.push_str(text.get(plain_from..at).unwrap_or_default());
-        out.push_str(short);
-        if short.is_empty() {
-            // Writing to a String cannot fail.
-            let _ = write!(out, "\\u{byte:04x}");
+    let mut rest = text;
+    loop {
+        let (plain, from) = rest.split_at_checked(plain_run(rest.as_bytes())).unwrap_or((rest, ""));
+        out.push_str(plain);
+        let mut special = from.chars();
+        match special.next() {
+            None => break,
+            Some('"') => out.push_str("\\\""),
+            Some('\\') => out.push_str("\\\\"),
+            Some('\n') => out.push_str("\\n"),
+            Some('\r') => out.push_str("\\r"),
+            Some('\t') => out.push_str("\\t"),
+            Some('\u{8}') => out.push_str("\\b"),
+            Some('\u{c}') => out.push_str("\\f"),
+            Some(control) => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{:04x}", u32::from(control));
+            }
         }
-        plain_from = at + 1;
+        rest = special.as_str();
     }
-    out.push_str(text.get(plain_from..).unwrap_or_default());
     out.push('"');
 }
 
@@ -139,5 +161,20 @@ mod tests {
         push_quoted(&mut quoted, &every);
         assert_eq!(quoted, serde_json::to_string(&every).unwrap());
         assert_eq!(serde_json::from_str::<String>(&quoted).unwrap(), every.to_string());
+    }
+
+    #[test]
+    fn a_plain_run_ends_at_every_special_byte_in_every_place() {
+        for len in 0..40 {
+            for special in [b'"', b'\\', 0, 0x1f, b'\n'] {
+                for fill in [b'a', b' ', 0x21, 0x7f, 0x80, 0xff, b'#', b']'] {
+                    let mut bytes = alloc::vec![fill; len];
+                    bytes.push(special);
+                    bytes.extend([special, fill, b'"', 0, fill, fill, fill, fill]);
+                    assert_eq!(plain_run(&bytes), len, "{special} after {len} of {fill}");
+                }
+            }
+        }
+        assert_eq!(plain_run(&[b'a'; 19]), 19);
     }
 }

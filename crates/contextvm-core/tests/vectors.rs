@@ -6,8 +6,8 @@
 )]
 
 use contextvm_core::{
-    Capability, Draft, Envelope, Limits, MessageKind, Object, Opened, PeerTags, Protection, Refusal, rewrite,
-    tags,
+    Capability, Draft, Envelope, Limits, MessageKind, Object, Opened, PeerTags, Protection, Refusal, event,
+    rewrite, tags,
 };
 use nostr::event::Event;
 use serde_json::Value;
@@ -40,6 +40,8 @@ fn ids_are_recomputed_and_signatures_verify() {
             Draft::new(event.pubkey, event.created_at.as_secs(), event.tags.clone(), event.content.clone());
         assert_eq!(draft.id, event.id, "{label}");
         assert!(event.verify_signature(), "{label}");
+        assert_eq!(event::print(&event), event.as_json(), "{label}");
+        assert_eq!(event::read(&event.as_json()), Some(event), "{label}");
     }
 }
 
@@ -47,7 +49,7 @@ fn ids_are_recomputed_and_signatures_verify() {
 fn contents_parse_to_their_messages() {
     for Vector { label, event, rpc } in vectors() {
         let message = Envelope::parse(&event.content, &Limits::default()).expect(&label);
-        assert!(message.extra.is_empty(), "{label}");
+        assert_eq!(message.extra, 0, "{label}");
         assert_eq!(serde_json::from_str::<Value>(&message.to_text()).unwrap(), rpc, "{label}");
         let kind = match (rpc.get("method"), rpc.get("id"), rpc.get("error")) {
             (Some(_), Some(_), _) => MessageKind::Request,

@@ -46,9 +46,6 @@ pub enum SealError {
     /// The one-time secret is zero or not below the order of the curve; practically only a broken generator does this.
     #[error("entropy does not make a one-time key")]
     Entropy,
-    /// The event could not be written as JSON.
-    #[error("inner event could not be written as json")]
-    Print,
 }
 
 impl SealError {
@@ -57,7 +54,6 @@ impl SealError {
     pub const fn fault(&self) -> Fault {
         match self {
             Self::TooLarge { .. } | Self::Recipient | Self::Entropy => Fault::Local,
-            Self::Print => Fault::Bug,
         }
     }
 }
@@ -80,7 +76,7 @@ pub enum OpenError {
     /// The content does not decrypt.
     #[error(transparent)]
     Nip44(#[from] Nip44Error),
-    /// The plaintext is not a signed event in JSON.
+    /// The plaintext is not a signed event in JSON, or one with too many tags ([`contextvm_core::event::read`]).
     #[error("gift wrap does not contain an event")]
     NotAnEvent,
     /// The event was read, and a check on it failed.

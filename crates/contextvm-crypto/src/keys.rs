@@ -4,6 +4,8 @@ use core::fmt::{self, Write as _};
 
 use bech32::primitives::decode::CheckedHrpstring;
 use bech32::{Bech32, Hrp};
+use bitcoin_hashes::hkdf::Hkdf;
+use bitcoin_hashes::sha256;
 use contextvm_core::{Draft, kind};
 use nostr::event::{Event, EventId, Kind, Tag, Tags};
 use nostr::key::{PublicKey, SecretKey};
@@ -59,6 +61,26 @@ impl Keys {
     pub(crate) fn from_secret(bytes: &Zeroizing<[u8; 32]>) -> Result<Self, KeyError> {
         let secret = SecretKey::from_slice(bytes.as_slice()).map_err(|_| KeyError::Range)?;
         Ok(Self(nostr::key::Keys::new(secret)))
+    }
+
+    /// Derives the key of a further identity from this one (HKDF-SHA256), so that one backup covers them all.
+    ///
+    /// The same key and label always give the same identity. Who knows a derived key learns nothing of this one or of
+    /// its siblings.
+    #[must_use]
+    pub fn derive(&self, label: &str) -> Self {
+        let hkdf = Hkdf::<sha256::HashEngine>::new(b"contextvm", self.secret().as_secret_bytes());
+        let mut bytes = Zeroizing::new([0; 32]);
+        for attempt in 0..=u8::MAX {
+            let info = [b"identity\0", [attempt].as_slice(), label.as_bytes()].concat();
+            // Only an output of more than 8,160 bytes is refused.
+            let _fits = hkdf.expand(&info, bytes.as_mut_slice());
+            if let Ok(keys) = Self::from_secret(&bytes) {
+                return keys;
+            }
+        }
+        // 256 outputs in a row outside of the curve's order: one chance in 2^32512.
+        self.clone()
     }
 
     /// Returns the public key.

@@ -144,7 +144,7 @@ impl Payload {
         Ok(Self(bytes))
     }
 
-    pub(crate) fn decrypt(&self, key: &Zeroizing<[u8; 32]>) -> Result<Vec<u8>, Nip44Error> {
+    pub(crate) fn decrypt(self, key: &Zeroizing<[u8; 32]>) -> Result<Vec<u8>, Nip44Error> {
         let key = Wiped(ConversationKey::new(**key));
         v2::decrypt_to_bytes(&key.0, &self.0).map_err(|error| {
             if error.kind() == ErrorKind::Crypto { Nip44Error::Mac } else { Nip44Error::Padding }

@@ -1,5 +1,5 @@
 //! Opening: from an event as a relay sent it to the proof that it may be believed.
-use contextvm_core::{Limits, Opened, Protection, WrapKind};
+use contextvm_core::{Limits, Opened, Protection, WrapKind, event};
 use nostr::event::Event;
 use nostr::key::PublicKey;
 
@@ -25,7 +25,7 @@ pub fn open(wrap: &Event, keys: &Keys, now_unix: u64, limits: &Limits) -> Result
     let payload = nip44::Payload::decode(bounded(&wrap.content, limits)?, limits.event)?;
     let key = nip44::conversation_key(keys, &wrap.pubkey)?;
     let plaintext = payload.decrypt(&key)?;
-    let inner: Event = serde_json::from_slice(&plaintext).map_err(|_| OpenError::NotAnEvent)?;
+    let inner = core::str::from_utf8(&plaintext).ok().and_then(event::read).ok_or(OpenError::NotAnEvent)?;
     let protection = Protection::Wrapped(wrap_kind);
     Ok(Opened::check(inner, protection, wrap.id, &keys.public_key(), now_unix, limits.age_window)?)
 }

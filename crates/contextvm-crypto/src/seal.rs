@@ -1,5 +1,5 @@
 //! Sealing: a signed inner event goes into a gift wrap that a one-time key signs.
-use contextvm_core::WrapKind;
+use contextvm_core::{WrapKind, event};
 use nostr::event::{Event, Tag, Tags};
 use nostr::key::PublicKey;
 
@@ -7,9 +7,7 @@ use crate::entropy::Entropy;
 use crate::error::SealError;
 use crate::keys::Keys;
 use crate::nip44::{self, ExtendedLength};
-
-/// Largest plaintext in bytes, the smallest of what the known implementations can read.
-pub(crate) const LIMIT: usize = 65_407;
+use crate::size::SEAL_LIMIT;
 
 /// Puts a signed inner event into a gift wrap for `recipient` (CEP-4, CEP-19).
 ///
@@ -18,7 +16,7 @@ pub(crate) const LIMIT: usize = 65_407;
 /// would never arrive. Nothing in the wrap comes from the inner event's author.
 ///
 /// # Errors
-/// Refuses inner events above [`SEAL_LIMIT`](crate::size::SEAL_LIMIT), recipients that are not on the curve, and
+/// Refuses inner events above [`SEAL_LIMIT`], recipients that are not on the curve, and
 /// entropy that does not make a key.
 pub fn seal(
     inner: &Event,
@@ -27,15 +25,15 @@ pub fn seal(
     now_unix: u64,
     entropy: &Entropy,
 ) -> Result<Event, SealError> {
-    let plaintext = serde_json::to_vec(inner).map_err(|_| SealError::Print)?;
-    if plaintext.len() > LIMIT {
-        return Err(SealError::TooLarge { size: plaintext.len(), limit: LIMIT });
+    let plaintext = event::print(inner);
+    if plaintext.len() > SEAL_LIMIT {
+        return Err(SealError::TooLarge { size: plaintext.len(), limit: SEAL_LIMIT });
     }
     let one_time = Keys::from_secret(&entropy.one_time_secret()).map_err(|_| SealError::Entropy)?;
     let key = nip44::conversation_key(&one_time, recipient).map_err(|_| SealError::Recipient)?;
     // Empty or too long is excluded above, so only memory can be lacking.
-    let content = nip44::encrypt(&key, &plaintext, &entropy.nonce(), ExtendedLength::Refuse)
-        .map_err(|_| SealError::TooLarge { size: plaintext.len(), limit: LIMIT })?;
+    let content = nip44::encrypt(&key, plaintext.as_bytes(), &entropy.nonce(), ExtendedLength::Refuse)
+        .map_err(|_| SealError::TooLarge { size: plaintext.len(), limit: SEAL_LIMIT })?;
     let tags = Tags::from_list(alloc::vec![Tag::public_key(*recipient)]);
     Ok(one_time.sign_now(wrap.kind(), now_unix, tags, content, &entropy.aux()))
 }

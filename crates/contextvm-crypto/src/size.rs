@@ -1,5 +1,7 @@
 //! How large a published gift wrap will be, in closed form and without trial encryption.
-use crate::seal;
+
+/// Largest inner event that is ever sealed, bytes of JSON: what every known peer can read.
+pub const SEAL_LIMIT: usize = 65_407;
 
 /// Everything of a gift wrap's JSON that is not its content: kind 21059, ten digits of `created_at`.
 const AROUND_CONTENT: usize = 418;
@@ -42,8 +44,8 @@ pub const fn largest_inner_for(event_limit: usize) -> usize {
     if padded < 32 {
         return 0;
     }
-    if padded >= padded_len(seal::LIMIT) {
-        return seal::LIMIT;
+    if padded >= padded_len(SEAL_LIMIT) {
+        return SEAL_LIMIT;
     }
     // The largest bucket not above `padded`: buckets from one power of two to the next are evenly spaced, and only the
     // last one, excluded above, reaches beyond what is sealed.
@@ -51,9 +53,6 @@ pub const fn largest_inner_for(event_limit: usize) -> usize {
     let chunk = if next_power <= 256 { 32 } else { next_power / 8 };
     padded / chunk * chunk
 }
-
-/// Largest inner event that is ever sealed, bytes of JSON: what every known peer can read.
-pub const SEAL_LIMIT: usize = seal::LIMIT;
 
 #[cfg(test)]
 mod tests {

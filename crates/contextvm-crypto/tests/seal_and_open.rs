@@ -334,6 +334,7 @@ fn a_plaintext_that_is_not_an_event_is_refused() {
         honest.replacen('{', r#"{"kind":25910,"#, 1),
         format!("\u{feff}{honest}"),
         honest[..honest.len() - 1].to_owned(),
+        honest.replacen("\"tags\":[", &format!("\"tags\":[{}", "[\"\"],".repeat(2_000)), 1),
     ];
     for plaintext in
         texts.iter().map(String::as_bytes).chain([&b"\xff\xfe"[..], &b"{\"id\":\"\xc0\x80\"}"[..]])

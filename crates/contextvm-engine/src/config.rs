@@ -60,7 +60,11 @@ pub struct ServerConfig {
     pub inject_client_pubkey: bool,
     /// Put `requestEventId` into `params._meta`.
     pub inject_request_event_id: bool,
-    /// Events stamped before this Unix second are refused: the replay barrier after a restart.
+    /// Events stamped before this Unix second are refused: the replay barrier after a restart. Zero: no barrier.
+    ///
+    /// With a barrier, an event stamped ahead of our clock waits for its second (at most the request timeout, otherwise
+    /// it is dropped): whatever was done before a restart is then stamped before it. A server that has used its key
+    /// before sets this to the second after the one in which it starts.
     pub accept_from: u64,
     /// Bounds.
     pub limits: Limits,

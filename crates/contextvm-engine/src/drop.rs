@@ -8,7 +8,7 @@ pub enum DropReason {
     Duplicate,
     /// Older than the replay barrier.
     BeforeStart,
-    /// So old that its id may have been forgotten.
+    /// So old that its id may have been forgotten, or stamped too far ahead to wait for.
     Stale,
     /// The window of accepted ids is full.
     SeenFull,

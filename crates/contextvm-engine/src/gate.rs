@@ -2,7 +2,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use contextvm_core::{Limits, Mono, Now, Protection, WrapKind, kind};
+use contextvm_core::{Limits, Mono, Now, Protection, WrapKind, event, kind};
 use nostr::event::{Event, EventId};
 use nostr::key::PublicKey;
 
@@ -104,7 +104,7 @@ impl Gate {
         if raw.len() > self.largest {
             return Err(DropReason::TooLarge);
         }
-        let event = serde_json::from_str::<Event>(raw).map_err(|_| DropReason::Malformed)?;
+        let event = event::read(raw).ok_or(DropReason::Malformed)?;
         let protection = self.protection(&event)?;
         if !addressed_to(&event, &self.me) {
             return Err(DropReason::Audience);

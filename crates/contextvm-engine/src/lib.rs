@@ -46,6 +46,8 @@ pub enum Wake {
     Retry,
     /// An access decision is overdue.
     Access,
+    /// The second of an event that was stamped ahead of our clock may have come.
+    Early,
     /// A kept answer, an id or an idle session may be forgotten.
     Expiry,
 }

@@ -112,6 +112,18 @@ fn rubbish_bulk_and_age_are_stopped() {
 }
 
 #[test]
+fn an_event_of_nothing_but_tags_is_not_read_into_memory() {
+    let me = keys(1).public_key();
+    let mut gate = Gate::for_server(me, &ServerConfig::default());
+    let event = plain(&keys(2), me, NOW.unix);
+    for tags in [vec![serde_json::json!([""]); 20_000], vec![serde_json::json!(vec![""; 30_000])]] {
+        let raw = edited(&event, |value| value["tags"] = tags.into());
+        assert!(raw.len() < Limits::default().event);
+        assert_eq!(gate.admit(&raw, 0, NOW), Err(DropReason::Malformed));
+    }
+}
+
+#[test]
 fn poisoned_id_arrives_first() {
     let me = keys(1).public_key();
     let mut gate = Gate::for_server(me, &ServerConfig::default());

@@ -28,7 +28,7 @@ pub(crate) fn check(event: &Event, challenge: &str, addr: SocketAddr, now: u64) 
     Ok(())
 }
 
-/// Says whether a relay URL means this address; the local host may be called by any of its names.
+/// Says whether a relay URL means the address that the client reached; the local host may be called by any of its names.
 fn names(url: &str, addr: SocketAddr) -> bool {
     let url = url.trim().to_ascii_lowercase();
     let Some(rest) = url.strip_prefix("ws://") else {
@@ -38,7 +38,7 @@ fn names(url: &str, addr: SocketAddr) -> bool {
     let Some((host, port)) = rest.rsplit_once(':') else {
         return false;
     };
-    let local = addr.ip().is_loopback() || addr.ip().is_unspecified();
+    let local = addr.ip().is_loopback();
     let host_fits =
         rest == addr.to_string() || (local && ["127.0.0.1", "localhost", "[::1]"].contains(&host));
     host_fits && port.parse() == Ok(addr.port())

@@ -10,6 +10,7 @@ use futures_util::{Stream, StreamExt};
 use nostr::event::Event;
 use serde_json::value::RawValue;
 use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpStream;
@@ -27,6 +28,7 @@ const AUTH_KIND: u16 = 22_242;
 pub(crate) async fn serve(stream: TcpStream, room: Arc<Room>) {
     // A socket that refuses the option still works, only slower.
     let _ = stream.set_nodelay(true);
+    let addr = stream.local_addr().unwrap_or(room.addr);
     let Some((asked, head)) = http::look(&stream).await else {
         return;
     };
@@ -50,7 +52,7 @@ pub(crate) async fn serve(stream: TcpStream, room: Arc<Room>) {
     tracing::debug!(connection = id, "accepted");
     let _left = Leave { room: &room, id };
     let (sink, source) = socket.split();
-    let mut connection = Connection { id, outbox, challenge: None, authenticated: false, room: &room };
+    let mut connection = Connection { id, outbox, challenge: None, authenticated: false, addr, room: &room };
     tokio::select! {
         () = connection.read_loop(source) => {}
         () = outbox::write_loop(outgoing, sink, &room) => {}
@@ -96,6 +98,8 @@ struct Connection<'a> {
     outbox: Outbox,
     challenge: Option<String>,
     authenticated: bool,
+    /// The relay's address as this client reached it.
+    addr: SocketAddr,
     room: &'a Room,
 }
 
@@ -213,7 +217,7 @@ impl Connection<'_> {
             self.room.count(|stats| stats.refused += 1);
             return Verdict::no(&reason);
         }
-        if self.room.is_repeat(&event.id) {
+        if self.room.is_repeat(&event) {
             return Verdict::yes("duplicate: already have this event");
         }
         if event.verify().is_err() {
@@ -243,7 +247,7 @@ impl Connection<'_> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let verdict = match &self.challenge {
             None => Verdict::no("unsupported: this relay asks nobody to authenticate"),
-            Some(challenge) => match auth::check(&event, challenge, self.room.addr, now) {
+            Some(challenge) => match auth::check(&event, challenge, self.addr, now) {
                 Ok(()) => {
                     self.authenticated = true;
                     Verdict::yes("")

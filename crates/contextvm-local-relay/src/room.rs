@@ -6,7 +6,7 @@ use crate::seen::Seen;
 use crate::store::{Kept, Store, Stored};
 use crate::{RelayOptions, RelayStats};
 use contextvm_core::frame;
-use nostr::event::{Event, EventId};
+use nostr::event::Event;
 use nostr::filter::Filter;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -151,12 +151,9 @@ impl Room {
         state.members.len()
     }
 
-    /// Says whether the event was accepted before, and counts it when it was.
-    pub(crate) fn is_repeat(&self, id: &EventId) -> bool {
-        let mut state = self.state();
-        let known = state.seen.contains(id);
-        state.stats.repeats += u64::from(known);
-        known
+    /// Says whether the event is here already, and counts it when it is.
+    pub(crate) fn is_repeat(&self, event: &Event) -> bool {
+        self.state().is_repeat(event)
     }
 
     /// Takes a verified event: keeps it, passes it to the live subscriptions, and says what to answer.
@@ -164,9 +161,11 @@ impl Room {
         let faults = self.faults();
         let stored = Arc::new(Stored { event, json: Arc::from(json) });
         let mut state = self.state();
-        if !state.seen.insert(stored.event.id) {
-            state.stats.repeats += 1;
+        if state.is_repeat(&stored.event) {
             return Verdict::yes("duplicate: already have this event");
+        }
+        if stored.event.kind.is_ephemeral() {
+            state.seen.insert(stored.event.id);
         }
         let keep_ephemeral = !faults.strict_ephemeral;
         match state.store.insert(&stored, keep_ephemeral, std::time::Instant::now()) {
@@ -231,6 +230,16 @@ impl Room {
 }
 
 impl State {
+    fn is_repeat(&mut self, event: &Event) -> bool {
+        let known = if event.kind.is_ephemeral() {
+            self.seen.contains(&event.id)
+        } else {
+            self.store.contains(&event.id)
+        };
+        self.stats.repeats += u64::from(known);
+        known
+    }
+
     fn index(&mut self, key: &SubscriptionKey, filters: &[Filter]) {
         match filter::recipients(filters) {
             Some(values) => {
@@ -259,9 +268,9 @@ impl State {
     fn pass_on(&mut self, stored: &Stored, faults: &Faults) {
         let event = &stored.event;
         let recipients = event.tags.iter().filter(|tag| tag.kind() == "p").filter_map(|tag| tag.content());
-        let mut candidates: BTreeSet<&SubscriptionKey> = self.unindexed.iter().collect();
-        candidates.extend(recipients.filter_map(|value| self.by_recipient.get(value)).flatten());
-        for (id, name) in candidates {
+        let addressed: BTreeSet<&SubscriptionKey> =
+            recipients.filter_map(|value| self.by_recipient.get(value)).flatten().collect();
+        for (id, name) in self.unindexed.iter().chain(addressed) {
             let Some(member) = self.members.get_mut(id) else {
                 continue;
             };

@@ -68,6 +68,11 @@ impl Store {
         self.by_id.len()
     }
 
+    /// Says whether the event is kept.
+    pub(crate) fn contains(&self, id: &EventId) -> bool {
+        self.by_id.contains_key(id)
+    }
+
     /// Counts the bytes of the kept events' texts.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -78,6 +83,7 @@ impl Store {
         let event = &stored.event;
         if event.kind.is_ephemeral() {
             if keep_ephemeral {
+                self.expire(now);
                 self.ephemeral.push_back((now, event.id));
                 self.add(stored);
             }
@@ -383,5 +389,10 @@ mod tests {
         assert_eq!(store.query(&[Filter::default()], 10, now).len(), 1);
         assert_eq!(store.query(&[Filter::default()], 10, now + EPHEMERAL_LIFE).len(), 0);
         assert_eq!(store.bytes(), 0);
+        for second in 0..10 {
+            let note = event(&keys(1), 25_910, second, &[], "");
+            store.insert(&stored(&note), true, now + EPHEMERAL_LIFE * u32::try_from(second).unwrap());
+        }
+        assert_eq!((store.len(), store.ephemeral.len()), (1, 1), "nobody has to ask for them to be let go");
     }
 }

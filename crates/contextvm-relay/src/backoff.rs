@@ -1,7 +1,10 @@
-//! Growing delays with full jitter.
+//! Growing delays with full jitter: a relay that comes back does not meet all its clients at once.
 use std::time::Duration;
 
 /// Delays that are drawn from zero to a bound which doubles with each failure.
+///
+/// The longer a relay was away, the wider its clients are spread: after 20 s no second sees more than a tenth of them.
+/// One that is back at once meets them all within `first`, because a client cannot know how many others there are.
 #[derive(Clone, Debug)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -76,6 +79,54 @@ mod tests {
         backoff.reset();
         assert_eq!(backoff.next(0), MOST / 2);
         assert_eq!(backoff.next(u32::MAX), FIRST);
+    }
+
+    /// Lets 1,000 clients lose one relay at once and returns when each is connected again after an outage, sorted.
+    fn storm(outage: Duration) -> Vec<Duration> {
+        let mut random = 0x2545_F491_4F6C_DD1D_u64;
+        let mut connected: Vec<Duration> = (0..1_000)
+            .map(|_| {
+                let (mut backoff, mut at) = (Backoff::new(FIRST, MOST), Duration::ZERO);
+                loop {
+                    // An xorshift generator, so that the storm is the same on every run.
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    at += backoff.next((random >> 32) as u32);
+                    if at >= outage {
+                        return at;
+                    }
+                }
+            })
+            .collect();
+        connected.sort();
+        connected
+    }
+
+    /// The most clients that connect within any one stretch of time.
+    fn peak(connected: &[Duration], stretch: Duration) -> usize {
+        let within =
+            |from: &Duration| connected.iter().filter(|at| (*from..*from + stretch).contains(at)).count();
+        connected.iter().map(within).max().unwrap()
+    }
+
+    #[test]
+    fn no_second_after_an_outage_sees_more_than_a_tenth_of_the_clients_connect() {
+        for seconds in [20, 60, 300] {
+            let connected = storm(Duration::from_secs(seconds));
+            let most = peak(&connected, Duration::from_secs(1));
+            assert!(most <= 100, "{most} of 1,000 within one second after {seconds} s");
+            let last = *connected.last().unwrap() - Duration::from_secs(seconds);
+            assert!(last > MOST / 2 && last <= MOST, "{last:?}");
+        }
+    }
+
+    #[test]
+    fn clients_of_a_relay_that_is_back_at_once_come_evenly_within_the_first_delay() {
+        let connected = storm(Duration::ZERO);
+        assert!(*connected.last().unwrap() <= FIRST);
+        let most = peak(&connected, FIRST / 10);
+        assert!((100..150).contains(&most), "{most} of 1,000 within a tenth of the delay");
     }
 
     #[test]

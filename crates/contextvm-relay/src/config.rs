@@ -20,11 +20,11 @@ pub struct RelaysConfig {
     pub limits: Limits,
     /// Answers relays that ask who we are (NIP-42); without it they are told nothing.
     pub signer: Option<Arc<dyn AuthSigner>>,
-    /// Which network addresses may be dialled.
+    /// Which network addresses `urls` may lead to; relays added later come with their own rule.
     pub addresses: Addresses,
     /// Delays and deadlines.
     pub timing: Timing,
-    /// Events waiting in the [`Inbox`](crate::Inbox), over all relays; default 64 (8 MiB at 128 KiB each).
+    /// Events waiting in the [`Inbox`](crate::Inbox), over all relays; default 64 (16 MiB at 256 KiB each).
     pub inbox: usize,
 }
 
@@ -71,7 +71,7 @@ impl RelaysConfig {
         self
     }
 
-    /// Restricts which network addresses may be dialled.
+    /// Restricts which network addresses `urls` may lead to.
     #[must_use]
     pub fn with_addresses(mut self, addresses: Addresses) -> Self {
         self.addresses = addresses;

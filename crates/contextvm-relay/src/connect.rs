@@ -6,24 +6,27 @@ use nostr::types::RelayUrl;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backoff::Backoff;
-use crate::dial::Socket;
+use crate::dial::{Addresses, Socket};
 use crate::error::DialError;
 
 /// Keeps one relay connected: delivers a socket, and after its loss another one.
 ///
 /// This trait and [`Attempt`] are all that the rest of the crate knows about the connection pool.
 pub(crate) trait Connector: Send + Sync {
-    /// Starts connecting to a relay; attempts arrive on the returned line until [`Connector::detach`].
+    /// Starts connecting to a relay at admitted addresses; attempts arrive on the returned line until [`Connector::detach`].
     ///
-    /// Each attempt but the first waits for a delay drawn from `backoff`.
+    /// Each attempt but the first waits for a delay drawn from `backoff`. `relay` is a number that no other relay has
+    /// had before.
     fn attach(
         &self,
+        relay: u16,
         url: RelayUrl,
+        addresses: Addresses,
         backoff: Arc<Mutex<Backoff>>,
     ) -> BoxFuture<'_, Result<mpsc::Receiver<Attempt>, String>>;
 
     /// Stops connecting to a relay.
-    fn detach<'a>(&'a self, url: &'a RelayUrl) -> BoxFuture<'a, ()>;
+    fn detach<'a>(&'a self, relay: u16, url: &'a RelayUrl) -> BoxFuture<'a, ()>;
 
     /// Stops everything.
     fn close(&self) -> BoxFuture<'_, ()>;

@@ -8,6 +8,7 @@ use futures_util::stream::FuturesUnordered;
 use nostr::types::RelayUrl;
 use nostr::types::url::Host;
 use rustls::pki_types::ServerName;
+use rustls::{CertificateError, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -15,6 +16,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::error::{DialError, RelayError};
+use crate::link::printable;
 
 /// Addresses tried for one name.
 const ADDRESSES: usize = 6;
@@ -43,38 +45,47 @@ pub(crate) type Socket = WebSocketStream<Box<dyn Wire>>;
 pub(crate) struct Dialer {
     tls: Arc<rustls::ClientConfig>,
     socket: WebSocketConfig,
-    addresses: Addresses,
     timeout: Duration,
 }
 
 impl Dialer {
-    /// Fixes the largest message taken, the addresses admitted and the time allowed.
-    pub(crate) fn new(largest: usize, addresses: Addresses, timeout: Duration) -> Result<Self, RelayError> {
+    /// Fixes the largest message taken and the time allowed; the certificates of public authorities are believed.
+    pub(crate) fn new(largest: usize, timeout: Duration) -> Result<Self, RelayError> {
+        let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
+        Self::trusting(roots, largest, timeout)
+    }
+
+    /// Makes a dialer that believes these authorities.
+    pub(crate) fn trusting(
+        roots: RootCertStore,
+        largest: usize,
+        timeout: Duration,
+    ) -> Result<Self, RelayError> {
         let socket = WebSocketConfig::default()
             .read_buffer_size(16 * 1024)
             .max_message_size(Some(largest))
             .max_frame_size(Some(largest));
-        Ok(Self { tls: Arc::new(tls()?), socket, addresses, timeout })
+        Ok(Self { tls: Arc::new(tls(roots)?), socket, timeout })
     }
 
-    /// Opens one websocket.
-    pub(crate) async fn dial(&self, url: &RelayUrl) -> Result<Socket, DialError> {
-        match tokio::time::timeout(self.timeout, Box::pin(self.open(url))).await {
+    /// Opens one websocket at an admitted address.
+    pub(crate) async fn dial(&self, url: &RelayUrl, addresses: Addresses) -> Result<Socket, DialError> {
+        match tokio::time::timeout(self.timeout, Box::pin(self.open(url, addresses))).await {
             Ok(result) => result,
             Err(_) => Err(DialError::Timeout(self.timeout)),
         }
     }
 
-    async fn open(&self, url: &RelayUrl) -> Result<Socket, DialError> {
+    async fn open(&self, url: &RelayUrl, addresses: Addresses) -> Result<Socket, DialError> {
         let secure = url.scheme().is_secure();
-        match self.addresses {
+        match addresses {
             Addresses::Public if !secure => return Err(DialError::Plain),
             Addresses::Public | Addresses::Any => {}
         }
         let target: &nostr::types::url::Url = url.into();
         let host = target.host().ok_or(DialError::Host)?;
         let port = target.port_or_known_default().ok_or(DialError::Host)?;
-        let tcp = connect(&self.resolve(&host, port).await?).await?;
+        let tcp = connect(&resolve(&host, port, addresses).await?).await?;
         // Frames are small and wait for answers: Nagle's algorithm would only add delay.
         tcp.set_nodelay(true).map_err(|error| DialError::Tcp(error.to_string()))?;
         let wire: Box<dyn Wire> =
@@ -82,30 +93,7 @@ impl Dialer {
         let upgraded = tokio_tungstenite::client_async_with_config(target.as_str(), wire, Some(self.socket));
         match upgraded.await {
             Ok((socket, _)) => Ok(socket),
-            Err(error) => Err(DialError::Upgrade(error.to_string())),
-        }
-    }
-
-    /// Finds the addresses of a host; every one of them must be admitted.
-    async fn resolve(&self, host: &Host<&str>, port: u16) -> Result<Vec<SocketAddr>, DialError> {
-        let found: Vec<SocketAddr> = match host {
-            Host::Ipv4(ip) => vec![SocketAddr::new(IpAddr::V4(*ip), port)],
-            Host::Ipv6(ip) => vec![SocketAddr::new(IpAddr::V6(*ip), port)],
-            Host::Domain(name) => tokio::net::lookup_host((*name, port))
-                .await
-                .map_err(|error| DialError::Name(error.to_string()))?
-                .take(ADDRESSES)
-                .collect(),
-        };
-        if found.is_empty() {
-            return Err(DialError::Name("no address".to_owned()));
-        }
-        match self.addresses {
-            Addresses::Any => Ok(found),
-            Addresses::Public => match found.iter().find(|address| !is_public(address.ip())) {
-                Some(private) => Err(DialError::Private(private.ip())),
-                None => Ok(found),
-            },
+            Err(error) => Err(DialError::Upgrade(printable(&error.to_string()))),
         }
     }
 
@@ -120,19 +108,54 @@ impl Dialer {
             Host::Domain(name) => ServerName::try_from((*name).to_owned()).map_err(|_| DialError::Host)?,
         };
         let connector = TlsConnector::from(Arc::clone(&self.tls));
-        connector.connect(name, tcp).await.map_err(|error| DialError::Tls(error.to_string()))
+        connector.connect(name, tcp).await.map_err(|error| tls_failure(&error))
     }
 }
 
 /// Builds the TLS settings with one named provider, so that no process-wide default is needed.
-fn tls() -> Result<rustls::ClientConfig, RelayError> {
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+fn tls(roots: RootCertStore) -> Result<rustls::ClientConfig, RelayError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|_| RelayError::Tls)?
         .with_root_certificates(roots)
         .with_no_client_auth())
+}
+
+/// Tells a certificate that was not believed from other failures; its words may be the relay's own.
+fn tls_failure(error: &std::io::Error) -> DialError {
+    match error.get_ref().and_then(|error| error.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            DialError::Certificate("not signed by a known authority".to_owned())
+        }
+        Some(rustls::Error::InvalidCertificate(error)) => {
+            DialError::Certificate(printable(&error.to_string()))
+        }
+        Some(_) | None => DialError::Tls(printable(&error.to_string())),
+    }
+}
+
+/// Finds the addresses of a host; every one of them must be admitted.
+async fn resolve(host: &Host<&str>, port: u16, addresses: Addresses) -> Result<Vec<SocketAddr>, DialError> {
+    let found: Vec<SocketAddr> = match host {
+        Host::Ipv4(ip) => vec![SocketAddr::new(IpAddr::V4(*ip), port)],
+        Host::Ipv6(ip) => vec![SocketAddr::new(IpAddr::V6(*ip), port)],
+        Host::Domain(name) => tokio::net::lookup_host((*name, port))
+            .await
+            .map_err(|error| DialError::Name(error.to_string()))?
+            .take(ADDRESSES)
+            .collect(),
+    };
+    if found.is_empty() {
+        return Err(DialError::Name("no address".to_owned()));
+    }
+    match addresses {
+        Addresses::Any => Ok(found),
+        Addresses::Public => match found.iter().find(|address| !is_public(address.ip())) {
+            Some(private) => Err(DialError::Private(private.ip())),
+            None => Ok(found),
+        },
+    }
 }
 
 /// Tries the addresses one after another with a head start each; the first connection wins.
@@ -233,13 +256,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_private_address_is_refused_before_it_is_dialled() {
-        let dialer = Dialer::new(1024, Addresses::Public, Duration::from_secs(5)).unwrap();
+        let dialer = Dialer::new(1024, Duration::from_secs(5)).unwrap();
         for text in ["wss://127.0.0.1:9", "wss://localhost:9", "wss://[::ffff:10.0.0.1]:9", "wss://0x7f.1:9"]
         {
-            let result = dialer.dial(&RelayUrl::parse(text).unwrap()).await;
+            let result = dialer.dial(&RelayUrl::parse(text).unwrap(), Addresses::Public).await;
             assert!(matches!(result, Err(DialError::Private(_))), "{text}: {:?}", result.err());
         }
-        let plain = dialer.dial(&RelayUrl::parse("ws://8.8.8.8:9").unwrap()).await;
+        let plain = dialer.dial(&RelayUrl::parse("ws://8.8.8.8:9").unwrap(), Addresses::Public).await;
         assert_eq!(plain.err(), Some(DialError::Plain));
     }
 
@@ -253,8 +276,8 @@ mod tests {
                 .await
                 .unwrap();
         });
-        let dialer = Dialer::new(1024, Addresses::Any, Duration::from_secs(5)).unwrap();
-        let result = dialer.dial(&RelayUrl::parse(&url).unwrap()).await;
+        let dialer = Dialer::new(1024, Duration::from_secs(5)).unwrap();
+        let result = dialer.dial(&RelayUrl::parse(&url).unwrap(), Addresses::Any).await;
         assert!(matches!(result, Err(DialError::Tls(_))), "{:?}", result.err());
         server.await.unwrap();
     }
@@ -263,8 +286,8 @@ mod tests {
     async fn a_server_that_never_upgrades_is_given_up() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}", listener.local_addr().unwrap());
-        let dialer = Dialer::new(1024, Addresses::Any, Duration::from_millis(50)).unwrap();
-        let result = dialer.dial(&RelayUrl::parse(&url).unwrap()).await;
+        let dialer = Dialer::new(1024, Duration::from_millis(50)).unwrap();
+        let result = dialer.dial(&RelayUrl::parse(&url).unwrap(), Addresses::Any).await;
         assert!(matches!(result, Err(DialError::Timeout(_))), "{:?}", result.err());
     }
 }

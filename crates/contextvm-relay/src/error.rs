@@ -33,7 +33,7 @@ impl RelayError {
     }
 }
 
-/// Why one connection could not be made.
+/// Why one connection could not be made. All texts are printable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DialError {
@@ -52,7 +52,10 @@ pub enum DialError {
     /// TCP failed.
     #[error("cannot connect: {0}")]
     Tcp(String),
-    /// TLS failed.
+    /// The relay's certificate was not believed, for this (printable) reason.
+    #[error("certificate refused: {0}")]
+    Certificate(String),
+    /// TLS failed in another way.
     #[error("TLS failed: {0}")]
     Tls(String),
     /// The server did not upgrade to a websocket.

@@ -39,6 +39,8 @@ mod publish;
 mod query;
 mod relays;
 mod status;
+#[cfg(test)]
+mod tls_tests;
 
 pub use auth::{AuthSigner, SignedAuth};
 pub use config::{Filter, RelaysConfig, Timing};

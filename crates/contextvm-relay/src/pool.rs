@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::backoff::{Backoff, draw};
 use crate::connect::{Attempt, Connection, Connector};
-use crate::dial::Dialer;
+use crate::dial::{Addresses, Dialer};
 
 /// The pool's own pause between a lost connection and the next request for one; ours is in [`Backoff`].
 const POOL_PAUSE: Duration = Duration::from_millis(1);
@@ -36,6 +36,7 @@ type Lines = Arc<Mutex<BTreeMap<String, Arc<Line>>>>;
 /// Where the connections of one relay go.
 struct Line {
     url: RelayUrl,
+    addresses: Addresses,
     backoff: Arc<Mutex<Backoff>>,
     attempts: mpsc::Sender<Attempt>,
     first: Mutex<bool>,
@@ -52,36 +53,38 @@ impl PoolConnector {
 impl Connector for PoolConnector {
     fn attach(
         &self,
+        relay: u16,
         url: RelayUrl,
+        addresses: Addresses,
         backoff: Arc<Mutex<Backoff>>,
     ) -> BoxFuture<'_, Result<mpsc::Receiver<Attempt>, String>> {
         Box::pin(async move {
             let pool = self.pool.as_ref().ok_or_else(|| "closed".to_owned())?;
             let (attempts, line) = mpsc::channel(1);
-            let key = key(&url)?;
-            let text = url.as_str().to_owned();
-            locked(&self.lines)
-                .insert(key, Arc::new(Line { url, backoff, attempts, first: Mutex::new(true) }));
+            let key = key(relay, &url);
+            locked(&self.lines).insert(
+                key.clone(),
+                Arc::new(Line { url, addresses, backoff, attempts, first: Mutex::new(true) }),
+            );
             let options = RelayOptions::new()
                 .ping(false)
                 .reconnect(true)
                 .retry_interval(POOL_PAUSE)
                 .adjust_retry_interval(false)
                 .notification_channel_size(1);
-            pool.add_relay(&text, options).await.map_err(|error| error.to_string())?;
-            pool.connect_relay(&text).await.map_err(|error| error.to_string())?;
+            pool.add_relay(&key, options).await.map_err(|error| error.to_string())?;
+            pool.connect_relay(&key).await.map_err(|error| error.to_string())?;
             Ok(line)
         })
     }
 
-    fn detach<'a>(&'a self, url: &'a RelayUrl) -> BoxFuture<'a, ()> {
+    fn detach<'a>(&'a self, relay: u16, url: &'a RelayUrl) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            if let Ok(key) = key(url) {
-                locked(&self.lines).remove(&key);
-            }
+            let key = key(relay, url);
+            locked(&self.lines).remove(&key);
             if let Some(pool) = &self.pool {
                 // It fails only for a relay that the pool does not have, and then there is nothing to do.
-                let _ = pool.force_remove_relay(url.as_str()).await;
+                let _ = pool.force_remove_relay(&key).await;
             }
         })
     }
@@ -149,7 +152,7 @@ impl Tap {
                 let delay = locked(&line.backoff).next(draw());
                 tokio::time::sleep(delay).await;
             }
-            match self.dialer.dial(&line.url).await {
+            match self.dialer.dial(&line.url, line.addresses).await {
                 Ok(socket) => {
                     let (hold, released) = oneshot::channel();
                     permit.send(Attempt::Connected(Box::new(Connection { socket, hold })));
@@ -171,9 +174,14 @@ fn silence(released: oneshot::Receiver<()>) -> WebSocketStream {
     Box::pin(stream::once(released.map(drop)).filter_map(|()| std::future::ready(None)))
 }
 
-/// Spells an address as the pool will spell it.
-fn key(url: &RelayUrl) -> Result<String, String> {
-    Url::parse(url.as_str()).map(|url| url.as_str().to_owned()).map_err(|error| error.to_string())
+/// Spells the address under which the pool knows a relay.
+///
+/// The pool tells relays apart by address alone; the number in the fragment keeps a relay apart from its predecessor at
+/// the same address, which may still be ending. What is dialled is [`Line::url`].
+fn key(relay: u16, url: &RelayUrl) -> String {
+    let mut key = nostr::types::url::Url::from(url.clone());
+    key.set_fragment(Some(&relay.to_string()));
+    key.into()
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

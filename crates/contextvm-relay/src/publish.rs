@@ -140,13 +140,9 @@ impl Publication {
         }
     }
 
-    /// Notes that the event was written to a relay's socket.
+    /// Notes that the event goes to a relay's socket, for the first time or again: from here on it may arrive.
     pub(crate) fn sent(&self, relay: u16) {
-        if let Some(entry) = self.board().entries.get_mut(&relay)
-            && entry.outcome == RelayOutcome::NotSent
-        {
-            entry.outcome = RelayOutcome::NoAnswer;
-        }
+        self.note(relay, RelayOutcome::NoAnswer);
     }
 
     /// Notes a relay's last word.
@@ -255,6 +251,15 @@ mod tests {
         sent.sent(1);
         assert_eq!(sent.report().await.outcome(), PublishOutcome::Unknown);
         assert_eq!(publication(1).report().await.outcome(), PublishOutcome::NotSent);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_after_a_second_sending_is_unknown_whatever_the_first_brought() {
+        let publication = publication(1);
+        publication.sent(1);
+        publication.note(1, RelayOutcome::Refused("rate-limited: slow down".into()));
+        publication.sent(1);
+        assert_eq!(publication.report().await.outcome(), PublishOutcome::Unknown);
     }
 
     #[tokio::test]

@@ -78,7 +78,7 @@ impl Query {
     pub async fn ask(&self, urls: &[RelayUrl]) -> Result<QueryReport, RelayError> {
         serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&self.filter)
             .map_err(|_| RelayError::Filter)?;
-        let dialer = Dialer::new(self.limits.relay_frame, self.addresses, self.deadline)?;
+        let dialer = Dialer::new(self.limits.relay_frame, self.deadline)?;
         let mut asked: Vec<Asked> = Vec::new();
         for url in urls {
             if !asked.iter().any(|asked| asked.url == *url) {
@@ -109,7 +109,7 @@ impl Query {
 
     /// Asks one relay; returns whether it answered in full.
     async fn ask_one(&self, dialer: &Dialer, asked: &Asked) -> bool {
-        let outcome = match dialer.dial(&asked.url).await {
+        let outcome = match dialer.dial(&asked.url, self.addresses).await {
             Ok(socket) => self.converse(socket, asked).await,
             Err(error) => QueryOutcome::Failed(printable(&error.to_string())),
         };

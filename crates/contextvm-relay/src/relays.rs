@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::config::RelaysConfig;
 use crate::connect::Connector;
-use crate::dial::Dialer;
+use crate::dial::{Addresses, Dialer};
 use crate::error::RelayError;
 use crate::link::{Link, Shared, unix};
 use crate::pool::PoolConnector;
@@ -106,8 +106,12 @@ impl Relays {
     /// Returns [`RelayError::Runtime`] outside a tokio runtime, and an error for settings that cannot work. A relay that
     /// cannot be reached is no error: it is tried again for ever, and [`Relays::statuses`] tells why.
     pub fn connect(config: RelaysConfig) -> Result<(Self, Inbox), RelayError> {
+        let dialer = Dialer::new(config.limits.relay_frame, config.timing.connect)?;
+        Self::start(config, dialer)
+    }
+
+    pub(crate) fn start(config: RelaysConfig, dialer: Dialer) -> Result<(Self, Inbox), RelayError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| RelayError::Runtime)?;
-        let dialer = Dialer::new(config.limits.relay_frame, config.addresses, config.timing.connect)?;
         let connector = Arc::new(PoolConnector::new(dialer, runtime.clone()));
         let (inbox, events) = mpsc::channel(config.inbox.max(1));
         let (live, watching) = watch::channel(0);
@@ -119,7 +123,7 @@ impl Relays {
             subscription: subscription()?,
             start: unix(),
         };
-        let urls = config.urls.clone();
+        let (urls, addresses) = (config.urls.clone(), config.addresses);
         let relays = Self(Arc::new(Set {
             config,
             shared: Arc::new(shared),
@@ -129,16 +133,19 @@ impl Relays {
             state: Mutex::new(State { inbox: Some(inbox), ..State::default() }),
         }));
         for url in urls {
-            relays.add(url)?;
+            relays.add(url, addresses)?;
         }
         Ok((relays, Inbox(events)))
     }
 
-    /// Adds a relay and returns its number; a relay that is already there keeps the one it has.
+    /// Adds a relay and returns its number; a relay that is already there keeps its number and its rule.
+    ///
+    /// `addresses` holds for this relay alone: one that a stranger named is added with [`Addresses::Public`], whatever
+    /// holds for the user's own.
     ///
     /// # Errors
     /// Returns [`RelayError::TooMany`] after 65,535 additions.
-    pub fn add(&self, url: RelayUrl) -> Result<u16, RelayError> {
+    pub fn add(&self, url: RelayUrl, addresses: Addresses) -> Result<u16, RelayError> {
         let mut state = self.0.state();
         if let Some((relay, _)) = state.links.iter().find(|(_, (link, _))| link.url == url) {
             return Ok(*relay);
@@ -148,7 +155,8 @@ impl Relays {
         let Some(inbox) = state.inbox.clone() else {
             return Ok(relay);
         };
-        let link = Arc::new(Link::new(relay, url, Arc::clone(&self.0.shared), inbox, &self.0.config));
+        let link =
+            Arc::new(Link::new(relay, url, addresses, Arc::clone(&self.0.shared), inbox, &self.0.config));
         let task = self.0.runtime.spawn(Arc::clone(&link).run(Arc::clone(&self.0.connector)));
         for publication in state.recent.iter().filter_map(Weak::upgrade) {
             link.publish(&publication);
@@ -165,7 +173,8 @@ impl Relays {
             relay.and_then(|relay| state.links.remove(&relay))
         };
         if let Some((link, task)) = removed {
-            end(&link, task).await;
+            // A caller who stops waiting does not stop the end.
+            let _ = self.0.runtime.spawn(end(link, task)).await;
         }
     }
 
@@ -201,9 +210,10 @@ impl Relays {
         tokio::time::timeout(timeout, live.wait_for(|live| *live > 0)).await.is_ok_and(|live| live.is_ok())
     }
 
-    /// Tells a relay's fault: an event it delivered has no valid signature.
+    /// Tells a relay's fault: an event it delivered has a false id or no valid signature of its own.
     ///
-    /// A relay is expected to check signatures. More than 5 of the last 100 events end the connection, and the next
+    /// A relay is expected to check these, and nothing more: report no event for what is inside it, or any stranger can
+    /// have an honest relay cut. More than 5 of the last 100 events end the connection, and the next
     /// one is long in coming.
     pub fn report_invalid(&self, relay: u16) {
         if let Some((link, _)) = self.0.state().links.get(&relay) {
@@ -224,7 +234,7 @@ impl Relays {
             state.inbox = None;
             std::mem::take(&mut state.links)
         };
-        let ends = links.into_values().map(|(link, task)| async move { end(&link, task).await });
+        let ends = links.into_values().map(|(link, task)| end(link, task));
         futures_util::future::join_all(ends).await;
         self.0.connector.close().await;
     }
@@ -243,7 +253,7 @@ impl Set {
 }
 
 /// Lets a link end by itself, and ends it if it does not.
-async fn end(link: &Link, mut task: Task) {
+async fn end(link: Arc<Link>, mut task: Task) {
     link.stop();
     // The task is aborted when it is dropped, in time or not.
     let _ = tokio::time::timeout(FAREWELL, &mut task.0).await;

@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use nostr::types::RelayUrl;
 
+use crate::error::DialError;
+
 /// How far a relay has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -26,7 +28,9 @@ pub struct RelayStatus {
     pub url: RelayUrl,
     /// How far it has come.
     pub state: RelayState,
-    /// The last thing that went wrong.
+    /// Why the last attempt to connect failed; none once connected.
+    pub unreachable: Option<DialError>,
+    /// The last thing that went wrong, with the connection or on it.
     pub last_error: Option<String>,
     /// The last notice that the relay sent.
     pub last_notice: Option<String>,

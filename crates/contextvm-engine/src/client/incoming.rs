@@ -1,9 +1,10 @@
 //! From the server to the application.
 use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use contextvm_core::envelope::{Envelope, MessageKind};
-use contextvm_core::{Now, Opened, rewrite};
+use contextvm_core::{Now, Opened, rewrite, tags};
 use nostr::event::{Event, EventId};
 use serde_json::value::RawValue;
 
@@ -16,6 +17,15 @@ enum Names {
     /// A tag is there, but no pending call has that id.
     Unknown,
     Call(EventId),
+}
+
+impl Names {
+    const fn call(&self) -> Option<EventId> {
+        match self {
+            Self::Call(id) => Some(*id),
+            Self::Nothing | Self::Unknown => None,
+        }
+    }
 }
 
 impl ClientMachine {
@@ -66,10 +76,10 @@ impl ClientMachine {
     }
 
     fn names(&self, event: &Event) -> Names {
-        let Some(tag) = event.tags.iter().find(|tag| tag.kind() == "e") else {
+        if !tags::is_correlated(&event.tags) {
             return Names::Nothing;
-        };
-        let id = tag.content().and_then(|hex| EventId::from_hex(hex).ok());
+        }
+        let id = tags::answered_id(&event.tags);
         id.filter(|id| self.pending.get(id).is_some()).map_or(Names::Unknown, Names::Call)
     }
 
@@ -80,11 +90,7 @@ impl ClientMachine {
         envelope: &Envelope<'_>,
         names: &Names,
     ) -> Result<String, DropReason> {
-        let call = match names {
-            Names::Call(id) => self.take_answered(id),
-            Names::Nothing | Names::Unknown => None,
-        };
-        let call = call.ok_or(DropReason::Uncorrelated)?;
+        let call = names.call().and_then(|id| self.take_answered(&id)).ok_or(DropReason::Uncorrelated)?;
         if let Some(result) = envelope.result {
             self.facts.keep(&call.method, event, result);
             if call.method == "tools/list" {
@@ -110,11 +116,12 @@ impl ClientMachine {
         let method = envelope.method.as_deref().unwrap_or_default();
         match method {
             "notifications/progress" => return self.take_progress(&event.content, envelope, names, now),
-            "notifications/cancelled" => return Ok(self.take_cancellation(&event.content, envelope)),
+            "notifications/cancelled" => return self.take_cancellation(&event.content, envelope, names),
             _ => {}
         }
-        if let Names::Call(id) = names {
-            self.sign_of_life(id, now);
+        let call = names.call().or_else(|| self.subscription(rewrite::subscription_id(envelope.params)?));
+        if let Some(id) = call {
+            self.sign_of_life(&id, now);
         }
         Ok(event.content.clone())
     }
@@ -150,16 +157,37 @@ impl ClientMachine {
             .map_or_else(|| content.to_owned(), |own| rewrite::with_notified_token(envelope, own.get())))
     }
 
-    /// The server takes a request of its own back: the application knows it under the id that it saw.
-    fn take_cancellation(&mut self, content: &str, envelope: &Envelope<'_>) -> String {
-        let named = rewrite::cancelled_request_id(envelope.params);
-        let shown = named.and_then(|id| self.asked.take_by_server_id(&json::id_form(id)));
-        let shown = shown.and_then(json::raw);
-        let changed = shown.filter(|shown| named.is_some_and(|named| named.get() != shown.get()));
-        changed.map_or_else(
-            || content.to_owned(),
-            |shown| rewrite::with_cancelled_request_id(envelope, shown.get()),
-        )
+    /// The server ends a subscription (MCP 2026-07-28), or takes a request of its own back: the application reads the
+    /// id that it knows. What names neither is about nothing that is open.
+    fn take_cancellation(
+        &mut self,
+        content: &str,
+        envelope: &Envelope<'_>,
+        names: &Names,
+    ) -> Result<String, DropReason> {
+        let named = rewrite::cancelled_request_id(envelope.params).ok_or(DropReason::UnknownRequest)?;
+        let ended = names.call().and_then(|id| self.end_subscription(&id));
+        let ended = ended
+            .or_else(|| self.asked.take_by_server_id(&json::id_form(named)).and_then(json::raw))
+            .or_else(|| self.subscription(named).and_then(|id| self.end_subscription(&id)))
+            .ok_or(DropReason::UnknownRequest)?;
+        Ok(if ended.get() == named.get() {
+            content.to_owned()
+        } else {
+            rewrite::with_cancelled_request_id(envelope, ended.get())
+        })
+    }
+
+    /// Finds the open subscription with an id of the application.
+    fn subscription(&self, id: &RawValue) -> Option<EventId> {
+        let event = self.pending.by_id(&json::id_form(id))?;
+        self.pending.get(&event).filter(|call| call.is_subscription()).map(|_| event)
+    }
+
+    /// Ends a call if it is a subscription, and returns the application's id.
+    fn end_subscription(&mut self, event: &EventId) -> Option<Box<RawValue>> {
+        self.pending.get(event).filter(|call| call.is_subscription())?;
+        self.take_answered(event).map(|call| call.id)
     }
 
     /// Requests of the server are shown under its own id, or under the inner event id while that one is taken.

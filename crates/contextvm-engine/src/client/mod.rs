@@ -100,9 +100,10 @@ pub enum ClientOutput {
 
 /// The client endpoint: one client key talking to one server key.
 ///
-/// Every request given to it ends exactly once: with an answer, with an error that it delivers itself, or with the
-/// application's own cancellation. Worst-case memory: `limits.pending` calls and `limits.in_flight_bytes` of
-/// what they say, two generations of at most 8,192 inner ids, 65,536 ids of its own, 4,096 tool names and six events.
+/// Every request given to it ends exactly once: with an answer, with an error that it delivers itself, with the
+/// application's own cancellation, or, if it is a subscription, with the server's. Worst-case memory: `limits.pending` calls and `limits.in_flight_bytes` of
+/// what they say, `limits.outbound_events` events that nobody answers (held by the driver), two generations of at most
+/// 8,192 inner ids, 65,536 ids of its own, 4,096 tool names and six events.
 #[derive(Debug)]
 pub struct ClientMachine {
     config: ClientConfig,

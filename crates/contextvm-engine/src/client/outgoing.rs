@@ -4,15 +4,16 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
+use alloc::vec::Vec;
 use contextvm_core::envelope::{self, Envelope, MessageKind, is_id};
-use contextvm_core::{Draft, Now, object, rewrite};
+use contextvm_core::{Draft, Now, object, rewrite, tags};
 use nostr::event::{EventId, Tag, Tags};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::ending::Ending;
 use super::pending::{Pending, Sent};
-use super::{ClientMachine, ClientOutput, json, retry, session, stateless};
+use super::{ClientMachine, ClientOutput, Lost, json, retry, session, stateless};
 use crate::size::event_len;
 use crate::{DropReason, Outbound, Ticket};
 
@@ -71,8 +72,8 @@ impl ClientMachine {
                 }
                 self.send_request(asking, message, now);
             }
-            MessageKind::Notification => self.send_notification(&message, now),
-            MessageKind::Response | MessageKind::Error => self.send_answer(&message, now),
+            MessageKind::Notification => self.send_notification(&envelope, now),
+            MessageKind::Response | MessageKind::Error => self.send_answer(&envelope, now),
         }
     }
 
@@ -87,7 +88,7 @@ impl ClientMachine {
         let is_initialize = asking.method == "initialize";
         // An initialize makes the server forget what it knew of us.
         let flagged = is_initialize || !self.session.announced;
-        let mut tags = vec![Tag::public_key(self.config.server)];
+        let mut tags = vec![tags::recipient(&self.config.server)];
         if flagged {
             tags.extend(session::flags(&self.config));
         }
@@ -132,10 +133,7 @@ impl ClientMachine {
         }
     }
 
-    fn send_notification(&mut self, message: &str, now: Now) {
-        let Ok(envelope) = Envelope::parse(message, &self.config.limits) else {
-            return;
-        };
+    fn send_notification(&mut self, envelope: &Envelope<'_>, now: Now) {
         let method = envelope.method.as_deref().unwrap_or_default();
         if self.closed || (self.config.stateless && method == "notifications/initialized") {
             return;
@@ -152,36 +150,32 @@ impl ClientMachine {
         {
             return;
         }
-        self.publish_loose(vec![Tag::public_key(self.config.server)], message.to_owned(), now);
+        self.publish_loose(vec![tags::recipient(&self.config.server)], envelope.text().to_owned(), now);
         if let Some(call) = cancelled.and_then(|event| self.pending.take(&event)) {
             self.outputs.push_back(ClientOutput::Forget(call.ticket));
         }
     }
 
     /// Sends the application's answer to a request of the server, under the server's own id.
-    fn send_answer(&mut self, message: &str, now: Now) {
-        let Ok(envelope) = Envelope::parse(message, &self.config.limits) else {
-            return;
-        };
+    fn send_answer(&mut self, envelope: &Envelope<'_>, now: Now) {
         let question = envelope.id.and_then(|id| self.asked.take(&json::id_form(id)));
         let Some(question) = question.filter(|_| !self.closed) else {
             return self.drop_because(DropReason::Uncorrelated);
         };
-        let text = rewrite::with_id(&envelope, question.id.get());
-        let tags = || vec![Tag::public_key(self.config.server), Tag::event(question.event)];
-        let tags_again = tags();
-        if !self.publish_loose(tags(), text, now) {
+        let text = rewrite::with_id(envelope, question.id.get());
+        let tags = vec![tags::recipient(&self.config.server), tags::answered(&question.event)];
+        if !self.publish_loose(tags.clone(), text, now) {
             let sorry =
                 envelope::response_error(&question.id, -32603, "the answer is too large to send", None);
-            self.publish_loose(tags_again, sorry, now);
+            self.publish_loose(tags, sorry, now);
         }
     }
 
     /// Publishes what nobody answers; `false` when it is over the limit.
-    pub(super) fn publish_loose(&mut self, tags: alloc::vec::Vec<Tag>, text: String, now: Now) -> bool {
+    fn publish_loose(&mut self, tags: Vec<Tag>, text: String, now: Now) -> bool {
         let draft = self.unique.draft(self.me, now.unix, Tags::from_list(tags), text);
         if event_len(&draft) > self.event_limit() {
-            self.outputs.push_back(ClientOutput::Lost(super::Lost::TooLarge));
+            self.outputs.push_back(ClientOutput::Lost(Lost::TooLarge));
             return false;
         }
         let ticket = self.ticket();
@@ -196,7 +190,7 @@ impl ClientMachine {
         let params = format!(r#"{{"requestId":{},"reason":{}}}"#, id.get(), object::quote(reason));
         let params = json::raw(params);
         let text = envelope::notification("notifications/cancelled", params.as_deref());
-        self.publish_loose(vec![Tag::public_key(self.config.server)], text, now);
+        self.publish_loose(vec![tags::recipient(&self.config.server)], text, now);
     }
 
     fn publish(&mut self, ticket: Ticket, draft: Draft) {
@@ -248,7 +242,7 @@ impl ClientMachine {
         self.outputs.push_back(ClientOutput::Drop(reason));
     }
 
-    /// Ends a call by inner id with the server's answer; `None` when nobody waits for it.
+    /// Ends a call by inner id as the server ended it; `None` when nobody waits for it.
     pub(super) fn take_answered(&mut self, event: &EventId) -> Option<Pending> {
         let call = self.pending.take(event)?;
         self.session.announced |= call.flagged;

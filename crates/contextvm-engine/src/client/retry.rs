@@ -123,6 +123,11 @@ pub(super) enum Due {
 }
 
 impl Pending {
+    /// Whether it stays open for as long as the server likes.
+    pub(super) fn is_subscription(&self) -> bool {
+        self.method == SUBSCRIPTION
+    }
+
     /// Whether the server may see this request twice without harm.
     pub(super) const fn may_repeat(&self, tags: &PeerTags) -> bool {
         self.harmless || tags.repeats
@@ -146,9 +151,7 @@ impl Pending {
         match outcome {
             Outcome::Accepted => {
                 self.sent = Sent::Taken;
-                if !self.same_for_relay {
-                    self.same_at = None;
-                }
+                self.plan_same(None);
             }
             Outcome::Unknown => self.on_silence(now, chance),
             Outcome::Refused(text) => return self.on_refusal(text, now, chance),
@@ -163,21 +166,35 @@ impl Pending {
             return;
         }
         self.sent = Sent::Perhaps;
-        self.same_at = self.wrapped.then(|| now.after(resend_delay(self.failures, chance)));
+        let again = now.after(resend_delay(self.failures, chance));
         self.failures = self.failures.saturating_add(1);
+        self.plan_same(self.wrapped.then_some(again));
     }
 
-    /// Only a request that certainly reached nobody is offered again here.
+    /// Every relay refused it: it is offered again while the window is open.
+    ///
+    /// Once an earlier attempt may have arrived, a refusal tells no more than silence does.
     fn on_refusal(&mut self, text: &str, now: Mono, chance: &mut Chance) -> bool {
         match self.sent {
-            Sent::Taken | Sent::Perhaps => return true,
+            Sent::Taken => return true,
+            Sent::Perhaps => {
+                self.on_silence(now, chance);
+                return true;
+            }
             Sent::Fresh | Sent::Nowhere(_) => {}
         }
         self.sent = Sent::Nowhere(text.chars().take(300).collect());
         let at = now.after(resend_delay(self.failures, chance));
         self.failures = self.failures.saturating_add(1);
-        self.same_at = Some(at);
+        self.plan_same(Some(at));
         at < self.started.after(NOT_SENT_WINDOW)
+    }
+
+    /// Plans the same outer event again; a relay that came up gets it no later for that.
+    const fn plan_same(&mut self, at: Option<Mono>) {
+        if !self.same_for_relay {
+            self.same_at = at;
+        }
     }
 
     /// Plans the next new wrap, where one is allowed and none is planned.
@@ -190,8 +207,8 @@ impl Pending {
 
     /// The server was heard on this call: it has the request, so more time and fewer repeats.
     pub(super) fn on_sign_of_life(&mut self, timeout: Duration, now: Mono, chance: &mut Chance) {
-        if self.method == SUBSCRIPTION {
-            // Open for as long as the server likes; it ends by answer, cancellation or close.
+        if self.is_subscription() {
+            // It ends by answer, cancellation from either side, or close.
             self.deadline = None;
         }
         if let Some(deadline) = self.deadline {

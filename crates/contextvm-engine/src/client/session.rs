@@ -72,6 +72,6 @@ pub(super) fn flags(config: &ClientConfig) -> Vec<Tag> {
     ]
     .into_iter()
     .filter(|(on, _)| *on)
-    .map(|(_, name)| Tag::custom(name, [""; 0]))
+    .map(|(_, name)| tags::flag(name))
     .collect()
 }

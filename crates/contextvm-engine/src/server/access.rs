@@ -1,12 +1,13 @@
-//! Access: who may call what, and the events that wait for the application's word on it.
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+//! Access: who may call what, and how many refusals are said aloud.
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use contextvm_core::capability::Capability;
-use contextvm_core::{Limits, Mono, Protection};
-use nostr::event::{Event, EventId};
+use contextvm_core::{Limits, Mono};
 use nostr::key::PublicKey;
+
+use super::RequestKey;
 
 /// Who may call what.
 ///
@@ -95,138 +96,17 @@ impl Access {
     }
 }
 
-/// An event about which the application was not heard yet, or which stands behind such an event of its caller.
-#[derive(Clone, Debug)]
-pub(super) struct Held {
-    pub(super) event: Event,
-    pub(super) protection: Protection,
-    pub(super) verdict: Verdict,
-}
-
-/// The line of one caller, with the question asked about its head.
-#[derive(Debug, Default)]
-struct Line {
-    held: VecDeque<Held>,
-    asked: Option<(u64, Mono)>,
-}
-
-/// Events waiting for access, in order per caller, bounded in count and bytes.
-///
-/// Callers that are not established may only use half of it.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    lines: BTreeMap<PublicKey, Line>,
-    askers: BTreeMap<u64, PublicKey>,
-    deadlines: BTreeSet<(Mono, u64)>,
-    next: u64,
-    count: usize,
-    bytes: usize,
-    most: usize,
-    most_of_one: usize,
-    most_bytes: usize,
-}
-
-impl Waiting {
-    pub(super) fn new(limits: &Limits) -> Self {
-        Self {
-            lines: BTreeMap::new(),
-            askers: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
-            next: 0,
-            count: 0,
-            bytes: 0,
-            most: limits.in_flight,
-            most_of_one: limits.in_flight_per_caller,
-            most_bytes: limits.in_flight_bytes,
-        }
-    }
-
-    pub(super) fn has_line(&self, caller: &PublicKey) -> bool {
-        self.lines.contains_key(caller)
-    }
-
-    pub(super) fn holds(&self, caller: &PublicKey, id: EventId) -> bool {
-        self.lines.get(caller).is_some_and(|line| line.held.iter().any(|held| held.event.id == id))
-    }
-
-    /// Puts an event at the end of its caller's line and says whether there was room.
-    pub(super) fn push(&mut self, held: Held, established: bool) -> bool {
-        let part = if established { 1 } else { 2 };
-        let bytes = self.bytes.saturating_add(held.event.content.len());
-        let caller = held.event.pubkey;
-        let in_line = self.lines.get(&caller).map_or(0, |line| line.held.len());
-        let is_full = self.count >= self.most.div_ceil(part) || bytes > self.most_bytes.div_ceil(part);
-        if is_full || in_line >= self.most_of_one {
-            return false;
-        }
-        self.count += 1;
-        self.bytes = bytes;
-        self.lines.entry(caller).or_default().held.push_back(held);
-        true
-    }
-
-    /// Returns the head of a line unless a question about it is open.
-    pub(super) fn head(&mut self, caller: &PublicKey) -> Option<&mut Held> {
-        self.lines.get_mut(caller).filter(|line| line.asked.is_none())?.held.front_mut()
-    }
-
-    /// Takes the head out of a line.
-    pub(super) fn pop(&mut self, caller: &PublicKey) -> Option<Held> {
-        let line = self.lines.get_mut(caller)?;
-        let held = line.held.pop_front()?;
-        if line.held.is_empty() {
-            self.lines.remove(caller);
-        }
-        self.count = self.count.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(held.event.content.len());
-        Some(held)
-    }
-
-    /// Notes that a question about the head of a line was asked, and names it.
-    pub(super) fn ask(&mut self, caller: PublicKey, deadline: Mono) -> u64 {
-        let id = self.next;
-        self.next = self.next.wrapping_add(1);
-        if let Some(line) = self.lines.get_mut(&caller) {
-            line.asked = Some((id, deadline));
-            self.askers.insert(id, caller);
-            self.deadlines.insert((deadline, id));
-        }
-        id
-    }
-
-    /// Notes that a question was answered and returns whose line it was about.
-    pub(super) fn answered(&mut self, id: u64) -> Option<PublicKey> {
-        let caller = self.askers.remove(&id)?;
-        let (_, deadline) = self.lines.get_mut(&caller)?.asked.take()?;
-        self.deadlines.remove(&(deadline, id));
-        Some(caller)
-    }
-
-    /// Returns a question whose answer is overdue.
-    pub(super) fn overdue(&self, now: Mono) -> Option<u64> {
-        self.deadlines.first().filter(|(deadline, _)| *deadline <= now).map(|(_, id)| *id)
-    }
-
-    pub(super) fn next_deadline(&self) -> Option<Mono> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
-    }
-
-    pub(super) const fn size(&self) -> (usize, usize) {
-        (self.count, self.bytes)
-    }
-}
-
 /// Refusals that may still be published in this minute, and the requests refused lately: copies of a refused
-/// request that other relays deliver are not answered again.
+/// request that other relays deliver are not answered again, and one key cannot use up what is there for all.
 #[derive(Debug)]
 pub(super) struct Refusals {
     per_minute: u32,
     left: u32,
     renew: Mono,
-    lately: VecDeque<EventId>,
+    lately: VecDeque<(Mono, RequestKey)>,
 }
 
-/// Refused ids remembered.
+/// Refused requests remembered.
 const LATELY: usize = 256;
 const MINUTE: core::time::Duration = core::time::Duration::from_secs(60);
 
@@ -236,20 +116,25 @@ impl Refusals {
         Self { per_minute, left: per_minute, renew: Mono::default().after(MINUTE), lately: VecDeque::new() }
     }
 
-    /// Whether this request may be answered with a refusal; if so, it is counted.
-    pub(super) fn take(&mut self, id: EventId, now: Mono) -> bool {
+    /// Whether this request may be answered with a refusal; if so, it is counted. One key gets a tenth at most.
+    pub(super) fn take(&mut self, key: RequestKey, now: Mono) -> bool {
         if now >= self.renew {
             self.left = self.per_minute;
             self.renew = now.after(MINUTE);
         }
-        if self.left == 0 || self.lately.contains(&id) {
+        if self.left == 0 || self.lately.iter().any(|(_, other)| *other == key) {
+            return false;
+        }
+        let of_one = |(at, other): &&(Mono, RequestKey)| other.caller == key.caller && at.after(MINUTE) > now;
+        let most_of_one = usize::try_from(self.per_minute.div_ceil(10)).unwrap_or(usize::MAX);
+        if self.lately.iter().filter(of_one).count() >= most_of_one {
             return false;
         }
         self.left -= 1;
         if self.lately.len() >= LATELY {
             self.lately.pop_front();
         }
-        self.lately.push_back(id);
+        self.lately.push_back((now, key));
         true
     }
 }
@@ -258,6 +143,7 @@ impl Refusals {
 mod tests {
     use super::*;
     use alloc::string::ToString;
+    use nostr::event::EventId;
 
     fn key(n: u8) -> PublicKey {
         PublicKey::from_byte_array([n; 32])
@@ -312,11 +198,23 @@ mod tests {
     #[test]
     fn the_refusal_budget_is_renewed_every_minute() {
         let mut refusals = Refusals::new(&Limits { refusals_per_minute: 2, ..Limits::default() });
-        let id = |n: u8| EventId::from_byte_array([n; 32]);
-        assert!(refusals.take(id(1), Mono(0)));
-        assert!(!refusals.take(id(1), Mono(1)), "copies are not refused twice");
-        assert!(refusals.take(id(2), Mono(2)));
-        assert!(!refusals.take(id(3), Mono(3)));
-        assert!(refusals.take(id(3), Mono(60_000)));
+        let request = |n: u8| RequestKey { caller: key(n), id: EventId::from_byte_array([n; 32]) };
+        assert!(refusals.take(request(1), Mono(0)));
+        assert!(!refusals.take(request(1), Mono(1)), "copies are not refused twice");
+        assert!(refusals.take(request(2), Mono(2)));
+        assert!(!refusals.take(request(3), Mono(3)));
+        assert!(refusals.take(request(3), Mono(60_000)));
+    }
+
+    #[test]
+    fn one_key_gets_a_tenth_of_the_refusals_of_a_minute() {
+        let mut refusals = Refusals::new(&Limits { refusals_per_minute: 20, ..Limits::default() });
+        let request =
+            |caller: u8, n: u8| RequestKey { caller: key(caller), id: EventId::from_byte_array([n; 32]) };
+        let answered = (0..100).filter(|n| refusals.take(request(1, *n), Mono(0))).count();
+        assert_eq!(answered, 2);
+        assert!(refusals.take(request(2, 0), Mono(1)));
+        assert!(!refusals.take(request(1, 100), Mono(59_999)));
+        assert!(refusals.take(request(1, 101), Mono(60_000)));
     }
 }

@@ -1,6 +1,7 @@
 //! Asked: requests of the application that a client was sent and may answer.
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use contextvm_core::Mono;
 use nostr::event::EventId;
@@ -37,6 +38,24 @@ impl Asked {
         Some(question)
     }
 
+    pub(super) fn contains(&self, key: &RequestKey) -> bool {
+        self.open.contains_key(key)
+    }
+
+    /// Drops the questions to one client: nobody waits for their answers any more.
+    pub(super) fn forget_client(&mut self, client: PublicKey) {
+        self.forget_where(client, |_| true);
+    }
+
+    /// Drops the questions to one client that satisfy a condition.
+    pub(super) fn forget_where(&mut self, client: PublicKey, condition: impl Fn(&Question) -> bool) {
+        let gone: Vec<_> =
+            self.of(client).filter(|(_, question)| condition(question)).map(|(key, _)| *key).collect();
+        for key in gone {
+            self.take(&key);
+        }
+    }
+
     /// Whether this client was asked something under this progress token.
     pub(super) fn has_token(&self, client: PublicKey, token: &str) -> bool {
         self.of(client).any(|(_, question)| question.token.as_deref() == Some(token))
@@ -63,9 +82,9 @@ impl Asked {
         self.by_end.first().map(|(until, _)| *until)
     }
 
-    fn of(&self, caller: PublicKey) -> impl Iterator<Item = (&RequestKey, &Question)> {
-        let first = RequestKey { caller, id: EventId::from_byte_array([0; 32]) };
-        let last = RequestKey { caller, id: EventId::from_byte_array([u8::MAX; 32]) };
+    fn of(&self, client: PublicKey) -> impl Iterator<Item = (&RequestKey, &Question)> {
+        let first = RequestKey { caller: client, id: EventId::from_byte_array([0; 32]) };
+        let last = RequestKey { caller: client, id: EventId::from_byte_array([u8::MAX; 32]) };
         self.open.range(first..=last)
     }
 }

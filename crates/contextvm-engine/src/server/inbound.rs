@@ -3,18 +3,20 @@ use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use contextvm_core::capability::Capability;
 use contextvm_core::envelope::{self, Envelope, EnvelopeError, MessageKind};
 use contextvm_core::object;
 use contextvm_core::rewrite::{self, CLIENT_PUBKEY, PROGRESS_TOKEN, REQUEST_EVENT_ID, REQUEST_ID, Rewrite};
-use contextvm_core::{Now, Opened, Protection, WrapKind};
-use nostr::event::{Event, EventId, Tags};
+use contextvm_core::{Now, Opened, Protection, WrapKind, tags};
+use nostr::event::Event;
 use nostr::key::PublicKey;
 use serde_json::value::RawValue;
 
-use super::access::{Held, Question, Verdict};
+use super::access::{Question, Verdict};
 use super::route::Route;
+use super::waiting::Held;
 use super::{Delivery, RequestKey, ServerMachine, ServerOutput};
 use crate::{DropReason, EncryptionMode, GiftWrapMode};
 
@@ -22,9 +24,8 @@ use crate::{DropReason, EncryptionMode, GiftWrapMode};
 pub(super) const REFUSED: i64 = -32000;
 /// `_meta` member that only means something inside a process.
 const STREAM: &str = "stream";
-/// Tags of one event that are listened to, and the longest of them.
-const TAGS: usize = 16;
-const TAG_BYTES: usize = 128;
+/// How often we look whether the second of an early event has come.
+const EARLY_LOOK: Duration = Duration::from_millis(100);
 
 type Entered = Result<(Delivery, String), DropReason>;
 
@@ -40,7 +41,7 @@ impl ServerMachine {
         self.check_policy(&event, protection)?;
         let key = RequestKey { caller: event.pubkey, id: event.id };
         if self.seen.contains(event.created_at.as_secs(), event.id) {
-            return self.repeat(key, now);
+            return if self.answer_again(key, now) { Ok(()) } else { Err(DropReason::Duplicate) };
         }
         if self.waiting.holds(&key.caller, key.id) {
             return Err(DropReason::Duplicate);
@@ -48,7 +49,9 @@ impl ServerMachine {
         let message = Envelope::parse(&event.content, &self.config.limits).map_err(|error| reason(&error))?;
         let verdict = self.config.access.decide(&key.caller, Capability::of(&message));
         match verdict {
-            Verdict::Pass { member } if !self.waiting.has_line(&key.caller) => {
+            Verdict::Pass { member }
+                if !self.waiting.has_line(&key.caller) && !self.is_early(&event, now) =>
+            {
                 let (delivery, text) = self.enter(&event, &message, protection, member, now)?;
                 self.deliver(event, delivery, text);
                 Ok(())
@@ -85,6 +88,23 @@ impl ServerMachine {
         } else {
             Ok(())
         }
+    }
+
+    /// Whether an event must wait for its second, so that what was done before a restart is stamped before it.
+    const fn is_early(&self, event: &Event, now: Now) -> bool {
+        self.config.accept_from > 0 && event.created_at.as_secs() > now.unix
+    }
+
+    /// Lets an event that was let in wait for its second, unless by then nobody waits for its answer.
+    fn hold(&mut self, held: Held, now: Now) -> Result<(), DropReason> {
+        let ahead = Duration::from_secs(held.event.created_at.as_secs().saturating_sub(now.unix));
+        if ahead > self.config.limits.request_timeout {
+            return Err(DropReason::Stale);
+        }
+        // The clock shows whole seconds: the next one may begin at any moment.
+        let next_look = now.mono.after(ahead.saturating_sub(Duration::from_secs(1)) + EARLY_LOOK);
+        let established = self.sessions.is_established(&held.event.pubkey);
+        if self.waiting.hold(held, next_look, established) { Ok(()) } else { Err(DropReason::Busy) }
     }
 
     /// Takes note of the application's word, or of its silence.
@@ -130,9 +150,12 @@ impl ServerMachine {
     }
 
     /// Goes on with an event whose verdict is known by now.
-    fn release(&mut self, held: Held, now: Now) -> Result<(), DropReason> {
+    pub(super) fn release(&mut self, held: Held, now: Now) -> Result<(), DropReason> {
+        self.check_policy(&held.event, held.protection)?;
+        if matches!(held.verdict, Verdict::Pass { .. }) && self.is_early(&held.event, now) {
+            return self.hold(held, now);
+        }
         let Held { event, protection, verdict } = held;
-        self.check_policy(&event, protection)?;
         let message = Envelope::parse(&event.content, &self.config.limits).map_err(|error| reason(&error))?;
         match verdict {
             Verdict::Pass { member } => {
@@ -158,16 +181,12 @@ impl ServerMachine {
         now: Now,
     ) -> DropReason {
         let id = message.id.filter(|_| message.kind == MessageKind::Request && self.config.access.announced);
-        if let Some(id) = id.filter(|_| self.refusals.take(event.id, now.mono)) {
+        let key = RequestKey { caller: event.pubkey, id: event.id };
+        if let Some(id) = id.filter(|_| self.refusals.take(key, now.mono)) {
             let text = envelope::response_error(id, REFUSED, "Unauthorized", None);
             self.publish_refusal(event, protection, text, now);
         }
         DropReason::NotAllowed
-    }
-
-    /// An accepted id came again: an answered request gets the same answer, twice at once and then once a second.
-    fn repeat(&mut self, key: RequestKey, now: Now) -> Result<(), DropReason> {
-        if self.answer_again(key, now) { Ok(()) } else { Err(DropReason::Duplicate) }
     }
 
     fn enter(
@@ -178,24 +197,33 @@ impl ServerMachine {
         member: bool,
         now: Now,
     ) -> Entered {
-        let established = self.sessions.is_established(&event.pubkey);
-        if self.seen.is_full(established) {
+        let session = self.sessions.get(&event.pubkey).filter(|session| session.established);
+        if !self.seen.has_room(session.map(|session| session.accepted(self.seen.period(now.unix)))) {
             return Err(DropReason::SeenFull);
         }
         match message.kind {
             MessageKind::Request => self.enter_request(event, message, protection, member, now),
             MessageKind::Notification => {
                 self.greet(event, protection, member, now)?;
-                self.seen.insert(event.created_at.as_secs(), event.id);
+                self.accept(event, now);
                 self.enter_notification(event, message, now)
             }
             MessageKind::Response | MessageKind::Error => {
-                let asked = first_e(event).map(|id| RequestKey { caller: event.pubkey, id });
-                let question = asked.and_then(|key| self.asked.take(&key)).ok_or(DropReason::Uncorrelated)?;
+                let key = tags::answered_id(&event.tags).map(|id| RequestKey { caller: event.pubkey, id });
+                let key = key.filter(|key| self.asked.contains(key)).ok_or(DropReason::Uncorrelated)?;
                 self.greet(event, protection, member, now)?;
-                self.seen.insert(event.created_at.as_secs(), event.id);
+                self.accept(event, now);
+                let question = self.asked.take(&key).ok_or(DropReason::Uncorrelated)?;
                 Ok((Delivery::Response, rewrite::with_id(message, &question.id)))
             }
+        }
+    }
+
+    /// Remembers the id of an event that is acted on.
+    fn accept(&mut self, event: &Event, now: Now) {
+        self.seen.insert(event.created_at.as_secs(), event.id);
+        if let Some(session) = self.sessions.get_mut(&event.pubkey) {
+            session.accept(self.seen.period(now.unix));
         }
     }
 
@@ -209,17 +237,11 @@ impl ServerMachine {
     ) -> Entered {
         let key = RequestKey { caller: event.pubkey, id: event.id };
         let id = message.id.ok_or(DropReason::Malformed)?;
+        let method = message.method.as_deref().unwrap_or_default();
         if !self.has_room(&key.caller, event.content.len()) {
-            if self.sessions.is_established(&key.caller) {
-                self.seen.insert(event.created_at.as_secs(), event.id);
-                let text = envelope::response_error(id, REFUSED, "Busy", None);
-                self.publish_answer(key, protection, text, now);
-            }
-            return Err(DropReason::Busy);
+            return Err(self.busy(event, id, protection, now));
         }
         self.greet(event, protection, member, now)?;
-        self.seen.insert(event.created_at.as_secs(), event.id);
-        let method = message.method.as_deref().unwrap_or_default();
         let mut route = Route::new(
             id.get().to_string(),
             message.progress_token().map(|token| token.get().to_string()),
@@ -229,9 +251,12 @@ impl ServerMachine {
         match method {
             "initialize" => self.restart(&key.caller, now),
             "resources/subscribe" => {
-                route.subscribes = uri(message);
-                if let Some(uri) = &route.subscribes {
-                    self.sessions.subscribe(&key.caller, uri);
+                let subscribed = |uri: &String| {
+                    self.sessions.get(&key.caller).is_some_and(|session| session.is_subscribed(uri))
+                };
+                route.subscribes = uri(message).filter(|uri| !subscribed(uri));
+                if route.subscribes.as_ref().is_some_and(|uri| !self.sessions.subscribe(&key.caller, uri)) {
+                    return Err(self.busy(event, id, protection, now));
                 }
             }
             "resources/unsubscribe" => {
@@ -241,9 +266,20 @@ impl ServerMachine {
             }
             _ => {}
         }
+        self.accept(event, now);
         self.routes.insert(key, route);
         self.sessions.open(&key.caller);
         Ok((Delivery::Request { key, method: method.to_string() }, self.delivered_text(event, message)))
+    }
+
+    /// There is no room for a request: an established caller is told, anybody else may ask again.
+    fn busy(&mut self, event: &Event, id: &RawValue, protection: Protection, now: Now) -> DropReason {
+        if self.sessions.is_established(&event.pubkey) {
+            self.accept(event, now);
+            let text = envelope::response_error(id, REFUSED, "Busy", None);
+            self.publish_answer(RequestKey { caller: event.pubkey, id: event.id }, protection, text, now);
+        }
+        DropReason::Busy
     }
 
     /// The request as the application sees it: our id and token, and only our word on who asked.
@@ -313,23 +349,27 @@ impl ServerMachine {
         if entered && member && !self.config.access.is_open() {
             self.sessions.establish(&event.pubkey, true, &mut ended);
         }
-        self.out.extend(ended.into_iter().map(ServerOutput::Ended));
+        for caller in ended {
+            self.session_ended(caller);
+        }
         let session = self.sessions.get_mut(&event.pubkey).filter(|_| entered).ok_or(DropReason::Busy)?;
         session.member |= member;
         session.encrypted |= protection.is_encrypted();
         if event.tags.len() > 1 {
-            Arc::make_mut(&mut session.tags).learn(&modest(&event.tags));
+            session.learn(&event.tags);
         }
         session.ephemeral |= session.tags.ephemeral || protection == Protection::Wrapped(WrapKind::Ephemeral);
         Ok(())
     }
 
-    /// Begins a session anew. Requests of the old one end at the latest when nobody waits for them any more.
+    /// Begins a session anew. Requests of the old one end at the latest when nobody waits for them any more; answers to
+    /// what its application side asked would only confuse the new one.
     fn restart(&mut self, caller: &PublicKey, now: Now) {
         let end = now.mono.after(self.config.limits.request_timeout);
         for key in self.routes.keys_of(*caller) {
             self.routes.end_at(&key, end);
         }
+        self.asked.forget_client(*caller);
         self.sessions.unsubscribe_all(caller);
         if let Some(session) = self.sessions.get_mut(caller) {
             session.initialised = false;
@@ -360,19 +400,8 @@ const fn reason(error: &EnvelopeError) -> DropReason {
 }
 
 /// Whether two ids are the same: `1` and `"1"` differ, two spellings of one string do not.
-fn is_same(id: &RawValue, other: &str) -> bool {
+pub(super) fn is_same(id: &RawValue, other: &str) -> bool {
     let text = object::string(id);
     id.get() == other
         || text.is_some_and(|text| serde_json::from_str::<String>(other).is_ok_and(|other| other == text))
-}
-
-fn first_e(event: &Event) -> Option<EventId> {
-    let tag = event.tags.iter().find(|tag| tag.kind() == "e")?;
-    EventId::from_hex(tag.content()?).ok()
-}
-
-/// The tags that may be kept for a session: a caller cannot make us remember long ones.
-fn modest(tags: &Tags) -> Tags {
-    let short = tags.iter().filter(|tag| tag.as_slice().iter().map(String::len).sum::<usize>() <= TAG_BYTES);
-    short.take(TAGS).cloned().collect()
 }

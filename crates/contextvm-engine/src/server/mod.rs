@@ -16,10 +16,11 @@ mod post;
 mod route;
 mod seen;
 mod session;
+mod waiting;
 
 pub use access::{Access, Question};
 
-use access::{Refusals, Waiting};
+use access::Refusals;
 use asked::Asked;
 use ledger::Ledger;
 use outbound::Cast;
@@ -27,6 +28,7 @@ use post::Post;
 use route::Routes;
 use seen::Seen;
 use session::Sessions;
+use waiting::Waiting;
 
 /// Names one request for ever: who asked, and the inner id of the asking event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -148,9 +150,9 @@ pub struct ServerLoad {
     pub in_flight: usize,
     /// Bytes of requests in flight.
     pub in_flight_bytes: usize,
-    /// Events waiting for an access decision.
+    /// Events waiting for an access decision, or for the second of their stamp.
     pub waiting: usize,
-    /// Bytes of events waiting for an access decision.
+    /// Bytes of these events.
     pub waiting_bytes: usize,
     /// Requests of the application that a client may answer.
     pub asked: usize,
@@ -237,6 +239,7 @@ impl ServerMachine {
     pub fn poll_timeout(&self) -> Option<(Mono, Wake)> {
         let wakes = [
             (self.waiting.next_deadline(), Wake::Access),
+            (self.waiting.next_due(), Wake::Early),
             (self.routes.next_end(), Wake::Deadline),
             (self.post.next_retry(), Wake::Retry),
             (self.ledger.next_end(), Wake::Expiry),
@@ -273,6 +276,11 @@ impl ServerMachine {
         while let Some(question) = self.waiting.overdue(now.mono) {
             self.verdict(question, false, now);
         }
+        while let Some(held) = self.waiting.due(now.mono) {
+            if let Err(reason) = self.release(held, now) {
+                self.drop(reason);
+            }
+        }
         while let Some(key) = self.routes.overdue(now.mono) {
             self.end_route(key, "Session restarted", now);
         }
@@ -280,8 +288,14 @@ impl ServerMachine {
             self.try_again(publication, now);
         }
         while let Some(caller) = self.sessions.expire(now.mono) {
-            self.out.push_back(ServerOutput::Ended(caller));
+            self.session_ended(caller);
         }
+    }
+
+    /// A session was forgotten: so are the questions that its application side had asked.
+    fn session_ended(&mut self, caller: PublicKey) {
+        self.asked.forget_client(caller);
+        self.out.push_back(ServerOutput::Ended(caller));
     }
 
     fn drop(&mut self, reason: DropReason) {

@@ -12,8 +12,8 @@ use nostr::event::{Event, EventId, Tag, Tags};
 use nostr::key::PublicKey;
 use serde_json::value::RawValue;
 
-use super::inbound::REFUSED;
-use super::post::{Answer, Publication, Settled};
+use super::inbound::{REFUSED, is_same};
+use super::post::{Answer, Publication};
 use super::route::Route;
 use super::{RequestKey, ServerMachine, ServerOutput};
 use crate::size::event_len;
@@ -23,10 +23,11 @@ use crate::{DropReason, EncryptionMode, GiftWrapMode, Outbound, Outcome, ServerC
 const INTERNAL: i64 = -32603;
 /// Broadcasts that may be under way at once.
 const CASTS: usize = 64;
-/// One answer is repeated at most this often,
-const REPEAT: Duration = Duration::from_secs(1);
-/// but so many times at once: a client that restarts within a second signs the very same `initialize` again.
+/// One answer is repeated so many times at once: a client that restarts within a second signs the very same
+/// `initialize` again.
 const FREE_REPEATS: u32 = 2;
+/// The pause before the next repeat; it doubles each time, so that nobody makes us publish one answer for ever.
+const REPEAT: Duration = Duration::from_secs(1);
 
 /// One broadcast under way: it is copied to one session after the other as the outputs are drained.
 #[derive(Clone, Debug)]
@@ -42,21 +43,19 @@ pub(super) struct Cast {
 pub(super) fn discovery(config: &ServerConfig) -> Vec<Tag> {
     let identity = &config.identity;
     let named = [
-        ("name", &identity.name),
-        ("about", &identity.about),
-        ("website", &identity.website),
-        ("picture", &identity.picture),
+        (tags::NAME, &identity.name),
+        (tags::ABOUT, &identity.about),
+        (tags::WEBSITE, &identity.website),
+        (tags::PICTURE, &identity.picture),
     ];
-    let named = named.into_iter().filter_map(|(name, value)| Some(Tag::custom(name, [value.clone()?])));
+    let named = named.into_iter().filter_map(|(name, value)| Some(tags::valued(name, value.as_deref()?)));
     let encrypts = config.encryption != EncryptionMode::Disabled;
-    let flag = |name: &str, is_set: bool| is_set.then(|| Tag::custom(name, [""; 0]));
     let ephemeral = encrypts && config.gift_wrap != GiftWrapMode::Persistent;
-    let flags =
-        [flag(tags::SUPPORT_ENCRYPTION, encrypts), flag(tags::SUPPORT_ENCRYPTION_EPHEMERAL, ephemeral)];
     named
-        .chain(flags.into_iter().flatten())
+        .chain(encrypts.then(|| tags::flag(tags::SUPPORT_ENCRYPTION)))
+        .chain(ephemeral.then(|| tags::flag(tags::SUPPORT_ENCRYPTION_EPHEMERAL)))
         .chain(identity.extra.iter().cloned())
-        .chain(flag(tags::SUPPORT_REPEATS, true))
+        .chain([tags::flag(tags::SUPPORT_REPEATS)])
         .collect()
 }
 
@@ -120,6 +119,11 @@ impl ServerMachine {
     ) -> Result<(), DropReason> {
         if let Some(id) = subject(message)? {
             return self.correlate(RequestKey { caller: to, id }, message, now);
+        }
+        if message.method.as_deref() == Some("notifications/cancelled")
+            && let Some(id) = rewrite::cancelled_request_id(message.params)
+        {
+            self.asked.forget_where(to, |question| is_same(id, &question.id));
         }
         let protection = self.floor(&to);
         self.publish_other(to, protection, None, message.text().to_string(), now).map(|_| ())
@@ -213,14 +217,9 @@ impl ServerMachine {
     }
 
     pub(super) fn published(&mut self, ticket: Ticket, outcome: &Outcome, now: Now) {
-        match self.post.settle(ticket, outcome, now.mono) {
-            Settled::Nothing => {}
-            Settled::Told(caller, epoch) => {
-                if let Some(session) = self.sessions.get_mut(&caller).filter(|session| session.epoch == epoch)
-                {
-                    session.told = true;
-                }
-            }
+        let Some((caller, epoch)) = self.post.settle(ticket, outcome, now.mono) else { return };
+        if let Some(session) = self.sessions.get_mut(&caller).filter(|session| session.epoch == epoch) {
+            session.told = true;
         }
     }
 
@@ -228,6 +227,7 @@ impl ServerMachine {
         for key in self.routes.keys_of(caller) {
             self.end_route(key, "Session closed", now);
         }
+        self.asked.forget_client(caller);
         self.sessions.unsubscribe_all(&caller);
     }
 
@@ -243,10 +243,12 @@ impl ServerMachine {
 
     /// Publishes a kept answer again for a caller that asked again; says whether it was due.
     pub(super) fn answer_again(&mut self, key: RequestKey, now: Now) -> bool {
-        let is_due = |sent, again| again < FREE_REPEATS || now.mono.since(sent) >= REPEAT;
-        let Some(kept) = self.ledger.get_mut(&key).filter(|kept| is_due(kept.sent, kept.again)) else {
+        let Some(kept) = self.ledger.get_mut(&key) else { return false };
+        if let Some(times) = kept.again.checked_sub(FREE_REPEATS)
+            && now.mono.since(kept.sent) < REPEAT * (1 << times.min(16))
+        {
             return false;
-        };
+        }
         kept.again = kept.again.saturating_add(1);
         kept.sent = now.mono;
         let (draft, protection) = (kept.draft.clone(), kept.protection);
@@ -298,7 +300,7 @@ impl ServerMachine {
             Protection::Plain => Protection::Plain,
             Protection::Wrapped(wrap) => Protection::Wrapped(self.fixed_wrap().unwrap_or(wrap)),
         };
-        let tags = Tags::from_list(alloc::vec![Tag::public_key(event.pubkey), Tag::event(event.id)]);
+        let tags = Tags::from_list(alloc::vec![tags::recipient(&event.pubkey), tags::answered(&event.id)]);
         let draft = self.unique.draft(self.me, now.unix, tags, text);
         self.publish(Publication { to: event.pubkey, told: None, answer: None }, draft, protection);
     }
@@ -331,11 +333,11 @@ impl ServerMachine {
         let session = self.sessions.get(&to);
         let told = session.filter(|session| !session.told).map(|session| session.epoch);
         let due = if told.is_some() { self.discovery.as_slice() } else { &[] };
-        let mut tags = Vec::with_capacity(2 + due.len());
-        tags.push(Tag::public_key(to));
-        tags.extend(e.map(Tag::event));
-        tags.extend(due.iter().cloned());
-        (self.unique.draft(self.me, now.unix, Tags::from_list(tags), text), told)
+        let mut all = Vec::with_capacity(2 + due.len());
+        all.push(tags::recipient(&to));
+        all.extend(e.as_ref().map(tags::answered));
+        all.extend(due.iter().cloned());
+        (self.unique.draft(self.me, now.unix, Tags::from_list(all), text), told)
     }
 
     fn fits(&self, draft: &Draft, protection: Protection) -> bool {

@@ -30,15 +30,6 @@ pub(super) struct Answer {
     pub(super) first: Mono,
 }
 
-/// What an outcome means.
-#[derive(Debug)]
-pub(super) enum Settled {
-    /// Nothing hung on it.
-    Nothing,
-    /// These tags have reached a relay: the caller and the session's epoch.
-    Told(PublicKey, u32),
-}
-
 #[derive(Debug)]
 pub(super) struct Post {
     next: u64,
@@ -71,27 +62,26 @@ impl Post {
     }
 
     /// Takes note of an outcome; an answer that no relay took is scheduled again.
-    pub(super) fn settle(&mut self, ticket: Ticket, outcome: &Outcome, now: Mono) -> Settled {
-        let Some(mut publication) = self.awaited.remove(&ticket) else {
-            return Settled::Nothing;
-        };
+    ///
+    /// Returns the caller and the session's epoch when our discovery tags have reached a relay.
+    pub(super) fn settle(
+        &mut self,
+        ticket: Ticket,
+        outcome: &Outcome,
+        now: Mono,
+    ) -> Option<(PublicKey, u32)> {
+        let mut publication = self.awaited.remove(&ticket)?;
         match outcome {
-            Outcome::Accepted => match publication.told {
-                Some(epoch) => return Settled::Told(publication.to, epoch),
-                None => return Settled::Nothing,
-            },
+            Outcome::Accepted => return Some((publication.to, publication.told?)),
             Outcome::Unknown | Outcome::Refused(_) => {}
         }
-        let Some(answer) = &mut publication.answer else {
-            return Settled::Nothing;
-        };
-        let pause = Duration::from_secs(1 << answer.tries.min(6));
-        let at = now.after(pause);
+        let answer = publication.answer.as_mut()?;
+        let at = now.after(Duration::from_secs(1 << answer.tries.min(6)));
         answer.tries = answer.tries.saturating_add(1);
         if at <= answer.first.after(self.longest) && self.retries.len() < AWAITED {
             self.retries.insert((at, ticket.0), publication);
         }
-        Settled::Nothing
+        None
     }
 
     /// Takes an answer that is due to be published again.

@@ -42,10 +42,17 @@ impl Seen {
         self.ids.contains(&(stamp, id))
     }
 
-    /// Whether no further id fits. The last quarter is kept for callers that are known.
-    pub(super) fn is_full(&self, established: bool) -> bool {
-        let most = if established { self.most } else { self.most - self.most / 4 };
-        self.ids.len() >= most
+    /// Whether one more id fits. The last quarter is kept for established callers who have not taken much lately:
+    /// `accepted` is what such a caller has had accepted in this [period](Self::period).
+    pub(super) fn has_room(&self, accepted: Option<usize>) -> bool {
+        let is_modest = accepted.is_some_and(|accepted| accepted < self.most.div_ceil(16));
+        let most = if is_modest { self.most } else { self.most - self.most / 4 };
+        self.ids.len() < most
+    }
+
+    /// Numbers the spans of time in which the acceptances of one caller are counted.
+    pub(super) fn period(&self, unix: u64) -> u64 {
+        unix / self.keep.max(1)
     }
 
     pub(super) fn insert(&mut self, stamp: u64, id: EventId) {
@@ -82,16 +89,19 @@ mod tests {
     }
 
     #[test]
-    fn a_full_window_forgets_nothing_and_keeps_a_quarter_for_known_callers() {
-        let mut seen = seen(4);
-        for n in 0..3 {
-            assert!(!seen.is_full(false));
+    fn a_full_window_forgets_nothing_and_keeps_a_quarter_for_established_callers_who_took_little() {
+        let mut seen = seen(32);
+        for n in 0..24 {
+            assert!(seen.has_room(None));
             seen.insert(100, id(n));
         }
-        assert!(seen.is_full(false));
-        assert!(!seen.is_full(true));
-        seen.insert(100, id(3));
-        assert!(seen.is_full(true));
-        assert!((0..4).all(|n| seen.contains(100, id(n))));
+        assert!(!seen.has_room(None));
+        assert!(!seen.has_room(Some(2)));
+        for n in 24..32 {
+            assert!(seen.has_room(Some(1)));
+            seen.insert(100, id(n));
+        }
+        assert!(!seen.has_room(Some(0)));
+        assert!((0..32).all(|n| seen.contains(100, id(n))));
     }
 }

@@ -6,14 +6,20 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use contextvm_core::{Limits, Mono, PeerTags};
+use nostr::event::{Tag, Tags};
 use nostr::key::PublicKey;
 
 /// Resources one caller may be subscribed to at once.
 const SUBSCRIPTIONS: usize = 128;
 /// Longest resource name that is kept, bytes.
 const SUBSCRIPTION: usize = 2_048;
-/// Bytes of resource names kept over all callers.
+/// What a kept resource name costs beside its text, bytes.
+const OVERHEAD: usize = 64;
+/// Bytes of resource names kept over all callers, overhead included; strangers may only use half.
 const SUBSCRIPTION_BYTES: usize = 4 * 1024 * 1024;
+/// Longest tag of a caller that is listened to, and all of one event together, bytes in memory.
+const TAG_BYTES: usize = 256;
+const TAGS_BYTES: usize = 1_024;
 
 /// What is known of one caller.
 #[derive(Debug, Default)]
@@ -36,11 +42,37 @@ pub(super) struct Session {
     pub(super) established: bool,
     /// Requests of it that are in flight.
     pub(super) open: usize,
+    /// Events of it that were accepted in a period.
+    accepted: (u64, usize),
     used: Mono,
     subscriptions: BTreeSet<String>,
 }
 
 impl Session {
+    /// Learns from the tags of one event; a caller cannot make us remember much.
+    pub(super) fn learn(&mut self, tags: &Tags) {
+        let mut left = TAGS_BYTES;
+        let modest = tags.iter().filter(|tag| {
+            let texts = tag.as_slice().iter().map(|text| text.len() + size_of::<String>());
+            let cost = texts.sum::<usize>() + size_of::<Tag>();
+            let fits = cost <= TAG_BYTES.min(left);
+            left -= if fits { cost } else { 0 };
+            fits
+        });
+        let modest = modest.cloned().collect();
+        Arc::make_mut(&mut self.tags).learn(&modest);
+    }
+
+    /// Counts an accepted event.
+    pub(super) const fn accept(&mut self, period: u64) {
+        self.accepted = (period, self.accepted(period).saturating_add(1));
+    }
+
+    /// Returns how many events were accepted in this period.
+    pub(super) const fn accepted(&self, period: u64) -> usize {
+        if self.accepted.0 == period { self.accepted.1 } else { 0 }
+    }
+
     pub(super) fn is_subscribed(&self, uri: &str) -> bool {
         self.subscriptions.contains(uri)
     }
@@ -136,26 +168,30 @@ impl Sessions {
         self.touch(caller, now);
     }
 
-    /// Remembers a subscription, unless the caller or all together have too many.
-    pub(super) fn subscribe(&mut self, caller: &PublicKey, uri: &str) {
-        let room = uri.len() <= SUBSCRIPTION
-            && self.subscription_bytes.saturating_add(uri.len()) <= SUBSCRIPTION_BYTES;
-        let Some(session) = self.map.get_mut(caller).filter(|_| room) else { return };
-        if session.subscriptions.len() < SUBSCRIPTIONS && session.subscriptions.insert(uri.into()) {
-            self.subscription_bytes = self.subscription_bytes.saturating_add(uri.len());
+    /// Remembers a subscription; `false` when the caller or all together have too many.
+    pub(super) fn subscribe(&mut self, caller: &PublicKey, uri: &str) -> bool {
+        let Some(session) = self.map.get_mut(caller) else { return false };
+        let part = if session.established { 1 } else { 2 };
+        let bytes = self.subscription_bytes.saturating_add(uri.len() + OVERHEAD);
+        let has_room = uri.len() <= SUBSCRIPTION
+            && bytes <= SUBSCRIPTION_BYTES / part
+            && session.subscriptions.len() < SUBSCRIPTIONS;
+        if has_room && session.subscriptions.insert(uri.into()) {
+            self.subscription_bytes = bytes;
         }
+        has_room
     }
 
     pub(super) fn unsubscribe(&mut self, caller: &PublicKey, uri: &str) {
         let session = self.map.get_mut(caller);
         if session.is_some_and(|session| session.subscriptions.remove(uri)) {
-            self.subscription_bytes = self.subscription_bytes.saturating_sub(uri.len());
+            self.subscription_bytes = self.subscription_bytes.saturating_sub(uri.len() + OVERHEAD);
         }
     }
 
     pub(super) fn unsubscribe_all(&mut self, caller: &PublicKey) {
         let Some(session) = self.map.get_mut(caller) else { return };
-        let bytes: usize = session.subscriptions.iter().map(String::len).sum();
+        let bytes: usize = session.subscriptions.iter().map(|uri| uri.len() + OVERHEAD).sum();
         session.subscriptions.clear();
         self.subscription_bytes = self.subscription_bytes.saturating_sub(bytes);
     }

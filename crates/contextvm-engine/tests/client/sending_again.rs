@@ -164,6 +164,41 @@ fn a_wrap_that_no_relay_confirmed_goes_out_again_as_the_same_event_and_plaintext
 }
 
 #[test]
+fn a_wrap_is_offered_on_when_a_refusal_follows_an_attempt_that_no_relay_confirmed() {
+    let mut rig = Rig::new(config());
+    rig.send(PAY);
+    rig.handle(ClientInput::Published(contextvm_engine::Ticket(1), contextvm_engine::Outcome::Unknown));
+    for _ in 0..5 {
+        assert_eq!(again(&rig.wait(5_100)), (1, 0));
+        let refused = contextvm_engine::Outcome::Refused("rate-limited: slow down".to_owned());
+        assert!(rig.handle(ClientInput::Published(contextvm_engine::Ticket(1), refused)).is_empty());
+    }
+    assert_eq!(rig.machine.pending_calls(), 1);
+}
+
+#[test]
+fn a_relay_that_came_up_gets_the_call_whatever_the_others_answer_meanwhile() {
+    let refused = || contextvm_engine::Outcome::Refused("blocked: no".to_owned());
+    let plain = ClientConfig { encryption: EncryptionMode::Disabled, ..config() };
+    for (config, outcome) in
+        [(plain.clone(), contextvm_engine::Outcome::Unknown), (plain, refused()), (config(), refused())]
+    {
+        let mut rig = Rig::new(config);
+        rig.send(PING);
+        // The pause before the next attempt has grown to seconds.
+        for _ in 0..3 {
+            rig.handle(ClientInput::Published(contextvm_engine::Ticket(1), refused()));
+        }
+        rig.wait(4_000);
+        assert_eq!(again(&rig.handle(ClientInput::RelayUp)), (1, 0));
+        rig.wait(100);
+        rig.handle(ClientInput::RelayUp);
+        rig.handle(ClientInput::Published(contextvm_engine::Ticket(1), outcome));
+        assert_eq!(again(&rig.wait(1_000)), (1, 0));
+    }
+}
+
+#[test]
 fn a_refused_plaintext_call_that_was_taken_meanwhile_is_not_repeated() {
     let mut rig = Rig::new(ClientConfig { encryption: EncryptionMode::Disabled, ..config() });
     rig.send(PAY);

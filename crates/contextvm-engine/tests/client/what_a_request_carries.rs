@@ -86,3 +86,42 @@ fn a_subscription_stays_open_once_the_server_took_it() {
         "#,
     );
 }
+
+#[test]
+fn a_subscription_ends_when_its_server_says_so_and_no_other_call_does() {
+    check(
+        config(),
+        r#"
+        > app {"jsonrpc":"2.0","id":"\u0061","method":"subscriptions/listen","params":{}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":"\u0061","method":"subscriptions/listen","params":{}}
+        > app {"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"x"}}
+        publish 2 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"x"}}
+        > ok 1
+        > ok 2
+        # the id that it carries names the subscription where no e tag does
+        > server 1059 {"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"a"}}}
+        deliver {"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"a"}}}
+        > wait 59000
+        > server 1059 e2 {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":9}}
+        drop UnknownRequest
+        > server 1059 e2 {"jsonrpc":"2.0","id":9,"result":{}}
+        forget 2
+        deliver {"jsonrpc":"2.0","id":9,"result":{}}
+        > wait 10000000
+        > server 1059 {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"a"}}
+        forget 1
+        deliver {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"\u0061"}}
+        > close
+        "#,
+    );
+    check(
+        config(),
+        r#"
+        > app {"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{}}
+        > server 1059 e1 {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}
+        forget 1
+        deliver {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}
+        "#,
+    );
+}

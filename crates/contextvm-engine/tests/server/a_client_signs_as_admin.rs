@@ -59,3 +59,14 @@ fn the_same_key_twice_is_refused_in_every_nesting() {
         assert_eq!(world.from(1, PLAIN, &forged), ["drop Malformed"], "{params}");
     }
 }
+
+#[test]
+fn forged_members_are_removed_beside_params_too_where_the_proposal_draws_them() {
+    let mut world = World::new(ServerConfig::default());
+    let forged =
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","_meta":{"clientPubkey":"admin","own":1.0},"x":1e2}"#;
+    assert_eq!(
+        world.from(1, PLAIN, forged),
+        [r#"deliver c1 {"jsonrpc":"2.0","id":"$0","method":"ping","_meta":{"own":1.0},"x":1e2}"#]
+    );
+}

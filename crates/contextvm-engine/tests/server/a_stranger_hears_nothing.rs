@@ -1,8 +1,11 @@
 //! Broadcasts go to initialised members only, one copy each (T18).
-use contextvm_engine::ServerConfig;
+use contextvm_core::{Limits, Mono, Now};
 use contextvm_engine::server::Access;
+use contextvm_engine::{ServerConfig, ServerInput, ServerOutput};
 
-use crate::world::{EPHEMERAL, PLAIN, Step, WRAP, World, call, check, public};
+use crate::world::{
+    EPHEMERAL, PLAIN, START, Step, WRAP, World, call, check, event, machine, opened, public, told,
+};
 
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 const NEWS: &str = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
@@ -67,6 +70,70 @@ fn a_resource_update_goes_to_its_subscribers() {
     assert_eq!(world.broadcast(UPDATED), [format!("publish 25910 to c1 [] {UPDATED}")]);
     world.from(1, PLAIN, UNSUBSCRIBE);
     assert!(world.broadcast(UPDATED).is_empty());
+}
+
+#[test]
+fn a_subscription_that_is_not_kept_is_refused() {
+    let subscribe = |id: u32, uri: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"resources/subscribe","params":{{"uri":"{uri}"}}}}"#)
+    };
+    let mut world = World::new(ServerConfig::default());
+    world.from(1, PLAIN, INITIALIZED);
+    for n in 0..129 {
+        let event = world.events.len();
+        let lines = world.from(1, PLAIN, &subscribe(n, &format!("file:///{n}")));
+        assert_eq!(lines[0].starts_with("deliver"), n < 128, "{lines:?}");
+        if n < 128 {
+            world.done(event);
+        } else {
+            assert!(lines[0].contains(r#""message":"Busy""#), "{lines:?}");
+        }
+    }
+    let again = world.from(1, PLAIN, &subscribe(200, "file:///7"));
+    assert!(again[0].starts_with("deliver"), "what is kept already needs no room: {again:?}");
+    let refused = world.events.len() - 1;
+    world.app(
+        1,
+        &format!(r#"{{"jsonrpc":"2.0","id":"${refused}","error":{{"code":-32002,"message":"no"}}}}"#),
+    );
+    let update =
+        r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"file:///7"}}"#;
+    assert_eq!(world.broadcast(update).len(), 1, "and is not lost when the second request for it fails");
+    let long = format!("file:///{}", "x".repeat(3_000));
+    world.from(2, PLAIN, INITIALIZED);
+    assert_eq!(world.from(2, PLAIN, &subscribe(1, &long)), ["drop Busy"]);
+}
+
+#[test]
+fn strangers_leave_room_for_the_subscriptions_of_others() {
+    let limits = Limits { in_flight: 4_096, in_flight_per_caller: 129, ..Limits::default() };
+    let mut machine = machine(ServerConfig { limits, ..ServerConfig::default() });
+    let now = Now { mono: Mono(0), unix: START };
+    let mut heard = |n: u32, content: &str| {
+        let opened = opened(event(n, START, content, &[]), PLAIN, START);
+        let id = opened.event().id;
+        (id, told(&mut machine, ServerInput::Opened(Box::new(opened)), now))
+    };
+    let subscribe = |uri: u32| {
+        let name = "x".repeat(1_900);
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{{"uri":"{uri}{name}"}}}}"#
+        )
+    };
+    let mut kept = 0;
+    for n in 2..12 {
+        for uri in 0..128 {
+            let (_, outputs) = heard(n, &subscribe(uri));
+            kept += usize::from(matches!(outputs[0], ServerOutput::Deliver { .. }));
+        }
+    }
+    assert!((1_000..1_100).contains(&kept), "two mebibytes of two kibibytes each: {kept}");
+    let (ping, _) = heard(1, &call(1, "ping"));
+    let message = format!(r#"{{"jsonrpc":"2.0","id":"{}","result":{{}}}}"#, ping.to_hex());
+    told(&mut machine, ServerInput::Send { to: public(1), message }, now);
+    let subscribed = opened(event(1, START, &subscribe(0), &[]), PLAIN, START);
+    let outputs = told(&mut machine, ServerInput::Opened(Box::new(subscribed)), now);
+    assert!(matches!(outputs[0], ServerOutput::Deliver { .. }), "{outputs:?}");
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Equal ids and tokens of many callers, and of one caller, are never mixed up (T15, T12).
+use contextvm_core::Limits;
 use contextvm_engine::ServerConfig;
 
 use crate::world::{PLAIN, Step, World, check};
 
 #[test]
-fn a_hundred_clients_with_the_same_tokens_each_get_their_own_progress() {
-    let mut world = World::new(ServerConfig::default());
-    for token in 0..2 {
+fn a_hundred_clients_with_the_same_ten_tokens_each_get_their_own_progress() {
+    let limits = Limits { in_flight: 4_096, ..Limits::default() };
+    let mut world = World::new(ServerConfig { limits, ..ServerConfig::default() });
+    for token in 0..10 {
         for n in 1..101 {
             let call = format!(
                 r#"{{"jsonrpc":"2.0","id":{token},"method":"tools/call","params":{{"_meta":{{"progressToken":{token}}}}}}}"#

@@ -1,9 +1,14 @@
-//! Refusals: silence on a private server, one fixed error within a budget on an announced one (T25, T26, T38).
-use contextvm_core::Limits;
-use contextvm_engine::ServerConfig;
-use contextvm_engine::server::Access;
+//! Refusals: silence on a private server, a fixed error within a budget on an announced one (T25, T26, T38; `PROBES`).
+use std::time::Instant;
 
-use crate::world::{EPHEMERAL, PLAIN, Step, WRAP, World, call, check, public};
+use contextvm_core::{Limits, Mono, Now};
+use contextvm_engine::server::Access;
+use contextvm_engine::{DropReason, ServerConfig, ServerInput, ServerOutput};
+use nostr::key::PublicKey;
+
+use crate::world::{
+    EPHEMERAL, PLAIN, START, Step, WRAP, World, call, check, count, event, machine, opened, public, told,
+};
 
 fn only_first(announced: bool) -> ServerConfig {
     let access = Access { allowed: Some([public(1)].into()), announced, ..Access::default() };
@@ -66,6 +71,67 @@ fn refusals_are_published_within_a_budget_over_all_strangers() {
     assert_eq!(publishes(&mut world), 0);
     world.pass(1);
     assert_eq!(publishes(&mut world), 5);
+}
+
+#[test]
+fn one_stranger_leaves_refusals_for_the_others() {
+    let mut world = World::new(only_first(true));
+    let mut answered = |n: u32| {
+        let lines: Vec<_> = (0..60).flat_map(|id| world.from(n, PLAIN, &call(id, "ping"))).collect();
+        lines.iter().filter(|line| line.starts_with("publish")).count()
+    };
+    assert_eq!((answered(2), answered(3)), (6, 6));
+}
+
+/// Means and common standard deviation of two samples, without the slowest hundredth of both together.
+fn compared(samples: [&mut Vec<f64>; 2]) -> (f64, f64, f64) {
+    let mut all: Vec<f64> = samples.iter().flat_map(|sample| sample.iter().copied()).collect();
+    all.sort_by(f64::total_cmp);
+    all.truncate(all.len() - all.len() / 100);
+    let slowest = *all.last().unwrap();
+    let mean = |sample: &[f64]| sample.iter().sum::<f64>() / sample.len() as f64;
+    let middle = mean(&all);
+    let sigma = (all.iter().map(|time| (time - middle).powi(2)).sum::<f64>() / all.len() as f64).sqrt();
+    let [one, two] = samples.map(|sample| {
+        sample.retain(|time| *time <= slowest);
+        mean(sample)
+    });
+    (one, two, sigma)
+}
+
+#[test]
+fn the_time_of_a_refusal_does_not_tell_how_near_an_allowed_key_is() {
+    // Two lists of the same order: one has a key that differs from the stranger's in its last bit only.
+    let mut machines = [31, 4].map(|byte| {
+        let mut other = public(2).to_bytes();
+        other[byte] ^= 1;
+        let allowed = (10..74).map(public).chain([PublicKey::from_byte_array(other)]).collect();
+        let access = Access { allowed: Some(allowed), ..Access::default() };
+        machine(ServerConfig { access, ..ServerConfig::default() })
+    });
+    let probe = event(2, START, &call(1, "ping"), &[]);
+    let now = Now { mono: Mono(0), unix: START };
+    let mut order = 1_u64;
+    // A busy machine can fake a difference once, but not three times in a row.
+    let is_alike = (0..3).any(|_| {
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..count("PROBES", 100_000) {
+            order = order.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let which = usize::from(order >> 63 == 1);
+            let probe = probe.clone();
+            // What a stranger could measure begins with the signature.
+            let start = Instant::now();
+            let probe = ServerInput::Opened(Box::new(opened(probe, PLAIN, START)));
+            let outputs = told(&mut machines[which], probe, now);
+            times[which].push(start.elapsed().as_nanos() as f64);
+            assert!(matches!(outputs[..], [ServerOutput::Drop(DropReason::NotAllowed)]));
+        }
+        let [one, two] = &mut times;
+        let (one, two, sigma) = compared([one, two]);
+        println!("near {one:.1} ns, far {two:.1} ns, sigma {sigma:.1} ns");
+        (one - two).abs() < 0.05 * sigma
+    });
+    assert!(is_alike);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Requests of the application go to callers that offered to answer, and come back by their event (T09, T23).
-use contextvm_engine::ServerConfig;
+use contextvm_engine::{ServerConfig, ServerInput};
 
-use crate::world::{PLAIN, World, call};
+use crate::world::{PLAIN, World, call, public};
 
 const ASK: &str = r#"{"jsonrpc":"2.0","id":"app-1","method":"elicitation/create","params":{"_meta":{"progressToken":"p"}}}"#;
 const OFFER: &[&[&str]] = &[&["support_server_requests"]];
@@ -55,4 +55,30 @@ fn an_error_is_an_answer_too_and_questions_are_bounded() {
     assert_eq!(delivered["id"], 4);
     world.pass(30 * 60);
     assert_eq!(world.machine.load().asked, 0, "nobody waits for ever");
+}
+
+#[test]
+fn nobody_hears_the_answer_to_a_question_of_a_session_that_is_gone() {
+    let answer = r#"{"jsonrpc":"2.0","id":"app-1","result":{"action":"accept"}}"#;
+    let ends: [fn(&mut World); 4] = [
+        |world| drop(world.from(1, PLAIN, &call(2, "initialize"))),
+        |world| drop(world.handle(ServerInput::SessionClosed(public(1)))),
+        |world| drop(world.pass(30 * 60 + 1)),
+        |world| {
+            let cancel =
+                r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"app\u002d1"}}"#;
+            assert!(world.app(1, cancel)[0].starts_with("publish"));
+        },
+    ];
+    for (nth, end) in ends.into_iter().enumerate() {
+        let mut world = World::new(ServerConfig::default());
+        world.tagged(1, PLAIN, &call(1, "ping"), OFFER);
+        world.done(0);
+        world.app(1, ASK);
+        let asked = world.drafts.last().unwrap().id.to_hex();
+        assert_eq!(world.machine.load().asked, 1);
+        end(&mut world);
+        assert_eq!(world.machine.load().asked, 0, "{nth}");
+        assert_eq!(world.tagged(1, PLAIN, answer, &[&["e", &asked]]), ["drop Uncorrelated"], "{nth}");
+    }
 }

@@ -7,11 +7,11 @@ use contextvm_engine::server::Access;
 use contextvm_engine::{Outcome, ServerConfig, ServerInput};
 use proptest::prelude::*;
 
-use crate::world::{EPHEMERAL, PLAIN, WRAP, World, public};
+use crate::world::{EPHEMERAL, PLAIN, START, WRAP, World, event, public};
 
 #[derive(Clone, Debug)]
 enum Op {
-    From { n: u32, wrap: u8, content: usize },
+    From { n: u32, wrap: u8, ahead: u64, content: usize },
     Again { nth: usize, wrap: u8 },
     Done(usize),
     App { n: u32, content: usize },
@@ -43,7 +43,8 @@ const CONTENTS: [&str; 16] = [
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        6 => (1..7_u32, 0..3_u8, 0..CONTENTS.len()).prop_map(|(n, wrap, content)| Op::From { n, wrap, content }),
+        6 => (1..7_u32, 0..3_u8, 0..6_u64, 0..CONTENTS.len())
+            .prop_map(|(n, wrap, ahead, content)| Op::From { n, wrap, ahead: ahead.saturating_sub(3), content }),
         3 => (0..40_usize, 0..3_u8).prop_map(|(nth, wrap)| Op::Again { nth, wrap }),
         4 => (0..40_usize).prop_map(Op::Done),
         3 => (1..7_u32, 0..CONTENTS.len()).prop_map(|(n, content)| Op::App { n, content }),
@@ -56,8 +57,8 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn config() -> impl Strategy<Value = ServerConfig> {
-    (any::<[bool; 5]>(), 1..6_usize).prop_map(
-        |([list, ask_key, ask_capability, announced, excluded], small)| {
+    (any::<[bool; 6]>(), 1..6_usize).prop_map(
+        |([list, ask_key, ask_capability, announced, excluded, barrier], small)| {
             let limits = Limits {
                 age_window: 30,
                 age_skew: 5,
@@ -80,7 +81,8 @@ fn config() -> impl Strategy<Value = ServerConfig> {
                 ask_capability,
                 announced,
             };
-            ServerConfig { access, limits, ..ServerConfig::default() }
+            let accept_from = if barrier { START } else { 0 };
+            ServerConfig { access, limits, accept_from, ..ServerConfig::default() }
         },
     )
 }
@@ -92,9 +94,10 @@ fn wrap_of(n: u8) -> Protection {
 fn run(world: &mut World, op: Op) -> Vec<String> {
     let known = world.events.len();
     match op {
-        Op::From { n, wrap, content } => {
+        Op::From { n, wrap, ahead, content } => {
             let offer: &[&[&str]] = &[&["support_server_requests"]];
-            world.tagged(n, wrap_of(wrap), CONTENTS[content], offer)
+            let event = event(n, world.now.unix + ahead, CONTENTS[content], offer);
+            world.arrives(n, wrap_of(wrap), event)
         }
         Op::Again { nth, wrap } if nth < known => world.again(nth, wrap_of(wrap)),
         Op::Done(nth) if nth < known => world.done(nth),

@@ -39,6 +39,35 @@ pub(crate) fn event(n: u32, created_at: u64, content: &str, tags: &[&[&str]]) ->
     keys.sign_draft(&draft, [9; 32])
 }
 
+/// The proof that an event may be believed, at a time.
+pub(crate) fn opened(event: Event, protection: Protection, unix: u64) -> Opened {
+    let outer = EventId::from_byte_array([7; 32]);
+    Opened::check(event, protection, outer, server(), unix, 600).unwrap()
+}
+
+/// A machine without a world around it, for stories with many events.
+pub(crate) fn machine(config: ServerConfig) -> ServerMachine {
+    ServerMachine::new(config, *server(), [0; 32])
+}
+
+/// Tells a machine something and returns all that it wants done; every publication is accepted by a relay.
+pub(crate) fn told(machine: &mut ServerMachine, input: ServerInput, now: Now) -> Vec<ServerOutput> {
+    machine.handle(input, now);
+    let mut outputs = Vec::new();
+    while let Some(output) = machine.poll_output() {
+        if let ServerOutput::Publish(outbound) = &output {
+            machine.handle(ServerInput::Published(outbound.ticket, Outcome::Accepted), now);
+        }
+        outputs.push(output);
+    }
+    outputs
+}
+
+/// How often something is tried: as an environment variable says, otherwise as often as is quick.
+pub(crate) fn count(variable: &str, otherwise: u32) -> u32 {
+    std::env::var(variable).map_or(otherwise, |count| count.parse().unwrap())
+}
+
 pub(crate) struct World {
     pub(crate) machine: ServerMachine,
     pub(crate) now: Now,
@@ -51,19 +80,22 @@ pub(crate) struct World {
     pub(crate) drafts: Vec<Draft>,
     window: u64,
     names: BTreeMap<PublicKey, String>,
+    /// Which event has this id in hex.
+    numbers: BTreeMap<String, usize>,
 }
 
 impl World {
     pub(crate) fn new(config: ServerConfig) -> Self {
         Self {
             window: config.limits.age_window,
-            machine: ServerMachine::new(config, *server(), [0; 32]),
+            machine: machine(config),
             now: Now { mono: Mono(0), unix: START },
             events: Vec::new(),
             outcome: Some(Outcome::Accepted),
             tickets: Vec::new(),
             drafts: Vec::new(),
             names: BTreeMap::new(),
+            numbers: BTreeMap::new(),
         }
     }
 
@@ -86,7 +118,8 @@ impl World {
 
     pub(crate) fn arrives(&mut self, n: u32, protection: Protection, event: Event) -> Vec<String> {
         self.names.entry(event.pubkey).or_insert_with(|| format!("c{n}"));
-        if !self.events.contains(&event) {
+        let number = self.events.len();
+        if *self.numbers.entry(event.id.to_hex()).or_insert(number) == number {
             self.events.push(event.clone());
         }
         let outer = EventId::from_byte_array([7; 32]);
@@ -195,8 +228,20 @@ impl World {
             ServerOutput::Undeliverable { to, reason } => format!("undeliverable {} {reason:?}", name(to)),
             ServerOutput::Drop(reason) => format!("drop {reason:?}"),
         };
-        let ids = self.events.iter().enumerate();
-        ids.fold(line, |line, (nth, event)| line.replace(&event.id.to_hex(), &format!("${nth}")))
+        self.without_ids(&line)
+    }
+
+    fn without_ids(&self, line: &str) -> String {
+        let mut short = String::new();
+        let mut rest = line;
+        while let Some(c) = rest.chars().next() {
+            let number = rest.get(..64).and_then(|hex| self.numbers.get(hex));
+            let (text, taken) =
+                number.map_or((c.to_string(), c.len_utf8()), |number| (format!("${number}"), 64));
+            short.push_str(&text);
+            rest = &rest[taken..];
+        }
+        short
     }
 
     fn with_ids(&self, message: &str) -> String {

@@ -166,6 +166,31 @@ async fn a_deletion_by_the_author_removes_the_event_for_everybody() {
     assert!(client.subscribe("t", json!({"kinds":[11316]})).await.is_empty());
 }
 
+#[tokio::test]
+async fn a_deleted_event_is_refused_however_often_it_comes() {
+    let relay = relay().await;
+    let mut client = Client::connect(&relay).await;
+    let note = event(1, 1, 10, &[], "");
+    assert!(client.publish(&note).await.0);
+    assert!(client.publish(&event(1, 5, 20, &[&["e", &note.id.to_hex()]], "")).await.0);
+    for _ in 0..2 {
+        assert_eq!(client.publish(&note).await, (false, "blocked: deleted by its author".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_had_to_make_room_is_taken_again() {
+    let options = RelayOptions { max_stored: 2, ..RelayOptions::default() };
+    let relay = LocalRelay::start(options).await.unwrap();
+    let mut client = Client::connect(&relay).await;
+    let wraps: Vec<Event> = (0..3).map(|at| event(1, 1059, at, &[], "")).collect();
+    for wrap in wraps.iter().chain(&wraps[..1]) {
+        assert_eq!(client.publish(wrap).await, (true, String::new()));
+    }
+    let kept = [wraps[2].id.to_hex(), wraps[0].id.to_hex()];
+    assert_eq!(client.subscribe("s", json!({"kinds":[1059]})).await, kept);
+}
+
 async fn http(relay: &LocalRelay, request: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", relay.port())).await.unwrap();
     let (first, second) = request.split_at(request.len() / 2);
@@ -219,6 +244,23 @@ async fn with_auth_neither_reading_nor_writing_works_before_the_challenge_is_ans
     assert_eq!(client.publish(&notes(1)[0]).await, (true, String::new()));
     let mut other = Client::connect(&relay).await;
     assert_ne!(other.next().await.unwrap()[1], challenge);
+}
+
+// Elsewhere the loopback interface has one address only.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_relay_that_listens_everywhere_is_named_by_the_address_at_which_it_was_reached() {
+    let options = RelayOptions { addr: ([0, 0, 0, 0], 0).into(), auth: true, ..RelayOptions::default() };
+    let relay = LocalRelay::start(options).await.unwrap();
+    let url = format!("ws://127.0.0.2:{}", relay.port());
+    let mut client = Client(tokio_tungstenite::connect_async(&url).await.unwrap().0);
+    let greeting = client.next().await.unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    for (named, good) in [(format!("ws://127.0.0.3:{}", relay.port()), false), (url, true)] {
+        let answer = keys(1).sign_auth(&named, greeting[1].as_str().unwrap(), now, [1; 32]);
+        client.send_text(&format!("[\"AUTH\",{}]", answer.as_json())).await;
+        assert_eq!(client.next().await.unwrap()[2].as_bool(), Some(good), "{named}");
+    }
 }
 
 #[tokio::test]

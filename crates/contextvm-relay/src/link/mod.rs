@@ -16,6 +16,8 @@ use crate::auth::AuthSigner;
 use crate::backoff::Backoff;
 use crate::config::{Filter, RelaysConfig, Timing};
 use crate::connect::{Attempt, Connector};
+use crate::dial::Addresses;
+use crate::error::DialError;
 use crate::publish::Publication;
 use crate::relays::Incoming;
 use crate::status::{RelayCounts, RelayState, RelayStatus};
@@ -45,8 +47,8 @@ pub(crate) struct Shared {
 pub(crate) struct Link {
     pub(crate) relay: u16,
     pub(crate) url: RelayUrl,
+    addresses: Addresses,
     shared: Arc<Shared>,
-    inbox: mpsc::Sender<Incoming>,
     outbox: Outbox,
     backlog: Backlog,
     backoff: Arc<Mutex<Backoff>>,
@@ -61,6 +63,7 @@ pub(crate) struct Link {
 /// What is remembered from one connection to the next.
 struct Facts {
     state: RelayState,
+    unreachable: Option<DialError>,
     last_error: Option<String>,
     last_notice: Option<String>,
     rtt: Option<std::time::Duration>,
@@ -77,6 +80,7 @@ impl Link {
     pub(crate) fn new(
         relay: u16,
         url: RelayUrl,
+        addresses: Addresses,
         shared: Arc<Shared>,
         inbox: mpsc::Sender<Incoming>,
         config: &RelaysConfig,
@@ -85,6 +89,7 @@ impl Link {
         let pause = Backoff::new(timing.reopen_first, timing.reopen_most);
         let facts = Facts {
             state: RelayState::Connecting,
+            unreachable: None,
             last_error: None,
             last_notice: None,
             rtt: None,
@@ -97,9 +102,9 @@ impl Link {
         Self {
             relay,
             url,
-            inbox,
+            addresses,
             outbox: Outbox::new(relay, limits.outbound_events, limits.outbound_bytes, pause),
-            backlog: Backlog::new(limits.open_queue, limits.outbound_bytes),
+            backlog: Backlog::new(inbox, limits.open_queue, limits.outbound_bytes),
             backoff: Arc::new(Mutex::new(Backoff::new(timing.retry_first, timing.retry_most))),
             facts: Mutex::new(facts),
             wake: Notify::new(),
@@ -113,17 +118,19 @@ impl Link {
     pub(crate) async fn run(self: Arc<Self>, connector: Arc<dyn Connector>) {
         tokio::select! {
             () = self.serve(connector.as_ref()) => {}
-            () = self.backlog.deliver(&self.inbox) => {}
+            () = self.backlog.deliver() => {}
         }
         self.facts().state = RelayState::Stopped;
         self.outbox.abandon();
-        connector.detach(&self.url).await;
+        connector.detach(self.relay, &self.url).await;
     }
 
     /// Serves one connection after another until the link is stopped.
     async fn serve(&self, connector: &dyn Connector) {
         let mut stop = self.stop.subscribe();
-        let mut attempts = match connector.attach(self.url.clone(), Arc::clone(&self.backoff)).await {
+        let backoff = Arc::clone(&self.backoff);
+        let mut attempts = match connector.attach(self.relay, self.url.clone(), self.addresses, backoff).await
+        {
             Ok(attempts) => Some(attempts),
             Err(error) => {
                 self.failed(&error);
@@ -144,8 +151,10 @@ impl Link {
             match attempt {
                 None => attempts = None,
                 Some(Attempt::Failed(error)) => {
-                    self.facts().counts.failures += 1;
                     self.failed(&error.to_string());
+                    let mut facts = self.facts();
+                    facts.counts.failures += 1;
+                    facts.unreachable = Some(error);
                 }
                 Some(Attempt::Connected(connection)) => self.talk(*connection).await,
             }
@@ -158,6 +167,7 @@ impl Link {
         {
             let mut facts = self.facts();
             facts.state = RelayState::Connected;
+            facts.unreachable = None;
             facts.counts.connections += 1;
         }
         tracing::info!(relay = %self.url, "connected");
@@ -209,6 +219,7 @@ impl Link {
             relay: self.relay,
             url: self.url.clone(),
             state: facts.state,
+            unreachable: facts.unreachable.clone(),
             last_error: facts.last_error.clone(),
             last_notice: facts.last_notice.clone(),
             rtt: facts.rtt,

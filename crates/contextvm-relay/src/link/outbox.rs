@@ -1,4 +1,4 @@
-//! Publications waiting for one relay: not yet sent, sent and unanswered, or held back.
+//! Publications waiting for one relay: not yet sent, or sent and unanswered.
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,8 +27,6 @@ struct State {
     order: BTreeMap<u64, EventId>,
     sent_bytes: usize,
     next: u64,
-    /// Refused for want of authentication, which is under way.
-    parked: Vec<Arc<Publication>>,
     paused: Option<Instant>,
     pause: Backoff,
 }
@@ -37,6 +35,8 @@ struct Sent {
     number: u64,
     at: Instant,
     publications: Vec<Arc<Publication>>,
+    /// Refused for want of authentication, which is under way.
+    parked: bool,
 }
 
 /// What the writer is to do next.
@@ -78,7 +78,6 @@ impl Outbox {
             order: BTreeMap::new(),
             sent_bytes: 0,
             next: 0,
-            parked: Vec::new(),
             paused: None,
             pause,
         };
@@ -108,6 +107,8 @@ impl Outbox {
     /// Takes the next publication whose deadline has not passed and counts it as sent.
     pub(crate) fn take(&self, now: Instant) -> Take {
         let mut state = self.state();
+        let most_events = self.most_events.saturating_mul(UNANSWERED);
+        state.forget_oldest(most_events, self.most_bytes.saturating_mul(UNANSWERED), now);
         match state.paused {
             Some(until) if until > now => return Take::Wait(Some(until)),
             Some(_) | None => state.paused = None,
@@ -117,11 +118,6 @@ impl Outbox {
                 continue;
             }
             state.remember(Arc::clone(&publication), now);
-            while state.order.len() > self.most_events.saturating_mul(UNANSWERED)
-                || state.sent_bytes > self.most_bytes.saturating_mul(UNANSWERED)
-            {
-                state.forget_oldest();
-            }
             drop(state);
             publication.sent(self.relay);
             return Take::Send(publication);
@@ -138,11 +134,8 @@ impl Outbox {
         now: Instant,
     ) -> Option<Duration> {
         let mut state = self.state();
-        let sent = state.sent.remove(id)?;
-        state.order.remove(&sent.number);
-        for publication in &sent.publications {
-            state.sent_bytes = state.sent_bytes.saturating_sub(publication.frame.len());
-        }
+        let sent = state.sent.get_mut(id)?;
+        let took = now - sent.at;
         let refused = RelayOutcome::Refused(text.to_owned());
         let last = match answer {
             Answer::Success(RelaySuccess::New) => RelayOutcome::Accepted,
@@ -152,37 +145,36 @@ impl Outbox {
                 for publication in &sent.publications {
                     publication.note(self.relay, refused.clone());
                 }
+                sent.parked = answer == Answer::Authenticate;
                 if answer == Answer::Later {
+                    let again = state.forget(id);
                     state.rest(now);
-                    state.put_back(sent.publications, now);
-                } else {
-                    state.parked.retain(|publication| !publication.expired(now));
-                    state.parked.extend(sent.publications);
-                    state.parked.truncate(self.most_events);
+                    state.put_back(again, now);
                 }
-                return Some(now - sent.at);
+                return Some(took);
             }
         };
         if last.is_success() {
             state.pause.reset();
         }
+        let publications = state.forget(id);
         drop(state);
-        for publication in &sent.publications {
+        for publication in publications {
             publication.settle(self.relay, last.clone());
         }
-        Some(now - sent.at)
+        Some(took)
     }
 
     /// Queues again what was refused for want of authentication.
     pub(crate) fn authenticated(&self, now: Instant) {
         let mut state = self.state();
-        let parked = std::mem::take(&mut state.parked);
+        let parked = state.take_parked();
         state.put_back(parked, now);
     }
 
     /// Settles what was refused for want of authentication.
     pub(crate) fn not_authenticated(&self, text: &str) {
-        let parked = std::mem::take(&mut self.state().parked);
+        let parked = self.state().take_parked();
         for publication in parked {
             publication.settle(self.relay, RelayOutcome::Refused(text.to_owned()));
         }
@@ -191,13 +183,8 @@ impl Outbox {
     /// Queues again what the lost connection left without an answer; drops what is too old.
     pub(crate) fn disconnected(&self, now: Instant) {
         let mut state = self.state();
-        let mut again = std::mem::take(&mut state.parked);
-        let order = std::mem::take(&mut state.order);
-        let mut sent = std::mem::take(&mut state.sent);
-        state.sent_bytes = 0;
+        let again = state.take_sent();
         state.paused = None;
-        again
-            .extend(order.into_values().filter_map(|id| sent.remove(&id)).flat_map(|sent| sent.publications));
         state.put_back(again, now);
         state.drop_expired(now);
     }
@@ -205,12 +192,9 @@ impl Outbox {
     /// Gives everything up because the relay was removed.
     pub(crate) fn abandon(&self) {
         let mut state = self.state();
-        let mut all: Vec<_> = std::mem::take(&mut state.queue).into();
-        all.append(&mut state.parked);
-        all.extend(std::mem::take(&mut state.sent).into_values().flat_map(|sent| sent.publications));
-        state.order.clear();
+        let mut all = state.take_sent();
+        all.extend(std::mem::take(&mut state.queue));
         state.bytes = 0;
-        state.sent_bytes = 0;
         drop(state);
         for publication in all {
             publication.abandon(self.relay);
@@ -243,19 +227,49 @@ impl State {
             None => {
                 self.next += 1;
                 self.order.insert(number, id);
-                self.sent.insert(id, Sent { number, at: now, publications: vec![publication] });
+                self.sent
+                    .insert(id, Sent { number, at: now, publications: vec![publication], parked: false });
             }
         }
     }
 
-    fn forget_oldest(&mut self) {
-        let Some((_, id)) = self.order.pop_first() else {
-            self.sent_bytes = 0;
-            return;
+    fn forget(&mut self, id: &EventId) -> Vec<Arc<Publication>> {
+        let Some(Sent { number, publications, .. }) = self.sent.remove(id) else {
+            return Vec::new();
         };
-        for publication in self.sent.remove(&id).map(|sent| sent.publications).unwrap_or_default() {
+        self.order.remove(&number);
+        for publication in &publications {
             self.sent_bytes = self.sent_bytes.saturating_sub(publication.frame.len());
         }
+        publications
+    }
+
+    /// Forgets the oldest unanswered publications: those whose deadline has passed, and those beyond the bounds.
+    fn forget_oldest(&mut self, most_events: usize, most_bytes: usize, now: Instant) {
+        while let Some((_, &id)) = self.order.first_key_value()
+            && (self.order.len() > most_events || self.sent_bytes > most_bytes || self.has_expired(&id, now))
+        {
+            self.forget(&id);
+        }
+    }
+
+    fn has_expired(&self, id: &EventId, now: Instant) -> bool {
+        self.sent
+            .get(id)
+            .is_none_or(|sent| sent.publications.iter().all(|publication| publication.expired(now)))
+    }
+
+    /// Takes out everything unanswered, oldest first.
+    fn take_sent(&mut self) -> Vec<Arc<Publication>> {
+        let order = std::mem::take(&mut self.order);
+        order.values().flat_map(|id| self.forget(id)).collect()
+    }
+
+    /// Takes out what was refused for want of authentication, oldest first.
+    fn take_parked(&mut self) -> Vec<Arc<Publication>> {
+        let parked = |id: &&EventId| self.sent.get(*id).is_some_and(|sent| sent.parked);
+        let ids: Vec<EventId> = self.order.values().filter(parked).copied().collect();
+        ids.iter().flat_map(|id| self.forget(id)).collect()
     }
 
     /// Puts publications back at the head of the queue, in their order.
@@ -397,7 +411,24 @@ mod tests {
             outbox.push(&publication(byte, now + SECOND), now);
             assert_eq!(taken(&outbox, now), Some(byte));
         }
+        assert_eq!(taken(&outbox, now), None);
         assert_eq!(outbox.state().sent.len(), UNANSWERED);
         assert_eq!(outbox.state().sent_bytes, UNANSWERED * publication(1, now).frame.len());
+    }
+
+    #[test]
+    fn a_relay_that_never_answers_costs_no_memory_after_the_deadline() {
+        let now = Instant::now();
+        let outbox = outbox(10, 10_000);
+        for byte in 0..8 {
+            outbox.push(&publication(byte, now + SECOND), now);
+            taken(&outbox, now);
+        }
+        let refused = EventId::from_slice(&[3; 32]).unwrap();
+        outbox.answered(&refused, Answer::Authenticate, "auth-required: who", now);
+        assert_eq!(outbox.state().sent.len(), 8);
+        assert_eq!(taken(&outbox, now + SECOND), None);
+        let state = outbox.state();
+        assert_eq!((state.sent.len(), state.order.len(), state.sent_bytes), (0, 0, 0));
     }
 }

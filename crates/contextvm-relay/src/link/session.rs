@@ -206,7 +206,9 @@ impl Session<'_> {
             }
         }
         drop(facts);
-        self.link.wake.notify_one();
+        if matches!(answer, Answer::Authenticate | Answer::Later) {
+            self.link.wake.notify_one();
+        }
     }
 
     fn answer(&self, accepted: bool, message: &str) -> Answer {
@@ -289,10 +291,11 @@ impl Session<'_> {
     fn sign(&self, challenge: &str, now: Instant) -> Option<Message> {
         let signer = self.link.shared.signer.as_ref()?;
         let answer = signer.sign_auth(&self.link.url.to_string(), challenge, unix());
-        let mut talk = locked(&self.talk);
-        talk.signed(answer.as_ref(), now);
-        self.link.facts().last_signature = talk.last_signature();
-        drop(talk);
+        locked(&self.talk).signed(answer.as_ref(), now);
+        self.link.facts().last_signature = Some(now);
+        if answer.is_none() {
+            self.link.outbox.not_authenticated("auth-required: the signer gave no answer");
+        }
         answer.map(|answer| Message::text(frame::auth(&answer.json)))
     }
 }

@@ -119,11 +119,6 @@ impl Talk {
         self.auth.state = answer.map_or(AuthState::Refused, |answer| AuthState::Sent(answer.id));
     }
 
-    /// Returns when a challenge was last signed, for the next connection to the same relay.
-    pub(crate) const fn last_signature(&self) -> Option<Instant> {
-        self.last_signature
-    }
-
     /// Takes in a challenge; a new one makes earlier answers worthless.
     pub(crate) fn challenged(&mut self, challenge: &str) {
         if challenge.len() <= CHALLENGE && self.auth.challenge.as_deref() != Some(challenge) {
@@ -173,25 +168,23 @@ impl Talk {
         asked
     }
 
-    /// Takes in that the relay closed the subscription; returns whether it was alive.
-    pub(crate) fn closed(&mut self, auth_required: bool, now: Instant) -> bool {
-        let live = match self.subscription {
+    /// Takes in that the relay closed the subscription.
+    pub(crate) fn closed(&mut self, auth_required: bool, now: Instant) {
+        match self.subscription {
             Subscription::Live { since } => {
                 if now - since >= LIVED {
                     self.reopen.reset();
                 }
-                true
             }
-            Subscription::Asked => false,
-            Subscription::None | Subscription::Wanted | Subscription::Closed { .. } => return false,
-        };
+            Subscription::Asked => {}
+            Subscription::None | Subscription::Wanted | Subscription::Closed { .. } => return,
+        }
         let wait = if auth_required && self.auth_required() {
             self.timing.auth
         } else {
             self.reopen.next_upper(draw())
         };
         self.subscription = Subscription::Closed { until: now + wait };
-        live
     }
 }
 
@@ -227,7 +220,7 @@ mod tests {
         }
         assert!(talk.end_of_stored(now));
         now += LIVED;
-        assert!(talk.closed(false, now));
+        talk.closed(false, now);
         assert!(matches!(talk.next(now), Do::Wait(Some(until)) if until - now <= Duration::from_secs(1)));
     }
 

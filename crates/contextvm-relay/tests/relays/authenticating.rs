@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{Peer, Relay, config, event, next_event, soon, timing};
+use crate::support::{PATIENCE, Peer, Relay, config, event, next_event, soon, timing};
 use contextvm_crypto::Keys;
-use contextvm_relay::{PublishOutcome, RelayOutcome, Relays, RelaysConfig, Timing};
+use contextvm_relay::{AuthSigner, PublishOutcome, RelayOutcome, Relays, RelaysConfig, SignedAuth, Timing};
 use nostr::event::Event;
 use nostr::types::RelayUrl;
 use serde_json::json;
@@ -91,6 +91,29 @@ async fn a_refused_answer_is_the_outcome_of_what_waited_for_it() {
 async fn without_a_signer_the_demand_is_a_refusal() {
     let relay = Relay::start().await;
     let (relays, _inbox) = Relays::connect(config([relay.url.clone()])).unwrap();
+    let (mut peer, _) = relay.accept_live().await;
+    peer.say(&json!(["AUTH", "abc"])).await;
+    let published = relays.publish(event(1));
+    let id = peer.event().await;
+    peer.ok(&id, false, "auth-required: who are you").await;
+    assert_eq!(soon(published).await.outcome(), PublishOutcome::Refused);
+}
+
+/// A signer that signs nothing.
+struct Unwilling;
+
+impl AuthSigner for Unwilling {
+    fn sign_auth(&self, _relay: &str, _challenge: &str, _unix: u64) -> Option<SignedAuth> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn a_signer_that_gives_no_answer_makes_the_demand_a_refusal_at_once() {
+    let relay = Relay::start().await;
+    let timing = Timing { publish: PATIENCE * 10, ..timing() };
+    let config = config([relay.url.clone()]).with_timing(timing).with_signer(Arc::new(Unwilling));
+    let (relays, _inbox) = Relays::connect(config).unwrap();
     let (mut peer, _) = relay.accept_live().await;
     peer.say(&json!(["AUTH", "abc"])).await;
     let published = relays.publish(event(1));

@@ -1,5 +1,6 @@
 //! Relays over real sockets, against a relay that does exactly what each test tells it.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail loudly")]
+mod adding;
 mod authenticating;
 mod leaks;
 mod publishing;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{PATIENCE, Relay, config, event, soon, timing};
 use contextvm_core::Limits;
-use contextvm_relay::{PublishOutcome, RelayOutcome, Relays, Timing};
+use contextvm_relay::{Addresses, PublishOutcome, RelayOutcome, Relays, Timing};
 use nostr::types::RelayUrl;
 
 fn short_publish() -> Timing {
@@ -91,7 +91,7 @@ async fn a_relay_added_while_a_publication_is_pending_gets_it_too() {
     let (relays, _inbox) = Relays::connect(config([silent.url.clone()])).unwrap();
     let (_quiet, _) = silent.accept_live().await;
     let published = relays.publish(event(1));
-    relays.add(late.url.clone()).unwrap();
+    relays.add(late.url.clone(), Addresses::Any).unwrap();
     let mut peer = late.accept().await;
     peer.req().await;
     let id = peer.event().await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{PATIENCE, Relay, config, event, next_down, next_event, soon, timing};
 use contextvm_core::Limits;
-use contextvm_relay::{Filter, Incoming, PublishOutcome, RelayState, Relays, Timing};
+use contextvm_relay::{Addresses, Filter, Incoming, PublishOutcome, RelayState, Relays, Timing};
 use futures_util::SinkExt as _;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
@@ -281,7 +281,7 @@ async fn removal_closes_the_connection_and_shutdown_ends_the_inbox() {
     soon(relays.remove(&a.url)).await;
     assert_eq!(one.hear().await, None);
     assert_eq!(relays.statuses().len(), 1);
-    relays.add(a.url.clone()).unwrap();
+    relays.add(a.url.clone(), Addresses::Any).unwrap();
     let (mut one, _) = a.accept_live().await;
     soon(relays.shutdown()).await;
     while one.hear().await.is_some() {}

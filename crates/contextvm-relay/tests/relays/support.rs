@@ -41,6 +41,11 @@ impl Relay {
         Peer { socket: soon(accepted).await }
     }
 
+    /// Says that nobody connects for a while.
+    pub(crate) async fn is_left_alone(&self) -> bool {
+        tokio::time::timeout(Duration::from_millis(200), self.listener.accept()).await.is_err()
+    }
+
     /// Waits for the next connection and its subscription, and answers that there is nothing stored.
     pub(crate) async fn accept_live(&self) -> (Peer, String) {
         let mut peer = self.accept().await;

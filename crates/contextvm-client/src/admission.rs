@@ -1,0 +1,113 @@
+//! What is taken from somebody else's list of relays: a stranger's list must not reach into our own network.
+use std::net::IpAddr;
+
+use contextvm_relay::Addresses;
+use nostr::types::RelayUrl;
+use nostr::types::url::{Host, Url};
+
+use crate::options::ClientOptions;
+
+/// The rule for relays that an `nprofile` or a relay list names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admission {
+    /// Where they may lead to when they are dialled.
+    pub(crate) addresses: Addresses,
+    /// Entries that are looked at.
+    read: usize,
+    /// Relays that are taken, at most.
+    taken: usize,
+}
+
+impl Admission {
+    pub(crate) const fn of(options: &ClientOptions) -> Self {
+        let addresses = if options.dangerous_local_relays { Addresses::Any } else { Addresses::Public };
+        let limits = &options.config.limits;
+        Self { addresses, read: limits.relay_list, taken: limits.relays_dialled }
+    }
+
+    /// Takes the first entries that may be dialled, each once.
+    pub(crate) fn take<'a>(self, urls: impl Iterator<Item = &'a str>) -> Vec<RelayUrl> {
+        let mut out: Vec<RelayUrl> = Vec::new();
+        for url in urls.take(self.read) {
+            match RelayUrl::parse(url.trim()) {
+                Ok(url) if self.admits(&url) && !out.contains(&url) => out.push(url),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        out.truncate(self.taken);
+        out
+    }
+
+    fn admits(self, url: &RelayUrl) -> bool {
+        match self.addresses {
+            Addresses::Any => true,
+            Addresses::Public => url.scheme().is_secure() && !is_local(url.into()),
+        }
+    }
+}
+
+/// Whether an address leads to this host or to a private network, as far as its text tells.
+///
+/// Names that resolve to private addresses are refused when they are dialled (see [`Addresses::Public`]).
+fn is_local(url: &Url) -> bool {
+    let ip = match url.host() {
+        Some(Host::Ipv4(v4)) => IpAddr::V4(v4),
+        Some(Host::Ipv6(v6)) => v6.to_canonical(),
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            return name == "localhost" || name.ends_with(".localhost") || name.ends_with(".local");
+        }
+        None => return true,
+    };
+    match ip {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified(),
+        IpAddr::V6(v6) => {
+            v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contextvm_core::identity::ServerIdentity;
+    use contextvm_crypto::Keys;
+
+    use super::*;
+
+    fn options() -> ClientOptions {
+        let keys = |byte| Keys::from_secret_bytes([byte; 32]).unwrap();
+        ClientOptions::new(keys(1), ServerIdentity::from(keys(2).public_key()))
+    }
+
+    #[test]
+    fn a_list_of_a_thousand_relays_is_cut_to_the_limits() {
+        let many: Vec<String> = (0..1_000).map(|n| format!("wss://r{n}.example")).collect();
+        let taken = Admission::of(&options()).take(many.iter().map(String::as_str));
+        assert_eq!(taken.len(), options().config.limits.relays_dialled);
+        let late = ["ws://a.example"; 8].into_iter().chain(["wss://ninth.example"]);
+        assert!(Admission::of(&options()).take(late).is_empty());
+    }
+
+    #[test]
+    fn private_addresses_are_known_by_their_text_and_refused_unless_asked_for() {
+        let local = [
+            "wss://localhost:1",
+            "wss://LOCALHOST.",
+            "wss://127.0.0.1",
+            "wss://0x7f.1",
+            "wss://[::1]:8",
+            "wss://[::ffff:10.0.0.1]",
+            "wss://user@192.168.1.1/x",
+            "wss://printer.local",
+            "ws://relay.example",
+        ];
+        for url in local {
+            assert!(Admission::of(&options()).take([url].into_iter()).is_empty(), "{url}");
+            let asked = ClientOptions { dangerous_local_relays: true, ..options() };
+            assert_eq!(Admission::of(&asked).take([url].into_iter()).len(), 1, "{url}");
+        }
+        for url in ["wss://relay.example", "wss://1.1.1.1", "wss://local.example"] {
+            assert_eq!(Admission::of(&options()).take([url].into_iter()).len(), 1, "{url}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Tests of the search for a relay list: which list counts, when it is in time, and what a late one may add.
+use contextvm_core::identity::ServerIdentity;
+use contextvm_crypto::Keys;
+use contextvm_relay::RelaysConfig;
+use nostr::event::{Tag, Tags};
+
+use super::*;
+use crate::ClientOptions;
+
+fn keys(byte: u8) -> Keys {
+    Keys::from_secret_bytes([byte; 32]).unwrap()
+}
+
+fn list(author: &Keys, created_at: u64, entries: &[&[&str]]) -> Event {
+    let tags = entries.iter().map(|entry| Tag::custom("r", entry.iter().copied()));
+    let tags = Tags::from_list(tags.collect());
+    author.sign_event(kind::RELAY_LIST, created_at, tags, String::new(), [0; 32])
+}
+
+/// A search in which one relay after another answers: after so many milliseconds, with this list or without one.
+fn search(answers: impl IntoIterator<Item = (u64, Option<Event>)>) -> Search {
+    let options = ClientOptions::new(keys(1), ServerIdentity::from(keys(2).public_key()));
+    let mut search = Search::silent(Admission::of(&options));
+    for (millis, list) in answers {
+        search.asked.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            Answer { complete: true, list }
+        });
+    }
+    search
+}
+
+fn texts(relays: &[RelayUrl]) -> Vec<&str> {
+    relays.iter().map(|url| url.as_str().trim_end_matches('/')).collect()
+}
+
+#[test]
+fn the_newest_list_wins_and_only_the_server_signs_it() {
+    let server = keys(2);
+    let text = |list: &Event| serde_json::to_string(list).unwrap();
+    let old = text(&list(&server, 100, &[&["wss://old.example"]]));
+    let new = text(&list(&server, 200, &[&["wss://new.example"]]));
+    let foreign = text(&list(&keys(3), 300, &[&["wss://foreign.example"]]));
+    let forged =
+        text(&list(&server, 400, &[&["wss://forged.example"]])).replace("forged.example", "stolen.example");
+    let events = [old.as_str(), &new, &foreign, &forged, "not json"];
+    let event = newest(events.into_iter(), server.public_key()).unwrap();
+    assert_eq!(listed(&event).collect::<Vec<_>>(), ["wss://new.example"]);
+    assert!(newest([foreign.as_str(), &forged].into_iter(), server.public_key()).is_none());
+}
+
+#[test]
+fn unmarked_entries_win_over_marked_ones() {
+    let server = keys(2);
+    let mixed =
+        list(&server, 1, &[&["wss://r.example", "read"], &["wss://u.example"], &["wss://e.example", ""]]);
+    assert_eq!(listed(&mixed).collect::<Vec<_>>(), ["wss://u.example", "wss://e.example"]);
+    let marked = list(
+        &server,
+        1,
+        &[&["wss://w.example", "write"], &["wss://r.example", "read"], &["wss://x.example", "other"]],
+    );
+    assert_eq!(listed(&marked).collect::<Vec<_>>(), ["wss://r.example", "wss://w.example"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_has_no_list_leaves_the_others_a_second() {
+    let server = keys(2);
+    let new = list(&server, 2, &[&["wss://new.example"]]);
+    let old = list(&server, 1, &[&["wss://old.example"]]);
+    let started = Instant::now();
+    let mut search = search([(100, None), (600, Some(new)), (1_000, Some(old)), (60_000, None)]);
+    let relays = search.soon(Duration::from_secs(3)).await;
+    assert_eq!(texts(&relays), ["wss://new.example"]);
+    assert_eq!(started.elapsed(), Duration::from_millis(1_100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn relays_that_do_not_answer_cost_the_patience_and_no_more() {
+    let started = Instant::now();
+    let mut search = search([(60_000, None)]);
+    assert!(search.soon(Duration::from_secs(3)).await.is_empty());
+    assert_eq!(started.elapsed(), Duration::from_secs(3));
+    assert!(search.late().await.is_empty());
+    assert_eq!(started.elapsed(), PATIENCE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_comes_late_is_found_and_a_newer_one_right_after_it_wins() {
+    let server = keys(2);
+    let old = list(&server, 1, &[&["wss://old.example"]]);
+    let new = list(&server, 2, &[&["wss://new.example"]]);
+    let started = Instant::now();
+    let mut search = search([(100, None), (5_000, Some(old)), (5_500, Some(new)), (60_000, None)]);
+    assert!(search.soon(Duration::from_secs(3)).await.is_empty());
+    assert_eq!(texts(&search.late().await), ["wss://new.example"]);
+    assert_eq!(started.elapsed(), Duration::from_secs(6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_list_does_not_lead_into_our_own_network() {
+    let entries: [&[&str]; 5] = [
+        &["ws://127.0.0.1:1"],
+        &["wss://10.0.0.8"],
+        &["wss://[::ffff:127.0.0.1]:1"],
+        // Its text looks public to the list's reader; it is refused when it is dialled.
+        &["wss://100.64.0.1:1"],
+        &["wss://192.168.1.1"],
+    ];
+    let search = search([(5_000, Some(list(&keys(2), 1, &entries)))]);
+    let (relays, _inbox) = Relays::connect(RelaysConfig::new([])).unwrap();
+    search.add_to(relays.clone()).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let [status] = <[_; 1]>::try_from(relays.statuses()).unwrap();
+    assert_eq!(status.url, RelayUrl::parse("wss://100.64.0.1:1").unwrap());
+    let reason = status.last_error.unwrap();
+    assert!(reason.contains("100.64.0.1"), "{reason}");
+    relays.shutdown().await;
+}

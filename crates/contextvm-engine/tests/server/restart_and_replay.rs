@@ -1,0 +1,145 @@
+//! Nothing is executed a second time after a restart: what was done is stamped before it, and that is refused (T08).
+use std::collections::BTreeMap;
+
+use contextvm_core::{Limits, Mono, Now};
+use contextvm_engine::{ServerConfig, ServerInput, ServerMachine, ServerOutput};
+use nostr::event::EventId;
+
+use crate::world::{PLAIN, START, WRAP, World, call, event, machine, opened, told};
+
+const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+
+fn started_at(unix: u64) -> ServerConfig {
+    ServerConfig { accept_from: unix + 1, ..ServerConfig::default() }
+}
+
+#[test]
+fn what_was_stamped_before_the_start_is_not_taken() {
+    let mut world = World::new(started_at(START));
+    assert_eq!(world.from(1, PLAIN, PING), ["drop BeforeStart"]);
+    world.pass(1);
+    assert_eq!(world.from(1, PLAIN, PING).len(), 1);
+}
+
+#[test]
+fn what_is_stamped_ahead_waits_for_its_second_once() {
+    let mut world = World::new(started_at(START - 9));
+    for protection in [PLAIN, WRAP] {
+        let (n, early) = (world.events.len(), event(1, world.now.unix + 3, PING, &[]));
+        assert!(world.arrives(1, protection, early).is_empty());
+        assert_eq!(world.again(n, protection), ["drop Duplicate"]);
+        assert_eq!(world.machine.load().waiting, 1);
+        assert!(world.pass(2).is_empty());
+        assert_eq!(world.pass(1), [format!(r#"deliver c1 {{"jsonrpc":"2.0","id":"${n}","method":"ping"}}"#)]);
+        assert_eq!(world.again(n, protection), ["drop Duplicate"]);
+        assert_eq!(world.machine.load().waiting, 0);
+    }
+}
+
+#[test]
+fn a_clock_that_is_slow_by_a_blink_costs_a_blink() {
+    let mut world = World::new(started_at(START - 9));
+    world.now = Now { mono: Mono(980), unix: START };
+    assert!(world.arrives(1, PLAIN, event(1, START + 1, PING, &[])).is_empty());
+    let (at, _) = world.machine.poll_timeout().unwrap();
+    assert!(at <= Mono(1_100));
+    world.now = Now { mono: at, unix: START + 1 };
+    assert_eq!(world.handle(ServerInput::Wake).len(), 1);
+}
+
+#[test]
+fn what_is_stamped_further_ahead_than_anybody_waits_is_dropped() {
+    let mut world = World::new(started_at(START - 9));
+    for (ahead, lines) in [(60, &[][..]), (61, &["drop Stale"])] {
+        assert_eq!(world.arrives(1, PLAIN, event(1, START + ahead, PING, &[])), lines);
+    }
+}
+
+#[test]
+fn without_a_barrier_nobody_waits() {
+    let mut world = World::new(ServerConfig::default());
+    assert_eq!(world.arrives(1, PLAIN, event(1, START + 500, PING, &[])).len(), 1);
+}
+
+#[test]
+fn what_waits_is_decided_about_first_and_bounded() {
+    let limits = Limits { in_flight: 8, ..Limits::default() };
+    let mut config = ServerConfig { limits, ..started_at(START - 9) };
+    config.access.allowed = Some((1..20).map(crate::world::public).collect());
+    let mut world = World::new(config);
+    let early = |n: u32| event(n, START + 5, PING, &[]);
+    assert_eq!(world.arrives(30, PLAIN, early(30)), ["drop NotAllowed"]);
+    for n in 1..5 {
+        assert!(world.arrives(n, PLAIN, early(n)).is_empty());
+    }
+    assert_eq!(world.arrives(5, PLAIN, early(5)), ["drop Busy"]);
+    assert_eq!(world.pass(5).len(), 4);
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_nobody_wait_in_circles() {
+    let mut world = World::new(started_at(START - 9));
+    world.arrives(1, PLAIN, event(1, START + 2, PING, &[]));
+    world.now = Now { mono: Mono(2_000), unix: START - 1 };
+    assert!(world.handle(ServerInput::Wake).is_empty());
+    assert_eq!(world.machine.poll_timeout().map(|(at, _)| at), Some(Mono(4_100)));
+    assert_eq!(world.pass(3).len(), 1);
+}
+
+/// One life of a server after the other, on one wall clock.
+struct Lives {
+    machine: ServerMachine,
+    now: Now,
+    executed: BTreeMap<EventId, u32>,
+}
+
+impl Lives {
+    fn take(&mut self, input: ServerInput) {
+        for output in told(&mut self.machine, input, self.now) {
+            if let ServerOutput::Deliver { event, .. } = output {
+                *self.executed.entry(event.id).or_default() += 1;
+            }
+        }
+    }
+
+    fn restart(&mut self) {
+        let started = self.now.unix;
+        self.machine = machine(started_at(started));
+        self.now = Now { mono: Mono(0), unix: started + 1 };
+    }
+}
+
+#[test]
+fn a_thousand_restarts_and_a_thousand_replays_after_each() {
+    let now = Now { mono: Mono(0), unix: START };
+    let mut lives = Lives { machine: machine(started_at(START - 700)), now, executed: BTreeMap::new() };
+    let note = |n: u32| format!(r#"{{"jsonrpc":"2.0","method":"notifications/x","params":{{"n":{n}}}}}"#);
+    let mut replayed: Vec<_> = (0..1_000)
+        .map(|n| {
+            // From ten minutes ago to one minute ahead.
+            let stamp = START - 600 + u64::from(n) * 660 / 1_000;
+            let (caller, protection) = (1 + n % 8, if n % 2 == 0 { PLAIN } else { WRAP });
+            opened(event(caller, stamp, &note(n), &[]), protection, START)
+        })
+        .collect();
+    for opened in &replayed {
+        lives.take(ServerInput::Opened(Box::new(opened.clone())));
+    }
+    assert!(lives.executed.len() > 900);
+    for life in 0..1_000 {
+        lives.restart();
+        for opened in &replayed {
+            lives.take(ServerInput::Opened(Box::new(opened.clone())));
+        }
+        let now = lives.now.unix;
+        for (ahead, place) in [(0, life), (u64::from(life) % 4, life + 500)] {
+            let honest = opened(event(9, now + ahead, &call(place, "ping"), &[]), WRAP, now);
+            let id = honest.event().id;
+            lives.take(ServerInput::Opened(Box::new(honest.clone())));
+            assert_eq!(lives.executed.contains_key(&id), ahead == 0, "restart {life}");
+            replayed[place as usize % 1_000] = honest;
+        }
+    }
+    assert!(lives.executed.len() > 2_500, "{}", lives.executed.len());
+    assert!(lives.executed.values().all(|times| *times == 1), "{:?}", lives.executed);
+}

@@ -1,0 +1,105 @@
+//! What must hold of everything that the machine does.
+use contextvm_core::envelope::{Envelope, MessageKind};
+use contextvm_core::{Limits, rewrite};
+use contextvm_engine::server::Delivery;
+use contextvm_engine::{EncryptionMode, Outbound, RequestKey};
+use nostr::event::{Event, EventId};
+use nostr::key::PublicKey;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::Run;
+
+/// What the machine says to a caller that is not let in. It may say so again, and let the caller in later.
+const UNAUTHORIZED: &str = "Unauthorized";
+
+impl Run {
+    pub(super) fn check_load(&self) {
+        let (load, limits) = (self.machine.load(), &self.limits);
+        assert!(load.in_flight <= limits.in_flight, "{load:?}");
+        assert!(load.in_flight_bytes <= limits.in_flight_bytes, "{load:?}");
+        assert!(load.sessions <= limits.sessions, "{load:?}");
+        assert!(load.stranger_sessions <= limits.stranger_sessions, "{load:?}");
+        assert!(load.seen_ids <= limits.seen_ids, "{load:?}");
+        assert!(load.ledger_bytes <= limits.ledger_bytes, "{load:?}");
+        assert!(load.asked <= limits.in_flight, "{load:?}");
+    }
+
+    pub(super) fn deliver(&mut self, caller: PublicKey, delivery: &Delivery, message: &str, event: &Event) {
+        assert_eq!(event.pubkey, caller, "a message is its author's");
+        assert_eq!(self.events.get(&event.id), Some(event), "only what came in is delivered");
+        let key = RequestKey { caller, id: event.id };
+        assert!(self.delivered.insert(key), "one event is delivered once");
+        let parsed = Envelope::parse(message, &self.limits).expect("what is delivered is JSON-RPC");
+        let hex = format!("\"{}\"", event.id.to_hex());
+        match delivery {
+            Delivery::Request { key: named, method } => {
+                assert_eq!((*named, parsed.kind), (key, MessageKind::Request));
+                assert_eq!(parsed.method.as_deref(), Some(method.as_str()));
+                assert_eq!(parsed.id.map(|id| id.get()), Some(hex.as_str()));
+                let said = rewrite::meta_member(parsed.params, "clientPubkey").map(|said| said.get());
+                assert!(said.is_none_or(|said| said.contains(&caller.to_hex())), "nobody names himself");
+                self.requests.push(key);
+            }
+            Delivery::Notification { method } => {
+                assert_eq!(parsed.kind, MessageKind::Notification);
+                if method == "notifications/cancelled" {
+                    let named = rewrite::cancelled_request_id(parsed.params).expect("it names a request");
+                    let id = serde_json::from_str::<EventId>(named.get()).expect("by its inner event id");
+                    let key = RequestKey { caller, id };
+                    assert!(self.requests.contains(&key), "a caller takes back what is its own");
+                    assert!(self.cancelled.insert(key), "and does so once");
+                }
+            }
+            Delivery::Response => {
+                assert!(matches!(parsed.kind, MessageKind::Response | MessageKind::Error));
+            }
+        }
+    }
+
+    pub(super) fn publish(&mut self, outbound: &Outbound) {
+        let draft = &outbound.draft;
+        assert_eq!(draft.author, self.me);
+        let recipient = draft.tags.iter().next().and_then(|tag| tag.content().map(str::to_owned));
+        assert_eq!(recipient, Some(outbound.recipient.to_hex()), "the first tag names the recipient");
+        assert!(
+            self.encryption != EncryptionMode::Required || outbound.protection.is_encrypted(),
+            "nothing goes out in clear where encryption is required"
+        );
+        assert!(!self.tickets.contains(&outbound.ticket), "a ticket is used once");
+        self.tickets.push(outbound.ticket);
+        let limits = Limits { json_nodes: usize::MAX, ..self.limits.clone() };
+        let parsed = Envelope::parse(&draft.content, &limits).expect("what is published is JSON-RPC");
+        let e = draft.tags.iter().find(|tag| tag.kind() == "e").and_then(|tag| tag.content());
+        let Some(id) = e.map(|hex| EventId::from_hex(hex).expect("an e tag names an event")) else {
+            assert!(
+                !matches!(parsed.kind, MessageKind::Response | MessageKind::Error),
+                "an answer names its request"
+            );
+            if parsed.kind == MessageKind::Request {
+                self.asked.push(draft.id);
+            }
+            return;
+        };
+        let request = self.events.get(&id).expect("only what came in is answered");
+        assert_eq!(request.pubkey, outbound.recipient, "nobody hears what another asked");
+        if !matches!(parsed.kind, MessageKind::Response | MessageKind::Error) {
+            return;
+        }
+        let theirs =
+            Envelope::parse(&request.content, &self.limits).expect("an answered request was JSON-RPC");
+        assert_eq!(json(parsed.id), json(theirs.id), "the answer carries the caller's own id");
+        if draft.content.contains(UNAUTHORIZED) {
+            return;
+        }
+        let key = RequestKey { caller: outbound.recipient, id };
+        let first = !self.answers.contains_key(&key);
+        assert!(!(first && self.cancelled.contains(&key)), "what was taken back is not answered");
+        let answer = self.answers.entry(key).or_insert_with(|| draft.content.clone());
+        assert_eq!(*answer, draft.content, "one request has one answer");
+    }
+}
+
+fn json(part: Option<&RawValue>) -> Option<Value> {
+    part.map(|part| serde_json::from_str(part.get()).expect("a part is json"))
+}

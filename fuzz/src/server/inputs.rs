@@ -1,0 +1,200 @@
+//! What callers, the application, relays and the clock do: one operation after the other, as the bytes say.
+use contextvm_core::Opened;
+use contextvm_engine::{ServerInput, Ticket};
+use nostr::event::{EventId, Tag};
+use nostr::key::PublicKey;
+
+use super::Run;
+use crate::bytes::Bytes;
+use crate::operations::{self, request_id};
+use crate::people::{PROTECTIONS, message, opened, tags};
+
+impl Run {
+    pub(super) fn operation(&mut self, bytes: &mut Bytes<'_>) {
+        match bytes.below(16) {
+            0..=2 => self.caller_asks(bytes),
+            3 => self.caller_notifies(bytes),
+            4 => self.caller_answers(bytes),
+            5 => {
+                let content = bytes.text();
+                self.hear(bytes, content, None);
+            }
+            6 => self.repeat(bytes),
+            7 | 8 => self.application_answers(bytes),
+            9 => self.application_notifies(bytes),
+            10 => self.application_asks(bytes),
+            11 => self.application_decides(bytes),
+            12 => self.publication_ends(bytes),
+            13 => self.time_passes(bytes),
+            14 => {
+                let caller = self.caller(bytes);
+                self.input(ServerInput::SessionClosed(caller));
+            }
+            _ => {
+                let (to, message) = (self.caller(bytes), bytes.text());
+                self.input(ServerInput::Send { to, message });
+            }
+        }
+    }
+
+    fn caller(&self, bytes: &mut Bytes<'_>) -> PublicKey {
+        self.callers[bytes.below(3)].public_key()
+    }
+
+    fn caller_asks(&mut self, bytes: &mut Bytes<'_>) {
+        let id = request_id(bytes);
+        let method = bytes.pick(&[
+            "tools/call",
+            "initialize",
+            "tools/list",
+            "resources/subscribe",
+            "resources/unsubscribe",
+            "x",
+        ]);
+        let params = match bytes.below(5) {
+            0 => String::new(),
+            1 => r#","params":{"name":"add","uri":"a:b"}"#.to_owned(),
+            2 => format!(
+                r#","params":{{"_meta":{{"progressToken":{},"clientPubkey":"me"}}}}"#,
+                request_id(bytes)
+            ),
+            3 => format!(r#","params":{{"uri":"{}"}}"#, bytes.byte()),
+            _ => format!(r#","params":{{"name":"{}"}}"#, "x".repeat(usize::from(bytes.short()) / 4)),
+        };
+        self.hear(bytes, format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}"{params}}}"#), None);
+    }
+
+    fn caller_notifies(&mut self, bytes: &mut Bytes<'_>) {
+        let id = request_id(bytes);
+        let content = match bytes.below(4) {
+            0 => r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.to_owned(),
+            1 => format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
+            ),
+            2 => format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{id},"progress":1}}}}"#
+            ),
+            _ => r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#.to_owned(),
+        };
+        self.hear(bytes, content, None);
+    }
+
+    fn caller_answers(&mut self, bytes: &mut Bytes<'_>) {
+        let question = picked(&self.asked, bytes);
+        let id = request_id(bytes);
+        let content = if bytes.flag() {
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#)
+        } else {
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":1,"message":"no"}}}}"#)
+        };
+        self.hear(bytes, content, question);
+    }
+
+    fn hear(&mut self, bytes: &mut Bytes<'_>, content: String, answered: Option<EventId>) {
+        let author = &self.callers[bytes.below(3)];
+        let flag = match bytes.below(5) {
+            0 => Some(Tag::custom("support_server_requests", [""; 0])),
+            1 => Some(Tag::custom("support_encryption_ephemeral", [""; 0])),
+            2 => Some(Tag::custom("name", [content.clone()])),
+            _ => None,
+        };
+        let more = answered.map(Tag::event).into_iter().chain(flag);
+        let age = u64::from(bytes.byte() % 16) * 40;
+        let event = message(author, self.now.unix - age, tags(&self.me, more), content);
+        let protection = bytes.pick(&PROTECTIONS);
+        if let Some(opened) = opened(event, protection, &self.me, self.now.unix) {
+            self.heard.push(opened.clone());
+            self.take(opened);
+        }
+    }
+
+    /// The same inner event once more, perhaps in another wrap or in none.
+    fn repeat(&mut self, bytes: &mut Bytes<'_>) {
+        if self.heard.is_empty() {
+            return;
+        }
+        let event = self.heard[bytes.below(self.heard.len())].event().clone();
+        if let Some(again) = opened(event, bytes.pick(&PROTECTIONS), &self.me, self.now.unix) {
+            self.take(again);
+        }
+    }
+
+    fn take(&mut self, opened: Opened) {
+        self.events.insert(opened.event().id, opened.event().clone());
+        self.input(ServerInput::Opened(Box::new(opened)));
+    }
+
+    fn application_answers(&mut self, bytes: &mut Bytes<'_>) {
+        let Some(key) = picked(&self.requests, bytes) else {
+            return;
+        };
+        let id = key.id.to_hex();
+        let message = match bytes.below(6) {
+            0 | 1 => format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":{{"n":{}}}}}"#, bytes.byte()),
+            2 => format!(r#"{{"jsonrpc":"2.0","id":"{id}","error":{{"code":-1,"message":"no"}}}}"#),
+            3 => format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":{{"x":"{}"}}}}"#, "x".repeat(140_000)),
+            4 => format!(r#"{{"id":"{id}","result":[1]}}"#),
+            _ => format!(r#"{{"jsonrpc":"2.0","id":"{}","result":{{}}}}"#, "ab".repeat(32)),
+        };
+        // Now and then to the wrong caller.
+        let to = if bytes.below(5) == 4 { self.caller(bytes) } else { key.caller };
+        self.input(ServerInput::Send { to, message });
+    }
+
+    fn application_notifies(&mut self, bytes: &mut Bytes<'_>) {
+        let key = picked(&self.requests, bytes);
+        let id = key.map_or_else(|| "ab".repeat(32), |key| key.id.to_hex());
+        let message = match bytes.below(5) {
+            0 => format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":"{id}","progress":1}}}}"#
+            ),
+            1 => format!(
+                r#"{{"jsonrpc":"2.0","method":"x","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":"{id}"}}}}}}"#
+            ),
+            2 => r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"a:b"}}"#
+                .to_owned(),
+            _ => r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#.to_owned(),
+        };
+        if bytes.flag() {
+            self.input(ServerInput::Broadcast(message));
+        } else {
+            let to = if bytes.flag() { key.map(|key| key.caller) } else { None };
+            let to = to.unwrap_or_else(|| self.caller(bytes));
+            self.input(ServerInput::Send { to, message });
+        }
+    }
+
+    fn application_asks(&mut self, bytes: &mut Bytes<'_>) {
+        let (to, id) = (self.caller(bytes), request_id(bytes));
+        let message = format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"ping","params":{{"_meta":{{"progressToken":{id}}}}}}}"#
+        );
+        self.input(ServerInput::Send { to, message });
+    }
+
+    fn application_decides(&mut self, bytes: &mut Bytes<'_>) {
+        let question = picked(&self.questions, bytes).unwrap_or_else(|| u64::from(bytes.byte()));
+        self.input(ServerInput::Verdict { question, allow: bytes.flag() });
+    }
+
+    fn publication_ends(&mut self, bytes: &mut Bytes<'_>) {
+        let ticket = picked(&self.tickets, bytes).unwrap_or_else(|| Ticket(u64::from(bytes.byte())));
+        let outcome = operations::outcome(bytes);
+        self.input(ServerInput::Published(ticket, outcome));
+    }
+
+    fn time_passes(&mut self, bytes: &mut Bytes<'_>) {
+        match bytes.below(4) {
+            0 => self.wake(),
+            unit => {
+                let ms = u64::from(bytes.byte()) * [1, 100, 2_000][unit - 1];
+                self.pass(self.now.mono.0 + ms);
+            }
+        }
+    }
+}
+
+fn picked<T: Copy>(among: &[T], bytes: &mut Bytes<'_>) -> Option<T> {
+    let at = usize::from(bytes.byte());
+    among.get(at.checked_rem(among.len())?).copied()
+}
