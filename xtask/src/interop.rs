@@ -157,18 +157,29 @@ fn prepare(cells: &[Cell<'_>], everything: bool) -> Outcome {
         ],
     )?;
     if everything || cells.iter().any(|cell| cell.name.starts_with("ts-sdk")) {
-        let marker = root().join("interop/ts/node_modules/.package-lock.json");
-        if !marker.exists() {
-            run_program("npm", &["ci", "--prefix", "interop/ts", "--no-audit", "--no-fund", "--silent"])?;
-        }
+        prepare_ts()?;
     }
     if cells.iter().any(|cell| cell.name.starts_with("rs-sdk")) {
-        run_program(
-            "cargo",
-            &["build", "--quiet", "--locked", "--manifest-path", "interop/rs-sdk/Cargo.toml"],
-        )?;
+        prepare_rs(false)?;
     }
     Ok(())
+}
+
+/// Installs what the TypeScript programs need, unless it is there.
+pub(crate) fn prepare_ts() -> Outcome {
+    if root().join("interop/ts/node_modules/.package-lock.json").exists() {
+        return Ok(());
+    }
+    run_program("npm", &["ci", "--prefix", "interop/ts", "--no-audit", "--no-fund", "--silent"])
+}
+
+/// Builds the programs on the existing Rust SDK.
+pub(crate) fn prepare_rs(release: bool) -> Outcome {
+    let mut args = vec!["build", "--quiet", "--locked", "--manifest-path", "interop/rs-sdk/Cargo.toml"];
+    if release {
+        args.push("--release");
+    }
+    run_program("cargo", &args)
 }
 
 fn play(cell: &Cell<'_>, url: &str) -> Result<String, Vec<String>> {

@@ -3,6 +3,7 @@
 
 mod arch;
 mod bench;
+mod conformance;
 mod interop;
 mod process;
 mod rules;
@@ -21,7 +22,10 @@ usage: cargo xtask COMMAND
   lint              rustfmt, clippy with warnings denied, documentation without warnings, cargo deny
   test [--no-skips] everything that shows the workspace works; parts that need Node are skipped by name without it
   interop [FILTER]  both existing SDKs against ours, each as client and as server, and the official MCP client
-  bench [SECONDS]   calls/s, latency, CPU per call and memory of server, client and relay, beside the cost of the cryptography";
+  conformance [--spec REVISION] [--quick] [--child] [--cvm PATH]
+                    MCP's own suite against a server, and against the same server through Nostr; without Node it is skipped
+  bench [CALLS]     calls/s, latency, CPU per call and memory of server, client and relay, beside both existing SDKs and the
+                    cost of the cryptography alone";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -32,10 +36,11 @@ fn main() -> ExitCode {
         ["lint"] => shell::lint(),
         ["test"] => test::run(false),
         ["test", "--no-skips"] => test::run(true),
+        ["conformance", args @ ..] => conformance::run(args),
         ["interop"] => interop::run(None),
         ["interop", filter] => interop::run(Some(filter)),
         ["bench"] => bench::run(None),
-        ["bench", seconds] => bench::run(Some(seconds)),
+        ["bench", calls] => bench::run(Some(calls)),
         _ => Err(vec![USAGE.to_owned()]),
     };
     match outcome {

@@ -1,5 +1,7 @@
 //! Programs that speak JSON lines on standard output.
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -15,8 +17,19 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a program whose standard output is JSON lines.
     pub(crate) fn start(program: &str, args: &[&str]) -> Result<Self, Vec<String>> {
+        Self::spawn(program, args, Stdio::null())
+    }
+
+    /// Starts a program as [`Self::start`] does and keeps its standard error in a file.
+    pub(crate) fn start_logged(program: &str, args: &[&str], log: &Path) -> Result<Self, Vec<String>> {
+        let directory = log.parent().unwrap_or(log);
+        let file = fs::create_dir_all(directory).and_then(|()| File::create(log));
+        Self::spawn(program, args, file.map_err(|error| vec![format!("{}: {error}", log.display())])?.into())
+    }
+
+    fn spawn(program: &str, args: &[&str], errors: Stdio) -> Result<Self, Vec<String>> {
         let mut command: Command = command(program, args);
-        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors).spawn();
         let mut child = spawned.map_err(|error| vec![format!("{program}: {error}")])?;
         let output = child.stdout.take().ok_or_else(|| vec![format!("{program}: no output")])?;
         Ok(Self { child, lines: Box::new(BufReader::new(output)) })

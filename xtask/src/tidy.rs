@@ -1,5 +1,5 @@
 //! Checks what a reader trips over: first lines, file sizes, the glossary and the table of limits.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::rules::Rules;
 use crate::shell::{Outcome, root};
@@ -31,10 +31,14 @@ fn read(path: &str) -> Result<String, Vec<String>> {
     std::fs::read_to_string(root().join(path)).map_err(|error| vec![format!("{path}: {error}")])
 }
 
-/// Every file says in its first line what it is.
+/// Every file says in its first line, in one sentence, what it is.
 fn check_first_lines(sources: &[Source]) -> Vec<String> {
-    let untold = sources.iter().filter(|source| !source.text.starts_with("//! "));
-    untold.map(|source| format!("{}: does not open with a `//! ` line", source.path)).collect()
+    let tells = |text: &str| {
+        let first = text.lines().next().unwrap_or_default();
+        first.strip_prefix("//! ").is_some_and(|sentence| sentence.ends_with('.'))
+    };
+    let untold = sources.iter().filter(|source| !tells(&source.text));
+    untold.map(|source| format!("{}: does not open with a sentence after `//! `", source.path)).collect()
 }
 
 /// No file outgrows its reader.
@@ -51,16 +55,23 @@ fn check_sizes(sources: &[Source]) -> Vec<String> {
 fn check_glossary(rules: &Rules, sources: &[Source], glossary: &str) -> Vec<String> {
     let mut faults = Vec::new();
     let pure = |krate: &str| rules.crates.get(krate).is_some_and(|rule| rule.pure);
+    let explained: BTreeSet<&str> = glossary.lines().flat_map(names).collect();
     for source in sources.iter().filter(|source| source.is_product() && pure(&source.krate)) {
         for (_, line) in source.code() {
             if let Some(name) = public_type(line)
-                && !glossary.contains(&format!("`{name}`"))
+                && !explained.contains(name)
             {
                 faults.push(format!("{}: {name} has no row in docs/GLOSSARY.md", source.path));
             }
         }
     }
     faults
+}
+
+/// Returns the names in the first cell of a table's row, each of which stands between backquotes.
+fn names(line: &str) -> impl Iterator<Item = &str> {
+    let cell = line.strip_prefix('|').and_then(|rest| rest.split('|').next()).unwrap_or_default();
+    cell.split('`').skip(1).step_by(2)
 }
 
 /// Returns the name of the public type that a line declares.
@@ -71,24 +82,33 @@ fn public_type(line: &str) -> Option<&str> {
     rest.split(|letter: char| !letter.is_alphanumeric()).next()
 }
 
-/// The code's defaults and the page's defaults are the same numbers.
+/// Every field of the table of limits has a row, with the same default in both.
 fn check_limits(code: &str, page: &str) -> Vec<String> {
     let rows: BTreeMap<&str, String> = page.lines().filter_map(row).collect();
-    let fields: BTreeMap<&str, u64> = code.lines().filter_map(field).collect();
+    let defaults: BTreeMap<&str, u64> = code.lines().filter_map(default).collect();
+    let fields: BTreeSet<&str> = code.lines().filter_map(field).collect();
     let mut faults = Vec::new();
-    for (name, value) in &fields {
-        match rows.get(name) {
-            None => faults.push(format!("docs/LIMITS.md: no row for {name}")),
-            Some(text) if *text != value.to_string() => {
+    for name in &fields {
+        match (rows.get(name), defaults.get(name)) {
+            (None, _) => faults.push(format!("docs/LIMITS.md: no row for {name}")),
+            (_, None) => {
+                faults.push(format!("docs/LIMITS.md: the default of {name} cannot be read in the code"))
+            }
+            (Some(text), Some(value)) if *text != value.to_string() => {
                 faults.push(format!("docs/LIMITS.md: {name} is {text} there and {value} in the code"));
             }
-            Some(_) => {}
+            (Some(_), Some(_)) => {}
         }
     }
-    for name in rows.keys().filter(|name| !fields.contains_key(*name)) {
+    for name in rows.keys().filter(|name| !fields.contains(*name)) {
         faults.push(format!("docs/LIMITS.md: {name} is not a field of Limits"));
     }
     faults
+}
+
+/// Reads "pub name: usize," as a name.
+fn field(line: &str) -> Option<&str> {
+    line.trim().strip_prefix("pub ")?.strip_suffix(',')?.split_once(": ").map(|(name, _)| name)
 }
 
 /// Reads "| `name` | 1,024 | ..." as a name and a plain number.
@@ -100,7 +120,7 @@ fn row(line: &str) -> Option<(&str, String)> {
 }
 
 /// Reads "name: 256 * 1024," or "name: Duration::from_secs(60)," as a name and a number (seconds for durations).
-fn field(line: &str) -> Option<(&str, u64)> {
+fn default(line: &str) -> Option<(&str, u64)> {
     let (name, value) = line.trim().strip_suffix(',')?.split_once(": ")?;
     let value =
         value.strip_prefix("Duration::from_secs(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(value);
@@ -134,6 +154,7 @@ mod tests {
     #[test]
     fn a_file_without_a_first_line_is_caught() {
         assert_eq!(check_first_lines(&file("use a;\n")).len(), 1);
+        assert_eq!(check_first_lines(&file("//! Says nothing\n")).len(), 1);
         assert!(check_first_lines(&file("//! Says it.\n")).is_empty());
     }
 
@@ -148,14 +169,20 @@ mod tests {
     fn a_public_type_without_a_glossary_row_is_caught() {
         let sources = file("pub struct Widget<T> {\nstruct Hidden;\n");
         assert_eq!(check_glossary(&rules(), &sources, "").len(), 1);
-        assert!(check_glossary(&rules(), &sources, "| `Widget` | a thing |").is_empty());
+        assert_eq!(
+            check_glossary(&rules(), &sources, "A `Widget` in passing.\n| `Other` | `Widget` |").len(),
+            1
+        );
+        assert!(check_glossary(&rules(), &sources, "| `Other`, `Widget` | two things |").is_empty());
     }
 
     #[test]
-    fn a_limit_that_differs_is_missing_or_is_unknown_is_caught() {
-        let code = "a: 256 * 1024,\nb: Duration::from_secs(30 * 60),\n";
+    fn a_limit_that_differs_is_missing_is_unknown_or_cannot_be_read_is_caught() {
+        let code = "pub a: usize,\npub b: Duration,\na: 256 * 1024,\nb: Duration::from_secs(30 * 60),\n";
         assert!(check_limits(code, "| `a` | 262,144 |\n| `b` | 1,800 s |\n").is_empty());
         assert_eq!(check_limits(code, "| `a` | 1 |\n| `b` | 1,800 s |\n| `c` | 3 |\n").len(), 2);
         assert_eq!(check_limits(code, "| `a` | 262,144 |\n").len(), 1);
+        let odd = "pub a: usize,\na: LARGEST,\n";
+        assert_eq!(check_limits(odd, "| `a` | 1 |\n").len(), 1);
     }
 }

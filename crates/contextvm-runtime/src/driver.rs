@@ -1,4 +1,5 @@
 //! The loop: relays, cryptography, application, timer; handle; drain.
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use contextvm_crypto::Keys;
 use contextvm_engine::GiftWrapMode;
 use contextvm_engine::gate::Gate;
 use contextvm_relay::{Addresses, AuthSigner, Inbox, Incoming, Relays, RelaysConfig};
+use futures_util::FutureExt as _;
 use nostr::types::RelayUrl;
 use tokio::time::Instant;
 
@@ -16,6 +18,9 @@ use crate::inbound::Intake;
 use crate::outbound::Outbox;
 use crate::stats::Counters;
 use crate::subscription;
+
+/// Inputs that are handled before the work they made is begun and the loop waits again.
+const BATCH: usize = 64;
 
 /// How long answers under way may take at shutdown by default.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -137,31 +142,45 @@ struct Running<E: Endpoint> {
 impl<E: Endpoint> Running<E> {
     async fn run(mut self) {
         loop {
-            let step = self.step().await;
-            let now = self.clock.now();
-            match step {
-                Step::Incoming(Some(Incoming::Event { relay, json })) => {
-                    self.intake.take(relay, &json, now);
-                    continue;
+            let mut step = Some(self.step().await);
+            let mut left = BATCH;
+            while let Some(next) = step {
+                if self.take(next).is_break() {
+                    return;
                 }
-                Step::Incoming(Some(Incoming::Up { relay, url })) => {
-                    tracing::info!(relay, %url, "relay up");
-                    self.endpoint.handle(Input::RelayUp, now);
-                }
-                Step::Incoming(Some(Incoming::Down { relay, url, reason })) => {
-                    tracing::info!(relay, %url, ?reason, "relay down");
-                    continue;
-                }
-                Step::Incoming(None) => self.stop(),
-                Step::Input(Some(input)) => self.endpoint.handle(input, now),
-                Step::Input(None) => {}
-                Step::StopNow => return,
+                left -= 1;
+                step = if left > 0 { self.step().now_or_never() } else { None };
             }
-            self.drain();
+            self.intake.start();
+            self.outbox.start();
             if self.stop_at.is_some() && self.outbox.is_idle() && !self.endpoint.owes() {
                 return;
             }
         }
+    }
+
+    /// Handles what woke the loop, without awaiting anything.
+    fn take(&mut self, step: Step<E::Event>) -> ControlFlow<()> {
+        let now = self.clock.now();
+        match step {
+            Step::Incoming(Some(Incoming::Event { relay, json })) => {
+                self.intake.take(relay, &json, now);
+                return ControlFlow::Continue(());
+            }
+            Step::Incoming(Some(Incoming::Up { relay, url })) => {
+                tracing::info!(relay, %url, "relay up");
+                self.endpoint.handle(Input::RelayUp, now);
+            }
+            Step::Incoming(Some(Incoming::Down { relay, url, reason })) => {
+                tracing::info!(relay, %url, ?reason, "relay down");
+            }
+            Step::Incoming(None) => self.stop(),
+            Step::Input(Some(input)) => self.endpoint.handle(input, now),
+            Step::Input(None) => {}
+            Step::StopNow => return ControlFlow::Break(()),
+        }
+        self.drain();
+        ControlFlow::Continue(())
     }
 
     /// Waits for the next thing; every branch is cancel-safe.
@@ -173,7 +192,7 @@ impl<E: Endpoint> Running<E> {
         let intake_open = self.stop_at.is_none() && room && self.intake.has_room();
         tokio::select! {
             incoming = self.inbox.recv(), if intake_open => Step::Incoming(incoming),
-            opened = self.intake.next(), if !self.intake.is_empty() => Step::Input(opened.map(Input::Opened)),
+            opened = self.intake.next(), if self.intake.is_running() => Step::Input(opened.map(Input::Opened)),
             event = self.endpoint.next(), if room => Step::Input(Some(Input::App(event))),
             ended = self.outbox.next() => {
                 Step::Input(ended.map(|(ticket, outcome)| Input::Published(ticket, outcome)))

@@ -46,7 +46,8 @@ pub trait Endpoint: Send + 'static {
     /// Whether signed events are kept under their ticket until [`Effect::Forget`].
     const KEEPS: bool;
 
-    /// Waits for the application side. Must be cancel-safe, and must wait for ever once nothing can come.
+    /// Waits for the application side. Must be cancel-safe even after one poll, and must wait for ever once nothing can
+    /// come.
     fn next(&mut self) -> impl Future<Output = Self::Event> + Send;
 
     /// Takes one input; the driver then drains [`Self::poll`].

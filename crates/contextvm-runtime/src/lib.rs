@@ -1,7 +1,7 @@
 //! The one async loop that drives a ContextVM endpoint machine over relays.
 //!
-//! Inbound: relay inbox, gate, open (on tasks, order kept), machine. Outbound: machine, sign and seal (on tasks,
-//! order kept), publish, outcome back to the machine. Nothing awaits between an input and the end of the drain.
+//! Inbound: relay inbox, gate, open (beside the loop, order kept), machine. Outbound: machine, sign and seal (beside the
+//! loop, order kept), publish, outcome back to the machine. Nothing awaits between an input and the end of the drain.
 
 pub mod clock;
 pub mod driver;
@@ -11,6 +11,7 @@ pub mod subscription;
 
 mod inbound;
 mod outbound;
+mod work;
 
 pub use clock::Clock;
 pub use driver::{Driver, DriverOptions, StartError};

@@ -1,30 +1,25 @@
-//! Outbound half of the loop: sign and seal on tasks in order, then publish, then the outcome.
+//! Outbound half of the loop: sign and seal beside the loop in order, then publish, then the outcome.
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use contextvm_core::{Draft, Limits, Protection, WrapKind};
+use contextvm_core::{Draft, Limits, Protection, WrapKind, event};
 use contextvm_crypto::{Entropy, Keys};
 use contextvm_engine::{Outbound, Outcome, Ticket};
 use contextvm_relay::{PublishEvent, PublishOutcome, PublishReport, RelayOutcome, Relays};
 use futures_util::StreamExt as _;
-use futures_util::stream::{FuturesOrdered, FuturesUnordered};
+use futures_util::stream::FuturesUnordered;
 use nostr::event::{Event, EventId};
 use nostr::key::PublicKey;
-use tokio::task::JoinHandle;
 
 use crate::clock::unix_now;
 use crate::stats::Counters;
+use crate::work::Work;
 
 /// Events that are signed and sealed at once.
 const SEALING: usize = 64;
-
-/// What has to be made before it can be published.
-#[derive(Debug)]
-enum Work {
-    New { draft: Box<Draft>, recipient: PublicKey, protection: Protection },
-    Wrap { inner: Arc<Event>, recipient: PublicKey, wrap: WrapKind },
-}
+/// What `["EVENT",...]` adds to an event, bytes, rounded up.
+const FRAME: usize = 16;
 
 /// A finished event.
 #[derive(Debug)]
@@ -43,8 +38,9 @@ struct Kept {
     made: Option<Made>,
 }
 
-type Sealing = JoinHandle<(Ticket, Result<Made, &'static str>)>;
-type Publishing = Pin<Box<dyn Future<Output = (Ticket, Outcome)> + Send>>;
+type Sealed = (Ticket, Result<Made, &'static str>);
+/// A publication under way: its ticket, its size in bytes, and what became of it.
+type Publishing = Pin<Box<dyn Future<Output = (Ticket, usize, Outcome)> + Send>>;
 
 /// Events on their way from the machine to the relays.
 pub(crate) struct Outbox {
@@ -52,11 +48,13 @@ pub(crate) struct Outbox {
     keys: Arc<Keys>,
     relays: Relays,
     counters: Counters,
-    bound: usize,
+    most_events: usize,
+    most_bytes: usize,
+    largest: usize,
     kept: BTreeMap<Ticket, Kept>,
-    queue: VecDeque<(Ticket, Work)>,
-    sealing: FuturesOrdered<Sealing>,
+    sealing: Work<Sealed>,
     publishing: FuturesUnordered<Publishing>,
+    publishing_bytes: usize,
     /// Outcomes that are known without a publication.
     failed: VecDeque<(Ticket, Outcome)>,
 }
@@ -74,36 +72,36 @@ impl Outbox {
             keys,
             relays,
             counters,
-            bound: limits.outbound_events.max(1),
+            most_events: limits.outbound_events.max(1),
+            most_bytes: limits.outbound_bytes.max(1),
+            largest: limits.event,
             kept: BTreeMap::new(),
-            queue: VecDeque::new(),
-            sealing: FuturesOrdered::new(),
+            sealing: Work::new(SEALING),
             publishing: FuturesUnordered::new(),
+            publishing_bytes: 0,
             failed: VecDeque::new(),
         }
     }
 
     /// Whether new inputs may be taken that can make more of this.
     pub(crate) fn has_room(&self) -> bool {
-        self.queue.len() < self.bound
+        let (events, bytes) = self.sealing.waiting();
+        events < self.most_events && bytes < self.most_bytes
     }
 
     /// Whether nothing is under way.
     pub(crate) fn is_idle(&self) -> bool {
-        self.queue.is_empty()
-            && self.sealing.is_empty()
-            && self.publishing.is_empty()
-            && self.failed.is_empty()
+        self.sealing.len() == 0 && self.publishing.is_empty() && self.failed.is_empty()
     }
 
-    /// Takes a new publication.
+    /// Takes a new publication; it is made once [`Self::start`] is called.
     pub(crate) fn publish(&mut self, outbound: Outbound) {
         let Outbound { ticket, draft, recipient, protection } = outbound;
         if self.keeps {
             self.kept.insert(ticket, Kept { recipient, protection, made: None });
         }
-        self.queue.push_back((ticket, Work::New { draft: Box::new(draft), recipient, protection }));
-        self.pump();
+        let keys = Arc::clone(&self.keys);
+        self.sealing.push(draft.content.len(), move || (ticket, make(&draft, &recipient, protection, &keys)));
     }
 
     /// Publishes again what a ticket names.
@@ -117,14 +115,13 @@ impl Outbox {
             return;
         };
         match kept.protection {
-            Protection::Wrapped(wrap) if rewrap => {
-                let work = Work::Wrap { inner: Arc::clone(&made.inner), recipient: kept.recipient, wrap };
-                self.queue.push_back((ticket, work));
-                self.pump();
+            Protection::Wrapped(kind) if rewrap => {
+                let (inner, recipient) = (Arc::clone(&made.inner), kept.recipient);
+                self.sealing.push(inner.content.len(), move || (ticket, wrap(inner, &recipient, kind)));
             }
             Protection::Plain | Protection::Wrapped(_) => {
                 let event = PublishEvent { id: made.id, json: Arc::clone(&made.json) };
-                self.start(ticket, event);
+                self.send(ticket, event);
             }
         }
     }
@@ -134,6 +131,11 @@ impl Outbox {
         self.kept.remove(&ticket);
     }
 
+    /// Begins to sign and seal what was taken.
+    pub(crate) fn start(&mut self) {
+        self.sealing.start();
+    }
+
     /// Waits until something is done, and returns the outcome if one publication ended. Cancel-safe.
     ///
     /// Waits for ever when nothing is under way.
@@ -141,14 +143,13 @@ impl Outbox {
         if let Some(failed) = self.failed.pop_front() {
             return Some(failed);
         }
-        let may_start = self.publishing.len() < self.bound;
+        // No more than a relay's own queue holds, so that a relay that is behind is waited for and not overrun.
+        let fits = self.publishing_bytes.saturating_add(self.largest) <= self.most_bytes;
+        let may_send = self.publishing.is_empty() || (fits && self.publishing.len() < self.most_events);
         tokio::select! {
-            Some(sealed) = self.sealing.next(), if may_start && !self.sealing.is_empty() => {
-                let outcome = self.sealed(sealed);
-                self.pump();
-                outcome
-            }
-            Some((ticket, outcome)) = self.publishing.next(), if !self.publishing.is_empty() => {
+            Some(sealed) = self.sealing.next(), if may_send && self.sealing.is_running() => self.sealed(sealed),
+            Some((ticket, bytes, outcome)) = self.publishing.next(), if !self.publishing.is_empty() => {
+                self.publishing_bytes = self.publishing_bytes.saturating_sub(bytes);
                 self.count(&outcome);
                 Some((ticket, outcome))
             }
@@ -156,22 +157,8 @@ impl Outbox {
         }
     }
 
-    /// Starts as much work as may run at once.
-    fn pump(&mut self) {
-        while self.sealing.len() < SEALING {
-            let Some((ticket, work)) = self.queue.pop_front() else {
-                return;
-            };
-            let keys = Arc::clone(&self.keys);
-            self.sealing.push_back(tokio::spawn(async move { (ticket, make(work, &keys)) }));
-        }
-    }
-
-    fn sealed(
-        &mut self,
-        sealed: Result<(Ticket, Result<Made, &'static str>), tokio::task::JoinError>,
-    ) -> Option<(Ticket, Outcome)> {
-        let Ok((ticket, made)) = sealed else {
+    fn sealed(&mut self, sealed: Option<Sealed>) -> Option<(Ticket, Outcome)> {
+        let Some((ticket, made)) = sealed else {
             // A bug of ours in `seal` costs one event and not the loop; its call ends by its deadline.
             tracing::error!("sealing an event ended in a panic");
             return None;
@@ -182,10 +169,11 @@ impl Outbox {
                 if let Some(kept) = self.kept.get_mut(&ticket) {
                     kept.made = Some(made);
                 }
-                self.start(ticket, event);
+                self.send(ticket, event);
                 None
             }
             Err(why) => {
+                self.kept.remove(&ticket);
                 let outcome = Outcome::Refused(why.into());
                 self.count(&outcome);
                 Some((ticket, outcome))
@@ -193,12 +181,11 @@ impl Outbox {
         }
     }
 
-    fn start(&mut self, ticket: Ticket, event: PublishEvent) {
-        let relays = self.relays.clone();
-        self.publishing.push(Box::pin(async move {
-            let report = relays.publish(event).await;
-            (ticket, outcome(&report))
-        }));
+    fn send(&mut self, ticket: Ticket, event: PublishEvent) {
+        let bytes = event.json.len().saturating_add(FRAME);
+        self.publishing_bytes = self.publishing_bytes.saturating_add(bytes);
+        let report = self.relays.publish(event);
+        self.publishing.push(Box::pin(async move { (ticket, bytes, outcome(&report.await)) }));
     }
 
     fn count(&self, outcome: &Outcome) {
@@ -211,18 +198,18 @@ impl Outbox {
 }
 
 /// Signs and seals one event.
-fn make(work: Work, keys: &Keys) -> Result<Made, &'static str> {
-    match work {
-        Work::New { draft, recipient, protection } => {
-            let mut aux = [0; 32];
-            getrandom::fill(&mut aux).map_err(|_| "the host gives no randomness")?;
-            let inner = Arc::new(keys.sign_draft(&draft, aux));
-            match protection {
-                Protection::Plain => finish(&inner, &inner),
-                Protection::Wrapped(kind) => wrap(inner, &recipient, kind),
-            }
-        }
-        Work::Wrap { inner, recipient, wrap: kind } => wrap(inner, &recipient, kind),
+fn make(
+    draft: &Draft,
+    recipient: &PublicKey,
+    protection: Protection,
+    keys: &Keys,
+) -> Result<Made, &'static str> {
+    let mut aux = [0; 32];
+    getrandom::fill(&mut aux).map_err(|_| "the host gives no randomness")?;
+    let inner = Arc::new(keys.sign_draft(draft, aux));
+    match protection {
+        Protection::Plain => Ok(finish(&inner, &inner)),
+        Protection::Wrapped(kind) => wrap(inner, recipient, kind),
     }
 }
 
@@ -230,12 +217,11 @@ fn wrap(inner: Arc<Event>, recipient: &PublicKey, kind: WrapKind) -> Result<Made
     let entropy = Entropy::gather(getrandom::fill).map_err(|_| "the host gives no randomness")?;
     let outer = contextvm_crypto::seal(&inner, recipient, kind, unix_now(), &entropy)
         .map_err(|_| "the event cannot be gift wrapped")?;
-    finish(&inner, &outer)
+    Ok(finish(&inner, &outer))
 }
 
-fn finish(inner: &Arc<Event>, outer: &Event) -> Result<Made, &'static str> {
-    let json = serde_json::to_string(outer).map_err(|_| "the event cannot be printed")?;
-    Ok(Made { inner: Arc::clone(inner), id: outer.id, json: json.into() })
+fn finish(inner: &Arc<Event>, outer: &Event) -> Made {
+    Made { inner: Arc::clone(inner), id: outer.id, json: event::print(outer).into() }
 }
 
 /// Sums a report up in the machine's words.

@@ -9,7 +9,7 @@ use contextvm_crypto::Keys;
 use contextvm_engine::gate::Gate;
 use contextvm_engine::{GiftWrapMode, Outbound, Outcome, ServerConfig, Ticket};
 use contextvm_local_relay::{Faults, LocalRelay, RelayOptions};
-use contextvm_relay::Addresses;
+use contextvm_relay::{Addresses, PublishEvent, Relays, RelaysConfig};
 use contextvm_runtime::{Counters, Driver, DriverOptions, Effect, Endpoint, Input};
 use nostr::event::{Tag, Tags};
 use nostr::key::PublicKey;
@@ -70,6 +70,7 @@ struct Hand {
     tell: mpsc::Sender<Effect>,
     heard: mpsc::Receiver<Heard>,
     counters: Counters,
+    relays: Relays,
     running: tokio::task::JoinHandle<()>,
 }
 
@@ -88,11 +89,11 @@ impl Hand {
         assert!(driver.relays().ready(Duration::from_secs(10)).await);
         let (tell, told) = mpsc::channel(4_096);
         let (hear, heard) = mpsc::channel(4_096);
-        let counters = driver.counters();
+        let (counters, relays) = (driver.counters(), driver.relays());
         let gate = Gate::for_server(keys.public_key(), &ServerConfig::default());
         let puppet = Puppet { told, effects: VecDeque::new(), heard: hear };
         let running = tokio::spawn(driver.run(puppet, gate));
-        Self { keys, tell, heard, counters, running }
+        Self { keys, tell, heard, counters, relays, running }
     }
 
     fn key(&self) -> PublicKey {
@@ -188,6 +189,53 @@ async fn a_refusal_by_every_relay_is_reported_in_the_relays_words() {
     sender.publish(9, to, "x".into(), Protection::Plain).await;
     assert_eq!(sender.published().await, (Ticket(9), Outcome::Refused("blocked: not here".into())));
     assert_eq!(sender.counters.read().refused, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_made_can_be_asked_for_again_and_is_refused_again() {
+    let relay = relay().await;
+    let mut sender = Hand::start(&relay, Limits::default()).await;
+    let to = sender.key();
+    sender.publish(1, to, "x".repeat(70_000), Protection::Wrapped(WrapKind::Ephemeral)).await;
+    assert!(matches!(sender.published().await, (Ticket(1), Outcome::Refused(_))));
+    sender.tell.send(Effect::Republish { ticket: Ticket(1), rewrap: true }).await.unwrap();
+    assert!(matches!(sender.published().await, (Ticket(1), Outcome::Refused(_))));
+}
+
+#[tokio::test]
+async fn more_than_a_relays_queue_holds_waits_for_room_in_it() {
+    let relay = relay().await;
+    let mut sender = Hand::start(&relay, Limits { outbound_bytes: 50_000, ..Limits::default() }).await;
+    let to = contextvm_runtime::new_keys().unwrap().public_key();
+    for n in 0..60 {
+        sender.publish(n, to, "x".repeat(10_000), Protection::Plain).await;
+    }
+    for _ in 0..60 {
+        assert_eq!(sender.published().await.1, Outcome::Accepted);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rubbish_in_gift_wraps_of_strangers_is_not_blamed_on_the_relay() {
+    let relay = relay().await;
+    let mut sender = Hand::start(&relay, Limits::default()).await;
+    let mut receiver = Hand::start(&relay, Limits::default()).await;
+    let stranger = contextvm_runtime::new_keys().unwrap();
+    let (relays, _inbox) =
+        Relays::connect(RelaysConfig::new([RelayUrl::parse(&relay.url()).unwrap()])).unwrap();
+    for n in 0..20_u8 {
+        let tags = Tags::from_list(vec![Tag::public_key(receiver.key())]);
+        let now = contextvm_runtime::clock::unix_now();
+        let wrap = stranger.sign_event(21_059, now, tags, format!("rubbish {n}"), [n; 32]);
+        let json = contextvm_core::event::print(&wrap).into();
+        assert!(relays.publish(PublishEvent { id: wrap.id, json }).await.accepted.is_some());
+    }
+    sender.publish(1, receiver.key(), "x".into(), Protection::Wrapped(WrapKind::Ephemeral)).await;
+    assert_eq!(receiver.opened().await.event().content, "x");
+    assert_eq!(sender.published().await, (Ticket(1), Outcome::Accepted));
+    assert_eq!(receiver.counters.read().unopened, 20);
+    let counts = receiver.relays.statuses().first().unwrap().counts;
+    assert_eq!((counts.connections, counts.invalid), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,15 +3,15 @@ use contextvm_core::envelope;
 use contextvm_engine::RequestKey;
 use serde_json::value::RawValue;
 
-/// JSON-RPC internal error.
-const INTERNAL: i64 = -32603;
+/// Refusal by the transport: what the machine answers when it has no room itself.
+const REFUSED: i64 = -32000;
 /// JSON-RPC invalid request.
 #[cfg(feature = "rmcp")]
 const INVALID_REQUEST: i64 = -32600;
 
 /// Prints the answer to a request that the application has no room for.
 pub(crate) fn busy(key: &RequestKey) -> Option<String> {
-    error(key, INTERNAL, "the server is busy")
+    error(key, REFUSED, "Busy")
 }
 
 /// Prints the answer to a request that the typed service cannot read.

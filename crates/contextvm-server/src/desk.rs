@@ -42,7 +42,7 @@ pub(crate) enum Event {
 /// Where a caller's messages go.
 struct Seat {
     number: u64,
-    inbound: mpsc::Sender<Inbound>,
+    inbound: mpsc::Sender<Box<Inbound>>,
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -177,7 +177,7 @@ impl Desk {
         match output {
             ServerOutput::Publish(outbound) => return Some(Effect::Publish(outbound)),
             ServerOutput::Deliver { caller, delivery, message, event, tags } => {
-                self.deliver(caller, Inbound { delivery, message, event, tags });
+                self.deliver(caller, Box::new(Inbound { delivery, message, event, tags }));
             }
             ServerOutput::Ask { id, question } => self.ask(id, question),
             ServerOutput::Restarted(caller) | ServerOutput::Ended(caller) => {
@@ -192,11 +192,11 @@ impl Desk {
     }
 
     /// Hands a message to its caller's session without ever waiting for the application.
-    fn deliver(&mut self, caller: PublicKey, inbound: Inbound) {
+    fn deliver(&mut self, caller: PublicKey, inbound: Box<Inbound>) {
         let in_flight = self.limits.in_flight_per_caller;
         let refused = match self.seat(caller) {
             Some(seat) => seat.offer(inbound, in_flight),
-            None => Err(Unread::Full(Box::new(inbound))),
+            None => Err(Unread::Full(inbound)),
         };
         match refused {
             Ok(()) => {}
@@ -267,13 +267,13 @@ enum Unread {
 
 impl Seat {
     /// Queues a message; notifications leave the places that requests may need.
-    fn offer(&self, inbound: Inbound, in_flight: usize) -> Result<(), Unread> {
+    fn offer(&self, inbound: Box<Inbound>, in_flight: usize) -> Result<(), Unread> {
         let optional = matches!(inbound.delivery, Delivery::Notification { .. });
         if optional && !self.inbound.is_closed() && self.inbound.capacity() <= reserve(in_flight) {
-            return Err(Unread::Full(Box::new(inbound)));
+            return Err(Unread::Full(inbound));
         }
         self.inbound.try_send(inbound).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(inbound) => Unread::Full(Box::new(inbound)),
+            mpsc::error::TrySendError::Full(inbound) => Unread::Full(inbound),
             mpsc::error::TrySendError::Closed(_) => Unread::Gone,
         })
     }

@@ -109,7 +109,8 @@ pub(crate) async fn start(options: ServerOptions) -> Result<Listener, Error> {
     let public_key = options.keys.public_key();
     let mut config = options.config;
     let started = contextvm_runtime::clock::unix_now();
-    config.accept_from = if options.known_key { started.saturating_add(1) } else { 0 };
+    let barrier = if options.known_key { started.saturating_add(1) } else { 0 };
+    config.accept_from = config.accept_from.max(barrier);
     let driver = Driver::connect(DriverOptions {
         keys: options.keys,
         relays: urls,
@@ -120,7 +121,7 @@ pub(crate) async fn start(options: ServerOptions) -> Result<Listener, Error> {
     })?;
     let relays = driver.relays();
     let ready = relays.ready(options.ready_timeout);
-    let ((), listening) = tokio::join!(pass(config.accept_from), ready);
+    let ((), listening) = tokio::join!(pass(barrier), ready);
     if !listening {
         tracing::warn!("no relay listens yet; serving begins when one does");
     }

@@ -24,15 +24,16 @@ pub struct ServerOptions {
     pub keys: Arc<Keys>,
     /// Websocket URLs of the relays to serve on.
     pub relays: Vec<String>,
-    /// Policy of the endpoint.
+    /// Policy of the endpoint. Everybody may call unless it says otherwise.
     pub config: ServerConfig,
     /// Asked where `config.access` says so.
     pub access_callback: Option<Arc<dyn AccessCallback>>,
-    /// How long to wait for the first relay before serving anyway.
+    /// How long to wait for the first relay before serving anyway; [`READY_TIMEOUT`].
     pub ready_timeout: Duration,
-    /// Whether callers may know this key from an earlier run: then nothing stamped before this start is taken.
+    /// Whether callers may know this key from an earlier run; `true`. Then the start takes up to a second, and nothing
+    /// stamped before it is taken, so that no request of the earlier run can be executed again.
     pub known_key: bool,
-    /// How long answers under way may take at shutdown.
+    /// How long answers under way may take at shutdown; [`SHUTDOWN_GRACE`](contextvm_runtime::driver::SHUTDOWN_GRACE).
     pub shutdown_grace: Duration,
 }
 
@@ -137,6 +138,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Puts the request's inner event id into `params._meta.requestEventId` (CEP-16).
+    pub fn inject_request_event_id(mut self, on: bool) -> Self {
+        self.options.config.inject_request_event_id = on;
+        self
+    }
+
     /// Sets the bounds.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.options.config.limits = limits;
@@ -149,7 +156,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets how long to wait for the first relay before serving anyway.
+    /// Sets how long to wait for the first relay before serving anyway; [`READY_TIMEOUT`] if not said.
     pub fn ready_timeout(mut self, timeout: Duration) -> Self {
         self.options.ready_timeout = timeout;
         self

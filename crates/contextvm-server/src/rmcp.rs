@@ -122,7 +122,7 @@ where
         tokio::select! {
             inbound = session.recv() => match inbound {
                 Some(inbound) => desks.route::<H>(inbound).await,
-                None => return,
+                None => return desks.end().await,
             },
             Some(ended) = desks.tasks.join_next(), if !desks.tasks.is_empty() => {
                 if !ended.is_ok_and(|number| desks.is_replaced(number)) {
@@ -195,6 +195,13 @@ impl<F> Desks<F> {
         })
     }
 
+    /// Tells the services that nothing more will come. While the server lives, the session was replaced: its calls
+    /// may still be answered, for the five seconds that rmcp gives them.
+    async fn end(mut self) {
+        (self.legacy, self.modern) = (None, None);
+        while !self.sender.is_closed() && self.tasks.join_next().await.is_some() {}
+    }
+
     /// Whether a service that ended had been replaced before.
     fn is_replaced(&self, number: u64) -> bool {
         [&self.legacy, &self.modern].into_iter().flatten().all(|running| running.number != number)
@@ -209,6 +216,9 @@ impl Running {
 }
 
 fn era(message: &str) -> Era {
+    if !message.contains("protocolVersion") {
+        return Era::Legacy;
+    }
     // The machine has held the message to the configured limits already.
     let limits =
         Limits { json_depth: 127, json_nodes: usize::MAX, json_number: usize::MAX, ..Limits::default() };

@@ -28,7 +28,8 @@ pub struct Inbound {
 #[derive(Debug)]
 pub struct Session {
     caller: PublicKey,
-    inbound: mpsc::Receiver<Inbound>,
+    /// Boxed, because a channel sets places aside before anything is in them.
+    inbound: mpsc::Receiver<Box<Inbound>>,
     sender: SessionSender,
     _alive: oneshot::Sender<()>,
 }
@@ -36,7 +37,7 @@ pub struct Session {
 impl Session {
     pub(crate) fn new(
         caller: PublicKey,
-        inbound: mpsc::Receiver<Inbound>,
+        inbound: mpsc::Receiver<Box<Inbound>>,
         commands: mpsc::Sender<Command>,
         alive: oneshot::Sender<()>,
     ) -> Self {
@@ -53,7 +54,7 @@ impl Session {
     ///
     /// Cancel-safe. Dropping the session answers its open requests with an error.
     pub async fn recv(&mut self) -> Option<Inbound> {
-        self.inbound.recv().await
+        self.inbound.recv().await.map(|inbound| *inbound)
     }
 
     /// Returns the way back to this caller.
@@ -75,6 +76,12 @@ impl SessionSender {
     #[must_use]
     pub const fn caller(&self) -> PublicKey {
         self.caller
+    }
+
+    /// Whether the server is shut down, so that nothing can be sent any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.commands.is_closed()
     }
 
     /// Sends one JSON-RPC message: an answer, a notification or a request. Waits while the relays are behind.

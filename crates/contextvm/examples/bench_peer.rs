@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use contextvm::client::{Client, EncryptionMode};
+use contextvm::client::{Client, EncryptionMode, GiftWrapMode};
 use contextvm::core::{Draft, Limits, WrapKind};
 use contextvm::crypto::{Entropy, Keys, open, open_plain, seal};
 use contextvm::server::{Delivery, Inbound, Server, Session};
@@ -19,13 +19,18 @@ async fn main() -> Result<(), Failure> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["server", relay, mode] => serve(relay, encryption(mode)).await,
-        ["load", relay, server, mode, in_flight, calls, size] => {
-            let plan = Plan { in_flight: in_flight.parse()?, calls: calls.parse()?, size: size.parse()? };
+        ["load", relay, server, mode, in_flight, calls, size, seconds] => {
+            let plan = Plan {
+                in_flight: in_flight.parse()?,
+                calls: calls.parse()?,
+                size: size.parse()?,
+                longest: Duration::from_secs(seconds.parse()?),
+            };
             load(relay, server, encryption(mode), plan).await
         }
         ["floor", size] => floor(size.parse()?),
         _ => Err(
-            "usage: bench_peer server RELAY MODE | load RELAY SERVER MODE IN_FLIGHT CALLS SIZE | floor SIZE"
+            "usage: bench_peer server RELAY MODE | load RELAY SERVER MODE IN_FLIGHT CALLS SIZE SECONDS | floor SIZE"
                 .into(),
         ),
     }
@@ -51,8 +56,10 @@ async fn answer(mut session: Session) {
     let sender = session.sender();
     while let Some(Inbound { delivery, message, .. }) = session.recv().await {
         if let Delivery::Request { key, .. } = delivery {
-            let text =
-                message.split_once("\"text\":\"").and_then(|(_, rest)| rest.split('"').next()).unwrap_or("");
+            let text = message
+                .split_once("\"message\":\"")
+                .and_then(|(_, rest)| rest.split('"').next())
+                .unwrap_or("");
             let reply = format!(
                 r#"{{"jsonrpc":"2.0","id":"{}","result":{{"content":[{{"type":"text","text":"{text}"}}]}}}}"#,
                 key.id.to_hex()
@@ -70,13 +77,17 @@ struct Plan {
     in_flight: usize,
     calls: usize,
     size: usize,
+    longest: Duration,
 }
 
-/// Keeps `in_flight` calls open until `calls` were answered, and prints what it saw.
+/// Keeps `in_flight` calls open until `calls` were answered or the time is over, and prints what it saw.
 async fn load(relay: &str, server: &str, mode: EncryptionMode, plan: Plan) -> Result<(), Failure> {
     let builder = Client::builder(contextvm::new_keys()?, server.parse()?).relay(relay);
-    let (client, mut messages) = builder.encryption(mode).connect().await?;
+    let builder = builder.encryption(mode).gift_wrap(GiftWrapMode::Ephemeral);
+    let (client, mut messages) = builder.connect().await?;
     tokio::spawn(async move { while messages.recv().await.is_some() {} });
+    client.request("initialize", Some(to_raw_value(&hello())?)).await?;
+    client.notify("notifications/initialized", None).await?;
     let params = call(plan.size)?;
     for _ in 0..50 {
         client.request("tools/call", Some(params.clone())).await?;
@@ -84,8 +95,9 @@ async fn load(relay: &str, server: &str, mode: EncryptionMode, plan: Plan) -> Re
     println!("{{\"warm\":true}}");
     let started = Instant::now();
     let left = Arc::new(AtomicUsize::new(plan.calls));
-    let lanes =
-        (0..plan.in_flight).map(|_| tokio::spawn(lane(client.clone(), params.clone(), Arc::clone(&left))));
+    let until = started + plan.longest;
+    let lanes = (0..plan.in_flight)
+        .map(|_| tokio::spawn(lane(client.clone(), params.clone(), Arc::clone(&left), until)));
     let mut times = Vec::new();
     for lane in lanes.collect::<Vec<_>>() {
         times.extend(lane.await??);
@@ -104,24 +116,37 @@ async fn load(relay: &str, server: &str, mode: EncryptionMode, plan: Plan) -> Re
     Ok(())
 }
 
-/// Calls one after another while any are left.
+/// Calls one after another while any are left and there is time.
 async fn lane(
     client: Client,
     params: Box<RawValue>,
     left: Arc<AtomicUsize>,
+    until: Instant,
 ) -> Result<Vec<Duration>, Failure> {
     let mut times = Vec::new();
-    while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+    let take = |left: usize| left.checked_sub(1);
+    while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
         let sent = Instant::now();
+        if sent >= until {
+            break;
+        }
         client.request("tools/call", Some(params.clone())).await?;
         times.push(sent.elapsed());
     }
     Ok(times)
 }
 
+fn hello() -> serde_json::Value {
+    serde_json::json!({
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": { "name": "bench", "version": "1" },
+    })
+}
+
 fn call(size: usize) -> Result<Box<RawValue>, Failure> {
     let text = "x".repeat(size);
-    Ok(to_raw_value(&serde_json::json!({ "name": "echo", "arguments": { "text": text } }))?)
+    Ok(to_raw_value(&serde_json::json!({ "name": "echo", "arguments": { "message": text } }))?)
 }
 
 /// What a server cannot avoid per call: open one request, sign and seal one answer.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use contextvm::Limits;
 use contextvm::server::{EncryptionMode, GiftWrapMode, Identity, Server, caller, serve_rmcp};
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{
@@ -131,7 +132,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .relays(arguments.relays)
         .identity(identity)
         .encryption(arguments.encryption)
-        .gift_wrap(arguments.gift_wrap);
+        .gift_wrap(arguments.gift_wrap)
+        .limits(Limits { in_flight_per_caller: 512, ..Limits::default() });
     if arguments.key.is_none() {
         builder = builder.fresh_key();
     }

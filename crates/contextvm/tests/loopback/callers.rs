@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use contextvm::server::Delivery;
-use contextvm_local_relay::LocalRelay;
 use nostr::key::PublicKey;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -12,8 +11,8 @@ use tokio::task::JoinSet;
 use crate::support::*;
 
 /// Makes ten calls at once with ids and tokens 0..9 and checks that each gets its own answer and progress.
-async fn ten_calls(relay: LocalRelayUrl, server: PublicKey, number: u64) {
-    let builder = contextvm::client::Client::builder(keys(), server.into()).relay(relay.0).stateless();
+async fn ten_calls(relay: String, server: PublicKey, number: u64) {
+    let builder = contextvm::client::Client::builder(keys(), server.into()).relay(relay).stateless();
     let (client, mut messages) = builder.connect().await.unwrap();
     for n in 0..10 {
         let text = call_text(&json!(n), "progress", &json!([number, n]), Some(&json!(n)));
@@ -36,18 +35,14 @@ async fn ten_calls(relay: LocalRelayUrl, server: PublicKey, number: u64) {
     assert_eq!(steps, [3; 10]);
 }
 
-struct LocalRelayUrl(String);
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_callers_with_the_same_ids_and_tokens_never_cross() {
-    let relay: LocalRelay = relay().await;
-    let mut builder = server(&relay);
+    let relay = relay().await;
     let limits = contextvm::Limits { in_flight: 2_000, ..contextvm::Limits::default() };
-    builder = builder.limits(limits);
-    let app = app(builder).await;
+    let app = app(server(&relay).limits(limits)).await;
     let mut callers = JoinSet::new();
     for number in 0..100 {
-        callers.spawn(ten_calls(LocalRelayUrl(relay.url()), app.key(), number));
+        callers.spawn(ten_calls(relay.url(), app.key(), number));
     }
     while let Some(done) = callers.join_next().await {
         done.unwrap();

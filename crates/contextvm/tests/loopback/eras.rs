@@ -2,6 +2,7 @@
 #![expect(deprecated, reason = "callers of 2025-11-25 are still asked for sampling")]
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use contextvm::client::CallError;
 use contextvm::server::{Caller, ServerHandle, caller as caller_of, serve_rmcp};
@@ -30,6 +31,12 @@ impl Tools {
         let caller = caller_of(&context).expect("a caller");
         assert_eq!(caller, self.made_for);
         caller.key.to_hex()
+    }
+
+    #[tool(description = "answers after a while")]
+    async fn slow(&self) -> String {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        "at last".into()
     }
 
     #[tool(description = "panics")]
@@ -88,7 +95,7 @@ async fn a_typed_client_calls_a_typed_server() {
     let me = client.public_key().to_hex();
     let mcp = soon(().serve(client.into_transport(messages))).await.unwrap();
     let tools = soon(mcp.list_all_tools()).await.unwrap();
-    assert_eq!(tools.len(), 3);
+    assert_eq!(tools.len(), 4);
     let answer = soon(mcp.call_tool(CallToolRequestParams::new("who"))).await.unwrap();
     assert_eq!(text_of(&serde_json::to_value(&answer).unwrap()), me);
     soon(mcp.cancel()).await.unwrap();
@@ -123,6 +130,22 @@ async fn a_modern_request_is_served_and_may_alternate_with_legacy_ones() {
     let answer = next(&mut messages).await;
     assert!(answer["result"]["serverInfo"].is_object(), "{answer}");
     assert_eq!(made.load(Ordering::SeqCst), 3, "a new service per initialize");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_under_way_is_answered_although_its_caller_initialises_again() {
+    let relay = relay().await;
+    let (server, _made) = typed(&relay).await;
+    let (client, mut messages) = client(&relay, server.public_key()).connect().await.unwrap();
+    client.send(initialize(1)).await.unwrap();
+    assert_eq!(next(&mut messages).await["id"], json!(1));
+    client.send(INITIALIZED.into()).await.unwrap();
+    client.send(call_text(&json!(2), "slow", &json!(null), None)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    client.send(initialize(3)).await.unwrap();
+    assert_eq!(next(&mut messages).await["id"], json!(3));
+    let answer = next(&mut messages).await;
+    assert_eq!((&answer["id"], text_of(&answer["result"])), (&json!(2), "at last"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use contextvm::Keys;
 use contextvm::client::{Client, ClientOptions, resolve};
 use contextvm::relay::{PublishEvent, Relays, RelaysConfig};
+use contextvm::server::Server;
 use contextvm_local_relay::{Faults, LocalRelay};
 use nostr::event::{Tag, Tags};
 use nostr::types::RelayUrl;
@@ -28,6 +29,7 @@ async fn a_client_finds_the_server_by_its_relay_list() {
     publish_list(&discovery, &identity, &[operational.url()]).await;
     let app = app(Server::builder(identity).relay(operational.url()).fresh_key()).await;
     let builder = Client::builder(keys(), app.key().into()).discovery_relays([discovery.url()]).stateless();
+    let builder = builder.dangerous_local_relays();
     let (client, _messages) = builder.connect().await.unwrap();
     assert_eq!(call(&client, "echo", json!(1)).await.unwrap()["value"], json!(1));
 }
@@ -55,4 +57,20 @@ async fn without_a_list_and_a_fallback_the_discovery_relays_serve() {
     assert_eq!(resolved.relays, [RelayUrl::parse(&discovery.url()).unwrap()]);
 }
 
-use contextvm::server::Server;
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_comes_after_the_fallback_was_taken_still_leads_to_the_server() {
+    let (discovery, listed, fallback) = (relay().await, relay().await, relay().await);
+    let identity = keys();
+    publish_list(&discovery, &identity, &[listed.url()]).await;
+    discovery
+        .set_faults(Faults { latency: resolve::PREFERENCE + Duration::from_secs(1), ..Faults::default() });
+    let app = app(Server::builder(identity).relays([listed.url(), fallback.url()]).fresh_key()).await;
+    let builder = Client::builder(keys(), app.key().into()).discovery_relays([discovery.url()]).stateless();
+    let builder = builder.fallback_relays([fallback.url()]).dangerous_local_relays();
+    let (client, _messages) = builder.connect().await.unwrap();
+    assert_eq!(client.status().relays, [(fallback.url(), true)]);
+    assert_eq!(call(&client, "echo", json!(1)).await.unwrap()["value"], json!(1));
+    until(|| client.status().relays.contains(&(listed.url(), true))).await;
+    fallback.shutdown().await;
+    assert_eq!(call(&client, "echo", json!(2)).await.unwrap()["value"], json!(2));
+}

@@ -1,0 +1,137 @@
+//! Cryptography beside the loop: on the runtime's worker threads, results in the order of the pieces.
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesOrdered;
+
+/// A piece of at most this many bytes is done in place when nothing else is to be done: it takes about 0.1 ms, and a
+/// lone call would wait longer for the change of threads.
+const SMALL: usize = 16 * 1024;
+
+type Job<T> = Box<dyn FnOnce() -> T + Send>;
+/// `None` when the job panicked.
+type Running<T> = Pin<Box<dyn Future<Output = Option<T>> + Send>>;
+
+/// Jobs that wait, and jobs under way.
+pub(crate) struct Work<T> {
+    waiting: VecDeque<(usize, Job<T>)>,
+    waiting_bytes: usize,
+    running: FuturesOrdered<Running<T>>,
+    most: usize,
+}
+
+impl<T: Send + 'static> Work<T> {
+    /// At most `most` jobs run at once.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { waiting: VecDeque::new(), waiting_bytes: 0, running: FuturesOrdered::new(), most: most.max(1) }
+    }
+
+    /// Adds a job on so many bytes; it waits for [`Self::start`].
+    pub(crate) fn push(&mut self, bytes: usize, job: impl FnOnce() -> T + Send + 'static) {
+        self.waiting_bytes = self.waiting_bytes.saturating_add(bytes);
+        self.waiting.push_back((bytes, Box::new(job)));
+    }
+
+    /// Starts as many jobs as may run at once: on other threads, or here if there is one small job only.
+    pub(crate) fn start(&mut self) {
+        let alone = self.waiting.len() == 1 && self.running.is_empty();
+        while self.running.len() < self.most {
+            let Some((bytes, job)) = self.waiting.pop_front() else {
+                return;
+            };
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
+            self.running.push_back(if alone && bytes <= SMALL {
+                let done = catch_unwind(AssertUnwindSafe(job)).ok();
+                Box::pin(core::future::ready(done))
+            } else {
+                let task = tokio::spawn(async move { job() });
+                Box::pin(async move { task.await.ok() })
+            });
+        }
+    }
+
+    /// Waits for the oldest running job: `None` when none is running, `Some(None)` when it panicked. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Option<Option<T>> {
+        self.running.next().await
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    /// Jobs that wait or run.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len() + self.running.len()
+    }
+
+    /// Jobs that wait, and the bytes that they are on.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        (self.waiting.len(), self.waiting_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::{ThreadId, current};
+
+    use super::*;
+
+    fn threads() -> Work<ThreadId> {
+        let mut work = Work::new(8);
+        work.push(SMALL, || current().id());
+        work
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_small_lone_job_is_done_in_place_and_any_other_on_a_task() {
+        let mut lone = threads();
+        lone.start();
+        let here = current().id();
+        assert_eq!(lone.next().await, Some(Some(here)));
+        let mut large = Work::new(8);
+        large.push(SMALL + 1, || tokio::task::try_id().is_some());
+        large.start();
+        assert_eq!(large.next().await, Some(Some(true)), "a task of its own");
+        let mut two = Work::new(8);
+        for _ in 0..2 {
+            two.push(1, || tokio::task::try_id().is_some());
+        }
+        two.start();
+        assert_eq!((two.next().await, two.next().await), (Some(Some(true)), Some(Some(true))));
+        assert_eq!(two.next().await, None);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn results_come_in_the_order_of_the_jobs_and_no_more_run_than_may() {
+        let mut work = Work::new(2);
+        for n in 0..20_u64 {
+            work.push(1, move || {
+                std::thread::sleep(std::time::Duration::from_millis((20 - n) % 3));
+                n
+            });
+        }
+        for n in 0..20 {
+            work.start();
+            assert!(work.running.len() <= 2);
+            assert_eq!(work.next().await, Some(Some(n)));
+        }
+        assert_eq!((work.len(), work.waiting()), (0, (0, 0)));
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_costs_nothing_but_itself() {
+        for jobs in [1, 3] {
+            let mut work = Work::new(8);
+            for n in 0..jobs {
+                work.push(1, move || assert!(n != 0, "as told"));
+            }
+            work.start();
+            assert_eq!(work.next().await, Some(None));
+            for _ in 1..jobs {
+                assert_eq!(work.next().await, Some(Some(())));
+            }
+        }
+    }
+}
