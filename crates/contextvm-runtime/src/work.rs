@@ -1,14 +1,9 @@
 //! Cryptography beside the loop: on the runtime's worker threads, results in the order of the pieces.
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
-
-/// A piece of at most this many bytes is done in place when nothing else is to be done: it takes about 0.1 ms, and a
-/// lone call would wait longer for the change of threads.
-const SMALL: usize = 16 * 1024;
 
 type Job<T> = Box<dyn FnOnce() -> T + Send>;
 /// `None` when the job panicked.
@@ -34,21 +29,15 @@ impl<T: Send + 'static> Work<T> {
         self.waiting.push_back((bytes, Box::new(job)));
     }
 
-    /// Starts as many jobs as may run at once: on other threads, or here if there is one small job only.
+    /// Starts as many jobs as may run at once.
     pub(crate) fn start(&mut self) {
-        let alone = self.waiting.len() == 1 && self.running.is_empty();
         while self.running.len() < self.most {
             let Some((bytes, job)) = self.waiting.pop_front() else {
                 return;
             };
             self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
-            self.running.push_back(if alone && bytes <= SMALL {
-                let done = catch_unwind(AssertUnwindSafe(job)).ok();
-                Box::pin(core::future::ready(done))
-            } else {
-                let task = tokio::spawn(async move { job() });
-                Box::pin(async move { task.await.ok() })
-            });
+            let task = tokio::spawn(async move { job() });
+            self.running.push_back(Box::pin(async move { task.await.ok() }));
         }
     }
 
@@ -74,33 +63,17 @@ impl<T: Send + 'static> Work<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::thread::{ThreadId, current};
-
     use super::*;
 
-    fn threads() -> Work<ThreadId> {
-        let mut work = Work::new(8);
-        work.push(SMALL, || current().id());
-        work
-    }
-
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_small_lone_job_is_done_in_place_and_any_other_on_a_task() {
-        let mut lone = threads();
-        lone.start();
-        let here = current().id();
-        assert_eq!(lone.next().await, Some(Some(here)));
-        let mut large = Work::new(8);
-        large.push(SMALL + 1, || tokio::task::try_id().is_some());
-        large.start();
-        assert_eq!(large.next().await, Some(Some(true)), "a task of its own");
-        let mut two = Work::new(8);
+    async fn every_job_runs_on_a_task_of_its_own() {
+        let mut work = Work::new(8);
         for _ in 0..2 {
-            two.push(1, || tokio::task::try_id().is_some());
+            work.push(1, || tokio::task::try_id().is_some());
         }
-        two.start();
-        assert_eq!((two.next().await, two.next().await), (Some(Some(true)), Some(Some(true))));
-        assert_eq!(two.next().await, None);
+        work.start();
+        assert_eq!((work.next().await, work.next().await), (Some(Some(true)), Some(Some(true))));
+        assert_eq!(work.next().await, None);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -122,7 +122,7 @@ where
         tokio::select! {
             inbound = session.recv() => match inbound {
                 Some(inbound) => desks.route::<H>(inbound).await,
-                None => return desks.end().await,
+                None => return,
             },
             Some(ended) = desks.tasks.join_next(), if !desks.tasks.is_empty() => {
                 if !ended.is_ok_and(|number| desks.is_replaced(number)) {
@@ -193,13 +193,6 @@ impl<F> Desks<F> {
             });
             Running { number, inbound }
         })
-    }
-
-    /// Tells the services that nothing more will come. While the server lives, the session was replaced: its calls
-    /// may still be answered, for the five seconds that rmcp gives them.
-    async fn end(mut self) {
-        (self.legacy, self.modern) = (None, None);
-        while !self.sender.is_closed() && self.tasks.join_next().await.is_some() {}
     }
 
     /// Whether a service that ended had been replaced before.

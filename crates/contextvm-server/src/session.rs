@@ -78,12 +78,6 @@ impl SessionSender {
         self.caller
     }
 
-    /// Whether the server is shut down, so that nothing can be sent any more.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.commands.is_closed()
-    }
-
     /// Sends one JSON-RPC message: an answer, a notification or a request. Waits while the relays are behind.
     ///
     /// # Errors
