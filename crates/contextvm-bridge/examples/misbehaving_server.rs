@@ -1,7 +1,7 @@
-//! A tiny stdio MCP server for tests: it answers honestly, and misbehaves when a tool call tells it to.
+//! A tiny stdio MCP server for the tests of this crate: honest by itself, and as bad as a tool call tells it to be.
 #![expect(clippy::indexing_slicing, reason = "indexing json gives null where there is nothing")]
 
-use std::io::{BufRead as _, Write as _};
+use std::io::Write as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -16,9 +16,7 @@ fn main() {
         }
         _ => {}
     }
-    let input = std::io::stdin().lock();
-    for line in input.lines() {
-        let Ok(line) = line else { break };
+    while let Some(line) = read() {
         log(&line);
         match serde_json::from_str::<Value>(&line) {
             Ok(message) => answer(&message),
@@ -28,6 +26,13 @@ fn main() {
     if mode == "stubborn" {
         std::thread::sleep(Duration::from_secs(600));
     }
+}
+
+/// Reads the next line; the lock is free in between, so that a tool can read, too.
+fn read() -> Option<String> {
+    let mut line = String::new();
+    let read = std::io::stdin().read_line(&mut line).ok().filter(|read| *read > 0);
+    read.map(|_| line.trim_end().to_owned())
 }
 
 /// Appends what was read to the file named by SEEN, so that tests can look.
@@ -60,6 +65,7 @@ fn answer(message: &Value) {
         "initialize" => json!({
             "protocolVersion": params["protocolVersion"], "capabilities": {"tools": {}},
             "serverInfo": {"name": "test-child", "version": "1"}}),
+        "resources/subscribe" | "resources/unsubscribe" | "logging/setLevel" => json!({}),
         "tools/list" => json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}),
         "tools/call" => match tool(id, &params) {
             Some(result) => result,
@@ -115,6 +121,13 @@ fn tool(id: &Value, params: &Value) -> Option<Value> {
             Some(text("ok"))
         }
         "grandchild" => grandchild(),
+        "daemon" => daemon(),
+        "slow" => {
+            std::thread::sleep(Duration::from_millis(arguments["ms"].as_u64().unwrap_or(0)));
+            Some(text(&std::process::id().to_string()))
+        }
+        "ask" => Some(text(&ask()?)),
+        "notes" => notes(params),
         "progress" => {
             let token = &params["_meta"]["progressToken"];
             send(
@@ -124,6 +137,38 @@ fn tool(id: &Value, params: &Value) -> Option<Value> {
         }
         name => Some(text(&format!("{name}:{arguments}"))),
     }
+}
+
+/// Asks the client and returns what it answers.
+fn ask() -> Option<String> {
+    send(&json!({"jsonrpc": "2.0", "id": 0, "method": "roots/list"}));
+    let mut line = String::new();
+    while !line.contains("\"roots\"") && !line.contains("\"error\"") {
+        line.clear();
+        std::io::stdin().read_line(&mut line).ok().filter(|read| *read > 0)?;
+    }
+    Some(line)
+}
+
+/// Starts a process that leaves the group and keeps the pipes.
+fn daemon() -> Option<Value> {
+    let script = "setsid sleep 3 2>/dev/null &";
+    let status = std::process::Command::new("/bin/sh").args(["-c", script]).status().ok()?;
+    Some(text(&status.to_string()))
+}
+
+/// Says a lot while it works: progress, a log message, an update of a resource, each with what the caller named.
+fn notes(params: &Value) -> Option<Value> {
+    let (mark, token) = (&params["arguments"]["mark"], &params["_meta"]["progressToken"]);
+    for nth in 1..=3 {
+        let progress = json!({"progressToken": token, "progress": nth, "message": mark});
+        send(&json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": progress}));
+    }
+    let log = json!({"level": "info", "data": mark});
+    send(&json!({"jsonrpc": "2.0", "method": "notifications/message", "params": log}));
+    let update = json!({"uri": format!("test://{}", mark.as_str().unwrap_or_default())});
+    send(&json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": update}));
+    Some(text(mark.as_str().unwrap_or_default()))
 }
 
 /// Starts a process that would outlive this one, and names it.

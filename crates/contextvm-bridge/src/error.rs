@@ -39,6 +39,20 @@ pub enum Error {
     /// The child died too often, or may not be started again.
     #[error("the child is not started again: {0}")]
     GaveUp(String),
+    /// An HTTP server cannot be used as it is described.
+    #[error("the HTTP server cannot be used: {0}")]
+    Upstream(String),
+    /// The HTTP side cannot be opened as it was asked for.
+    #[error("cannot listen for http: {0}")]
+    Listen(String),
+    /// A server has a name that cannot be part of a path or of a tool's name, or that another one has.
+    #[error(
+        "{name:?} is no name for a server: 1 to 32 letters, digits, dashes or underscores, each name once"
+    )]
+    ServerName {
+        /// The name.
+        name: String,
+    },
     /// The Nostr side is closed.
     #[error("the nostr side is closed")]
     Closed,

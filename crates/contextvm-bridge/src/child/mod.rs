@@ -1,8 +1,7 @@
 //! One supervised stdio child: its own process group, bounded lines both ways, started again when it dies.
 //!
-//! A child never outlives its supervisor: the whole group is killed when the supervisor stops or is dropped. Should this
-//! process be killed outright, the child meets the end of its standard input, which ends every MCP stdio server. (Linux'
-//! parent-death signal would need code that runs between fork and exec, which safe Rust does not offer.)
+//! A child never outlives its supervisor: the whole group is killed when the supervisor stops or is dropped, and by a
+//! guard process when this process is killed outright.
 use std::fmt;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -13,11 +12,13 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 mod command;
+mod group;
 mod restart;
 mod run;
 mod said;
 
 pub use command::{ChildCommand, INHERITED};
+pub(crate) use restart::Restarts;
 pub use restart::{RestartPolicy, RestartWhen};
 
 use crate::notice::Reporter;

@@ -6,21 +6,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop, ProcessGroup};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::process::Child;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::command::ChildCommand;
+use super::group::Group;
 use super::restart::Restarts;
 use super::{ChildEvent, ChildOptions, Exit, Input, said};
 use crate::line::{Line, LineReader};
 
-/// How long lines that a dead child left in the pipe are read.
-const DRAIN: Duration = Duration::from_millis(500);
+/// How long lines that a dead child left in the pipe are read; calls in flight wait for it.
+const DRAIN: Duration = Duration::from_millis(50);
+/// How long the last words of a dead child are listened to; nobody waits for them.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long a child may live on without its output.
+const DEAF: Duration = Duration::from_millis(500);
 /// How long a child may take to end after its input was closed, before it is told to.
 const POLITE: Duration = Duration::from_millis(250);
 /// How long a killed child may take to be gone.
@@ -71,13 +76,16 @@ impl Supervisor {
 
     /// Runs one generation to its end.
     async fn run(&mut self, generation: u64) -> Exit {
-        let mut child = match self.spawn() {
+        let mut group = Group::begin();
+        let mut child = match self.spawn(&mut group) {
             Ok(child) => child,
-            Err(error) => return Exit::NotStarted(error.to_string()),
+            Err(error) => {
+                group.end().await;
+                return Exit::NotStarted(error.to_string());
+            }
         };
         let Some(pid) = child.id() else { return Exit::Unknown };
-        let mut group = Group::of(pid);
-        let (stdin, stdout, stderr) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else { return Exit::Unknown };
         let said = AbortOnDropHandle::new(tokio::spawn(said::forward(stderr, self.options.reporter.clone())));
         let mut reading = Box::pin(read(stdout, self.options.line, &self.events, generation));
@@ -101,11 +109,11 @@ impl Supervisor {
         drop(writing);
         let exit = match end {
             End::Exited(status) => {
-                group.kill();
+                group.end().await;
                 let _rest = timeout(DRAIN, &mut reading).await;
                 status.map_or(Exit::Unknown, Exit::of)
             }
-            End::Output => match timeout(DRAIN, child.wait()).await {
+            End::Output => match timeout(DEAF, child.wait()).await {
                 Ok(Ok(status)) => Exit::of(status),
                 Ok(Err(_)) | Err(_) => {
                     let _status = bury(&mut child, &mut group, self.options.grace).await;
@@ -117,24 +125,25 @@ impl Supervisor {
                 () = forever(&mut reading) => Exit::Unknown,
             },
         };
-        group.kill();
-        let _last_words = timeout(DRAIN, said).await;
+        group.end().await;
+        let last_words = timeout(LAST_WORDS, said);
+        if self.stop.is_cancelled() {
+            let _ended = last_words.await;
+        } else {
+            tokio::spawn(last_words);
+        }
         exit
     }
 
-    fn spawn(&self) -> std::io::Result<Box<dyn ChildWrapper>> {
+    fn spawn(&self, group: &mut Group) -> std::io::Result<Child> {
         let mut command = self.command.to_tokio();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        CommandWrap::from(command).wrap(ProcessGroup::leader()).wrap(KillOnDrop).spawn()
+        group.spawn(command)
     }
 }
 
 /// Waits a little, then TERM, then KILL, to the whole group.
-async fn bury(
-    child: &mut Box<dyn ChildWrapper>,
-    group: &mut Group,
-    grace: Duration,
-) -> Option<std::process::ExitStatus> {
+async fn bury(child: &mut Child, group: &mut Group, grace: Duration) -> Option<std::process::ExitStatus> {
     if let Ok(status) = timeout(POLITE, child.wait()).await {
         return status.ok();
     }
@@ -142,7 +151,7 @@ async fn bury(
     if let Ok(status) = timeout(grace, child.wait()).await {
         return status.ok();
     }
-    group.kill();
+    group.end().await;
     timeout(BURIAL, child.wait()).await.ok()?.ok()
 }
 
@@ -150,34 +159,6 @@ async fn bury(
 async fn forever(reading: &mut Pin<Box<impl Future<Output = ()>>>) {
     reading.await;
     core::future::pending::<()>().await;
-}
-
-/// The process group of a child; whatever is left of it dies with this value.
-struct Group(Option<Pid>);
-
-impl Group {
-    fn of(pid: u32) -> Self {
-        Self(i32::try_from(pid).ok().and_then(Pid::from_raw))
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.0 {
-            // An error means that nobody is left in the group.
-            let _gone = kill_process_group(pid, signal);
-        }
-    }
-
-    /// Kills the group, once: later its number may belong to others.
-    fn kill(&mut self) {
-        self.signal(Signal::KILL);
-        self.0 = None;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.kill();
-    }
 }
 
 /// Moves lines from the child to the events until its output ends.

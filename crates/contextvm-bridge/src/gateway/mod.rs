@@ -1,291 +1,222 @@
-//! The gateway: a stdio server on Nostr, one shared child for all callers.
-use std::collections::BTreeMap;
-use std::pin::Pin;
-use std::time::{Duration, Instant};
+//! The gateway: an MCP server on Nostr, unchanged; one child for all callers, or a backend for each of them.
+use std::time::Duration;
 
 use contextvm_core::Limits;
-use contextvm_server::{Inbound, Listener, Session, SessionSender};
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
-use nostr::key::PublicKey;
+use contextvm_core::object::quote;
+use contextvm_server::Listener;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) mod answer;
+mod levels;
+mod private;
+mod shared;
 mod subscriptions;
 mod switch;
+#[cfg(feature = "http")]
+mod upstream;
 mod welcome;
 
+#[cfg(feature = "http")]
+pub use upstream::HttpTarget;
 pub use welcome::Welcome;
 
 use crate::Error;
-use crate::child::{
-    Child, ChildCommand, ChildEvent, ChildEvents, ChildOptions, Exit, Refused, RestartPolicy,
-};
-use crate::notice::{Notice, Reporter};
-use switch::{Action, Letter, Switch};
+use crate::child::{ChildCommand, ChildOptions, RestartPolicy};
+use crate::notice::Reporter;
+use private::Private;
+use shared::Shared;
 
-/// How often late requests are looked for.
-const SWEEP: Duration = Duration::from_secs(1);
+/// Beginning of the ids that the gateway gives.
+const OWN: &str = "cvm-";
+
+/// The server that is put on Nostr.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Target {
+    /// A process that speaks over its standard streams.
+    Child(ChildCommand),
+    /// A server that speaks Streamable HTTP, of either era.
+    #[cfg(feature = "http")]
+    Http(HttpTarget),
+}
+
+impl From<ChildCommand> for Target {
+    fn from(command: ChildCommand) -> Self {
+        Self::Child(command)
+    }
+}
+
+#[cfg(feature = "http")]
+impl From<HttpTarget> for Target {
+    fn from(target: HttpTarget) -> Self {
+        Self::Http(target)
+    }
+}
+
+/// Whether callers share a child.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// One child for all callers, which keeps apart what belongs to whom. What the child says by itself reaches a
+    /// caller only if it can concern no other.
+    #[default]
+    Shared,
+    /// A child of its own for each session of each caller that was let in. HTTP servers are always used like this.
+    PerCaller,
+}
+
+/// Everything a gateway is told but its target.
+#[derive(Clone, Debug)]
+struct Options {
+    child: ChildOptions,
+    limits: Limits,
+    opening_timeout: Duration,
+    request_timeout: Duration,
+    idle: Duration,
+    backends: usize,
+}
 
 /// Collects what a [`Gateway`] is told.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct GatewayBuilder {
-    command: ChildCommand,
-    child: ChildOptions,
-    limits: Limits,
-    opening_timeout: Duration,
-    request_timeout: Duration,
+    target: Target,
+    isolation: Isolation,
+    options: Options,
 }
 
 impl GatewayBuilder {
+    /// Sets whether callers share a child; by default they do. Without effect on an HTTP server.
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = isolation;
+        self
+    }
+
+    /// Sets how long a caller's backend is kept without a request; 10 minutes by default.
+    ///
+    /// The next request starts another one, initialised as the caller once did. A backend with an open request or a
+    /// subscribed resource is kept as long as its session.
+    pub fn idle_expiry(mut self, idle: Duration) -> Self {
+        self.options.idle = idle;
+        self
+    }
+
+    /// Sets how many backends run at once at most, 64 by default; at least one.
+    ///
+    /// Beyond it the one that is idle for the longest time makes room. If all have open requests, a new caller is
+    /// refused with `data.reason` `busy`.
+    pub fn most_backends(mut self, backends: usize) -> Self {
+        self.options.backends = backends.max(1);
+        self
+    }
+
     /// Sets when a child that died is started again.
     pub fn restart(mut self, policy: RestartPolicy) -> Self {
-        self.child.restart = policy;
+        self.options.child.restart = policy;
         self
     }
 
     /// Sets who hears of changes and of the child's standard error.
     pub fn reporter(mut self, reporter: Reporter) -> Self {
-        self.child.reporter = reporter;
+        self.options.child.reporter = reporter;
         self
     }
 
     /// Sets the bounds.
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.child.line = limits.child_line;
-        self.limits = limits;
+        self.options.child.line = limits.child_line;
+        self.options.limits = limits;
         self
     }
 
-    /// Sets how long the child may take to answer `initialize`.
+    /// Sets how long the server may take to answer `initialize`; 60 seconds by default.
     pub fn opening_timeout(mut self, timeout: Duration) -> Self {
-        self.opening_timeout = timeout;
+        self.options.opening_timeout = timeout;
         self
     }
 
-    /// Sets how long the child may take over a request without any progress.
+    /// Sets how long the server may take over a request without any progress; 300 seconds by default.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.request_timeout = timeout;
+        self.options.request_timeout = timeout;
         self
     }
 
-    /// Starts the child and initialises it.
+    /// Starts a shared child and initialises it. Backends of single callers are started when those call.
     ///
     /// # Errors
-    /// Fails when the child cannot be started, ends or stays silent; it is not tried a second time.
+    /// Fails when the shared child cannot be started, ends or stays silent; it is not tried a second time.
     pub async fn start(self) -> Result<Gateway, Error> {
-        Gateway::start(self).await
+        let shared = match (self.target, self.isolation) {
+            (Target::Child(command), Isolation::Shared) => {
+                Kind::Shared(Box::new(Shared::start(command, self.options).await?))
+            }
+            (target, _) => Kind::Private(Private::new(target, self.options)),
+        };
+        Ok(Gateway(shared))
     }
 }
 
-/// A running, initialised child, ready to be put on Nostr.
+/// An MCP server, ready to be put on Nostr.
 #[derive(Debug)]
-pub struct Gateway {
-    child: Child,
-    events: ChildEvents,
-    switch: Switch,
-    reporter: Reporter,
-    generation: u64,
-    pid: u32,
-    senders: BTreeMap<PublicKey, SessionSender>,
-}
+pub struct Gateway(Kind);
 
-type NextInbound = Pin<Box<dyn Future<Output = (Session, Option<Inbound>)> + Send>>;
+#[derive(Debug)]
+enum Kind {
+    Shared(Box<Shared>),
+    Private(Private),
+}
 
 impl Gateway {
-    /// Starts collecting options for a gateway to this command.
-    pub fn builder(command: ChildCommand) -> GatewayBuilder {
-        GatewayBuilder {
-            command,
+    /// Starts collecting options for a gateway to a command or an HTTP server.
+    pub fn builder(target: impl Into<Target>) -> GatewayBuilder {
+        let limits = Limits::default();
+        let options = Options {
             child: ChildOptions::default(),
-            limits: Limits::default(),
+            limits,
             opening_timeout: Duration::from_secs(60),
             request_timeout: Duration::from_secs(300),
-        }
+            idle: Duration::from_secs(600),
+            backends: 64,
+        };
+        GatewayBuilder { target: target.into(), isolation: Isolation::default(), options }
     }
 
-    async fn start(builder: GatewayBuilder) -> Result<Self, Error> {
-        let GatewayBuilder { command, child: options, limits, opening_timeout, request_timeout } = builder;
-        let reporter = options.reporter.clone();
-        let (child, events) = Child::start(command, options);
-        let switch = Switch::new(limits, request_timeout, opening_timeout);
-        let mut gateway =
-            Self { child, events, switch, reporter, generation: 0, pid: 0, senders: BTreeMap::new() };
-        let opened = tokio::time::timeout(opening_timeout, gateway.opened()).await;
-        let result = opened.unwrap_or(Err(Error::Silent(opening_timeout.as_secs())));
-        if let Err(error) = result {
-            gateway.child.stop().await;
-            return Err(error);
-        }
-        Ok(gateway)
-    }
-
-    /// Waits until the child has answered `initialize` for the first time.
-    async fn opened(&mut self) -> Result<(), Error> {
-        while self.switch.open().is_none() {
-            match self.events.recv().await {
-                Some(ChildEvent::Down { exit, .. }) => {
-                    return Err(match exit {
-                        Exit::NotStarted(why) => Error::Spawn(why),
-                        Exit::Code(_) | Exit::Signal(_) | Exit::Output | Exit::Unknown => {
-                            Error::EndedEarly(format!("it {exit}"))
-                        }
-                    });
-                }
-                Some(event) => {
-                    let actions = self.on_child(event);
-                    // Nobody else is there yet, so only the child can be meant.
-                    self.act_locally(&actions);
-                }
-                None => return Err(Error::Closed),
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns what the child said about itself.
+    /// Returns what a shared child said about itself.
     #[must_use]
     pub fn welcome(&self) -> Option<&Welcome> {
-        self.switch.open()
+        match &self.0 {
+            Kind::Shared(shared) => shared.welcome(),
+            Kind::Private(_) => None,
+        }
     }
 
-    /// Returns the child's process id.
+    /// Returns the process id of a shared child.
     #[must_use]
-    pub const fn pid(&self) -> u32 {
-        self.pid
+    pub const fn pid(&self) -> Option<u32> {
+        match &self.0 {
+            Kind::Shared(shared) => Some(shared.pid()),
+            Kind::Private(_) => None,
+        }
     }
 
-    /// Moves messages between the callers and the child until `stop`, the end of the listener, or a child that is not
-    /// started again. Afterwards the listener is shut down and the child is gone.
+    /// Moves messages between the callers and the server until `stop`, the end of the listener, or a shared child that
+    /// is not started again. Afterwards the listener is shut down and no child is left.
     ///
     /// # Errors
-    /// Fails when the child is not started again.
-    pub async fn run(mut self, mut listener: Listener, stop: CancellationToken) -> Result<(), Error> {
-        let handle = listener.handle();
-        let mut inbound: FuturesUnordered<NextInbound> = FuturesUnordered::new();
-        let mut sweep = tokio::time::interval(SWEEP);
-        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let outcome = loop {
-            let actions = tokio::select! {
-                () = stop.cancelled() => break Ok(()),
-                session = listener.accept() => match session {
-                    Some(session) => {
-                        self.session_began(&session);
-                        inbound.push(next(session));
-                        Vec::new()
-                    }
-                    None => break Ok(()),
-                },
-                Some((session, message)) = inbound.next(), if !inbound.is_empty() => match message {
-                    Some(message) => {
-                        let actions = self.on_caller(session.caller(), &message);
-                        inbound.push(next(session));
-                        actions
-                    }
-                    None => self.switch.session_ended(session.caller()),
-                },
-                event = self.events.recv() => match event {
-                    Some(ChildEvent::Down { generation: _, exit, restart: None }) => {
-                        let how = exit.to_string();
-                        let actions = self.switch.child_down(&how, None, Instant::now());
-                        self.act(&handle, actions).await;
-                        let clean = exit == Exit::Code(0);
-                        break if clean { Ok(()) } else { Err(Error::GaveUp(format!("it {how}"))) };
-                    }
-                    Some(event) => self.on_child(event),
-                    None => break Err(Error::Closed),
-                },
-                _now = sweep.tick() => {
-                    self.senders.retain(|caller, _| self.switch.knows(caller));
-                    self.switch.sweep(Instant::now())
-                }
-            };
-            self.act(&handle, actions).await;
-        };
-        let farewell = self.switch.stop();
-        self.act(&handle, farewell).await;
-        tokio::join!(handle.shutdown(), self.child.stop());
-        outcome
-    }
-
-    fn session_began(&mut self, session: &Session) {
-        self.switch.session_began(session.caller());
-        self.senders.insert(session.caller(), session.sender());
-    }
-
-    fn on_caller(&mut self, caller: PublicKey, inbound: &Inbound) -> Vec<Action> {
-        let letter = Letter {
-            caller,
-            delivery: &inbound.delivery,
-            message: &inbound.message,
-            server_requests: inbound.tags.server_requests,
-        };
-        self.switch.hear_caller(letter, Instant::now())
-    }
-
-    fn on_child(&mut self, event: ChildEvent) -> Vec<Action> {
-        match event {
-            ChildEvent::Up { generation, pid } => {
-                self.generation = generation;
-                self.pid = pid;
-                self.reporter.tell(&Notice::ChildStarted { pid });
-                self.switch.child_up(Instant::now())
-            }
-            ChildEvent::Line { generation, text } if generation == self.generation => {
-                self.switch.hear_child(&text, Instant::now())
-            }
-            ChildEvent::Line { .. } => Vec::new(),
-            ChildEvent::Bad { what } => self.switch.noise(what),
-            ChildEvent::Down { generation: _, exit, restart } => {
-                self.switch.child_down(&exit.to_string(), restart, Instant::now())
+    /// Fails when a shared child is not started again.
+    pub async fn run(self, listener: Listener, stop: CancellationToken) -> Result<(), Error> {
+        match self.0 {
+            Kind::Shared(shared) => shared.run(listener, stop).await,
+            Kind::Private(private) => {
+                private.run(listener, stop).await;
+                Ok(())
             }
         }
-    }
-
-    async fn act(&mut self, handle: &contextvm_server::ServerHandle, actions: Vec<Action>) {
-        let mut further = self.act_locally(&actions);
-        further.extend(actions);
-        for action in further {
-            match action {
-                Action::Caller(caller, message) => {
-                    if let Some(sender) = self.senders.get(&caller) {
-                        // A closed server ends the loop by itself.
-                        let _closed = sender.send(message).await;
-                    }
-                }
-                Action::Broadcast(message) => {
-                    let _closed = handle.broadcast(message).await;
-                }
-                Action::Child(_) | Action::Kick | Action::Tell(_) => {}
-            }
-        }
-    }
-
-    /// Does what needs nobody but the child; returns what followed from it.
-    fn act_locally(&mut self, actions: &[Action]) -> Vec<Action> {
-        let mut further = Vec::new();
-        for action in actions {
-            match action {
-                Action::Child(line) => match self.child.send(self.generation, line.clone()) {
-                    Ok(()) => {}
-                    Err(Refused::Busy | Refused::NotOneLine) => further.extend(self.switch.not_written(line)),
-                    // The end of the child is on its way as an event, and answers everything.
-                    Err(Refused::Gone) => {}
-                },
-                Action::Kick => self.child.kick(),
-                Action::Tell(notice) => self.reporter.tell(notice),
-                Action::Caller(..) | Action::Broadcast(_) => {}
-            }
-        }
-        further
     }
 }
 
-/// Waits for the next message of a session and brings the session back.
-fn next(mut session: Session) -> NextInbound {
-    Box::pin(async move {
-        let message = session.recv().await;
-        (session, message)
-    })
+/// Prints the cancellation of a request; the id is given as plain text.
+fn cancelled(id: &str, reason: &str) -> String {
+    let (id, reason) = (quote(id), quote(reason));
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":{reason}}}}}"#
+    )
 }

@@ -5,6 +5,10 @@ use nostr::key::PublicKey;
 
 /// Most resources listened to at once; the oldest listeners stay, later ones hear nothing.
 const RESOURCES: usize = 4_096;
+/// Most resources that one caller listens to, so that it leaves room for others.
+const RESOURCES_OF_ONE: usize = 128;
+/// Longest name of a resource that is kept, bytes.
+const NAME: usize = 2_048;
 
 /// Callers by resource.
 #[derive(Debug, Default)]
@@ -12,7 +16,9 @@ pub(super) struct Subscriptions(BTreeMap<String, BTreeSet<PublicKey>>);
 
 impl Subscriptions {
     pub(super) fn add(&mut self, uri: &str, caller: PublicKey) {
-        if self.0.len() < RESOURCES || self.0.contains_key(uri) {
+        let own = self.0.values().filter(|callers| callers.contains(&caller)).count();
+        let has_room = self.0.len() < RESOURCES || self.0.contains_key(uri);
+        if has_room && own < RESOURCES_OF_ONE && uri.len() <= NAME {
             self.0.entry(uri.to_owned()).or_default().insert(caller);
         }
     }

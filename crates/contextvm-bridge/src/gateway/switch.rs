@@ -2,25 +2,29 @@
 //!
 //! Requests reach the child under ids and progress tokens that are unique over all callers, so an answer belongs to
 //! exactly one of them. What the child says by itself goes to a caller only if it can concern no other.
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use contextvm_core::envelope::{Envelope, MessageKind};
 use contextvm_core::object::{self, compact};
-use contextvm_core::{Limits, Printable, rewrite};
+use contextvm_core::{Limits, rewrite};
 use contextvm_server::Delivery;
 use nostr::key::PublicKey;
 use serde_json::value::RawValue;
 
-use super::answer::{FAILED, Failure, METHOD_NOT_FOUND, TIMED_OUT, empty_result};
+use super::levels::{Level, Levels};
 use super::subscriptions::Subscriptions;
 use super::welcome::Welcome;
+use super::{OWN, cancelled};
+use crate::answer::{FAILED, Failure, TIMED_OUT, empty_result};
 use crate::notice::Notice;
+
+mod heard;
 
 /// Questions of the child that may wait for a caller's answer.
 const ASKED: usize = 256;
-/// Beginning of the ids that the gateway gives.
-const OWN: &str = "cvm-";
+/// A restart that is due this soon is waited for; otherwise requests are refused until the child is back.
+const PATIENCE: Duration = Duration::from_millis(2_500);
 
 /// What the gateway is to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +58,7 @@ struct Route {
     method: String,
     uri: Option<String>,
     server_requests: bool,
+    /// A subscription of the modern era has none: it lasts as long as its caller is there.
     deadline: Option<Instant>,
 }
 
@@ -62,11 +67,19 @@ struct Route {
 struct Asked {
     caller: PublicKey,
     id: Box<RawValue>,
+    deadline: Instant,
+}
+
+/// A caller with a session.
+#[derive(Debug)]
+struct Presence {
+    sessions: usize,
+    heard: Instant,
 }
 
 #[derive(Debug)]
 enum State {
-    Down { how: String, again: Option<Instant> },
+    Down { how: String, again: Option<Instant>, held: VecDeque<String> },
     Opening { id: String, since: Instant, held: VecDeque<String> },
     Open,
 }
@@ -82,7 +95,8 @@ pub(super) struct Switch {
     routes: BTreeMap<String, Route>,
     asked: BTreeMap<String, Asked>,
     subscriptions: Subscriptions,
-    callers: BTreeMap<PublicKey, usize>,
+    levels: Levels,
+    callers: BTreeMap<PublicKey, Presence>,
     next: u64,
     noise: u64,
 }
@@ -93,11 +107,12 @@ impl Switch {
             limits,
             request_timeout,
             opening_timeout,
-            state: State::Down { how: "has not started".to_owned(), again: None },
+            state: State::Down { how: "has not started".to_owned(), again: None, held: VecDeque::new() },
             welcome: None,
             routes: BTreeMap::new(),
             asked: BTreeMap::new(),
             subscriptions: Subscriptions::default(),
+            levels: Levels::default(),
             callers: BTreeMap::new(),
             next: 0,
             noise: 0,
@@ -122,27 +137,51 @@ impl Switch {
         self.callers.contains_key(caller) || self.owes(caller)
     }
 
-    pub(super) fn session_began(&mut self, caller: PublicKey) {
-        *self.callers.entry(caller).or_default() += 1;
+    /// Takes note of a session; what the caller asked for in an earlier one is over.
+    pub(super) fn session_began(&mut self, caller: PublicKey, now: Instant) -> Vec<Action> {
+        let presence = self.callers.entry(caller).or_insert(Presence { sessions: 0, heard: now });
+        presence.sessions += 1;
+        presence.heard = now;
+        let mut actions = self.unasked(&caller);
+        actions.extend(self.unwanted(caller));
+        actions
     }
 
     pub(super) fn session_ended(&mut self, caller: PublicKey) -> Vec<Action> {
-        let left = self.callers.get_mut(&caller).map_or(0, |count| {
-            *count = count.saturating_sub(1);
-            *count
+        let left = self.callers.get_mut(&caller).map_or(0, |presence| {
+            presence.sessions = presence.sessions.saturating_sub(1);
+            presence.sessions
         });
         if left > 0 {
             return Vec::new();
         }
         self.callers.remove(&caller);
-        let unwanted = self.subscriptions.leave(&caller);
-        unwanted.iter().map(|uri| Action::Child(self.own_request("resources/unsubscribe", uri))).collect()
+        self.unwanted(caller)
+    }
+
+    /// Tells the child what nobody wants any more without this caller.
+    fn unwanted(&mut self, caller: PublicKey) -> Vec<Action> {
+        let uris = self.subscriptions.leave(&caller);
+        let before = self.levels.lowest();
+        self.levels.leave(&caller);
+        let level = self.levels.lowest().filter(|lowest| Some(*lowest) != before);
+        if !matches!(self.state, State::Open) {
+            return Vec::new();
+        }
+        let mut lines: Vec<String> =
+            uris.iter().map(|uri| self.own_request("resources/unsubscribe", "uri", uri)).collect();
+        lines.extend(level.map(|level| self.own_request("logging/setLevel", "level", level.name())));
+        lines.into_iter().map(Action::Child).collect()
     }
 
     pub(super) fn child_up(&mut self, now: Instant) -> Vec<Action> {
         let id = self.own_id();
         let request = Welcome::request(&id);
-        self.state = State::Opening { id, since: now, held: VecDeque::new() };
+        let held = match &mut self.state {
+            State::Down { held, .. } => core::mem::take(held),
+            State::Opening { .. } | State::Open => VecDeque::new(),
+        };
+        self.state = State::Opening { id, since: now, held };
         vec![Action::Child(request)]
     }
 
@@ -153,7 +192,8 @@ impl Switch {
         restart: Option<(Duration, usize)>,
         now: Instant,
     ) -> Vec<Action> {
-        self.state = State::Down { how: how.to_owned(), again: restart.map(|(wait, _)| now + wait) };
+        let again = restart.map(|(wait, _)| now + wait);
+        self.state = State::Down { how: how.to_owned(), again, held: VecDeque::new() };
         self.asked.clear();
         let mut failure = Failure::new(FAILED, "child_exited", format!("the server's process {how}"));
         if let Some((wait, _)) = restart {
@@ -187,21 +227,29 @@ impl Switch {
 
     /// Ends what takes too long.
     pub(super) fn sweep(&mut self, now: Instant) -> Vec<Action> {
-        let late =
-            self.routes.iter().filter(|(_, route)| route.deadline.is_some_and(|deadline| deadline <= now));
+        let gone = |route: &Route| {
+            let presence = self.callers.get(&route.caller);
+            presence.is_none_or(|presence| now.duration_since(presence.heard) >= self.limits.session_idle)
+        };
+        let is_late = |route: &Route| route.deadline.map_or_else(|| gone(route), |deadline| deadline <= now);
+        let late = self.routes.iter().filter(|(_, route)| is_late(route));
         let late: Vec<String> = late.map(|(id, _)| id.clone()).collect();
         let mut actions = Vec::new();
         for id in late {
             let Some(route) = self.routes.remove(&id) else { continue };
-            let failure =
+            let failure = if route.deadline.is_some() {
                 Failure::new(TIMED_OUT, "child_timeout", "the server's process did not answer in time")
-                    .with_time("waitedMs", self.request_timeout);
+                    .with_time("waitedMs", self.request_timeout)
+            } else {
+                Failure::new(TIMED_OUT, "lease_expired", "nothing was heard of the client for too long")
+                    .with_time("waitedMs", self.limits.session_idle)
+            };
             actions.push(Action::Caller(route.caller, failure.answer_to(&id)));
-            let cancel = format!(
-                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":"{id}","reason":"timeout"}}}}"#
-            );
-            actions.push(Action::Child(cancel));
+            actions.extend(self.write_child(cancelled(&id, "timeout")));
         }
+        let unanswered = self.asked.extract_if(.., |_, asked| asked.deadline <= now);
+        let failure = Failure::new(TIMED_OUT, "no_reply", "the client did not answer in time");
+        actions.extend(unanswered.map(|(_, asked)| Action::Child(failure.answer(&asked.id))));
         if let State::Opening { since, .. } = &self.state
             && now.duration_since(*since) >= self.opening_timeout
         {
@@ -211,6 +259,9 @@ impl Switch {
     }
 
     pub(super) fn hear_caller(&mut self, letter: Letter<'_>, now: Instant) -> Vec<Action> {
+        if let Some(presence) = self.callers.get_mut(&letter.caller) {
+            presence.heard = now;
+        }
         let Ok(message) = Envelope::parse(letter.message, &self.line_limits()) else { return Vec::new() };
         match letter.delivery {
             Delivery::Request { key, method } => {
@@ -237,12 +288,15 @@ impl Switch {
         {
             return vec![Action::Caller(caller, welcome.answer(json_id, message.params))];
         }
-        if let State::Down { how, again } = &self.state {
-            let mut failure = Failure::new(FAILED, "child_down", format!("the server's process {how}"));
-            if let Some(again) = again {
-                failure = failure.with_time("retryAfterMs", again.saturating_duration_since(now));
+        if let State::Down { how, again, held: _ } = &self.state {
+            let wait = again.map(|again| again.saturating_duration_since(now));
+            if wait.is_none_or(|wait| wait > PATIENCE) {
+                let mut failure = Failure::new(FAILED, "child_down", format!("the server's process {how}"));
+                if let Some(wait) = wait {
+                    failure = failure.with_time("retryAfterMs", wait);
+                }
+                return refuse(failure);
             }
-            return refuse(failure);
         }
         if self.routes.len() >= self.limits.in_flight.saturating_mul(2) {
             return refuse(Failure::new(FAILED, "busy", "too many requests wait for the server's process"));
@@ -256,7 +310,22 @@ impl Switch {
             // Others still listen, so the child must not hear of it.
             return vec![Action::Caller(caller, empty_result(json_id))];
         }
-        // A subscription of the modern era stays open as long as its caller wants it.
+        let mut line = compact(letter.message);
+        if method == "logging/setLevel"
+            && let Some(level) = Level::of(message)
+        {
+            let before = self.levels.lowest();
+            self.levels.set(caller, level);
+            match self.levels.lowest() {
+                // The child says as much already; the rest is left out on the way to this caller.
+                lowest if lowest == before => return vec![Action::Caller(caller, empty_result(json_id))],
+                Some(lowest) if lowest != level => {
+                    let edit = rewrite::Rewrite::of(message).param("level", object::quote(lowest.name()));
+                    line = compact(&edit.to_text());
+                }
+                Some(_) | None => {}
+            }
+        }
         let deadline = (method != "subscriptions/listen").then(|| now + self.request_timeout);
         let route = Route {
             caller,
@@ -266,10 +335,13 @@ impl Switch {
             deadline,
         };
         self.routes.insert(id.to_owned(), route);
-        self.write_child(compact(letter.message))
+        self.write_child(line)
     }
 
     fn notification(&mut self, letter: &Letter<'_>, method: &str, message: &Envelope<'_>) -> Vec<Action> {
+        if matches!(&self.state, State::Down { held, .. } if held.is_empty()) {
+            return Vec::new();
+        }
         match method {
             // Said once by the gateway; and the roots of one caller are nothing to a shared child.
             "notifications/initialized" | "notifications/roots/list_changed" => Vec::new(),
@@ -305,28 +377,15 @@ impl Switch {
         }
     }
 
-    /// Lines wait while the child is being initialised, in order.
+    /// Lines wait while the child is started again and initialised, in order.
     fn write_child(&mut self, line: String) -> Vec<Action> {
         match &mut self.state {
             State::Open => vec![Action::Child(line)],
-            State::Opening { held, .. } if held.len() < self.limits.in_flight => {
+            State::Opening { held, .. } | State::Down { held, .. } if held.len() < self.limits.in_flight => {
                 held.push_back(line);
                 Vec::new()
             }
-            State::Opening { .. } => self.not_written(&line),
-            State::Down { .. } => Vec::new(),
-        }
-    }
-
-    pub(super) fn hear_child(&mut self, text: &str, now: Instant) -> Vec<Action> {
-        let message = match Envelope::parse(text, &self.line_limits()) {
-            Ok(message) => message,
-            Err(error) => return self.unreadable(text, &error.to_string()),
-        };
-        match message.kind {
-            MessageKind::Response | MessageKind::Error => self.child_answered(&message),
-            MessageKind::Request => self.child_asked(&message),
-            MessageKind::Notification => self.child_said(&message, now),
+            State::Opening { .. } | State::Down { .. } => self.not_written(&line),
         }
     }
 
@@ -335,190 +394,16 @@ impl Switch {
         Limits { json_nodes: self.limits.json_nodes.saturating_mul(16), ..self.limits.clone() }
     }
 
-    /// Counts a line that is no message; if it was meant as an answer, its caller learns of it.
-    fn unreadable(&mut self, text: &str, why: &str) -> Vec<Action> {
-        #[derive(serde::Deserialize)]
-        struct Meant {
-            id: String,
-        }
-        let mut actions = self.noise(format!("{why}: {}", Printable::short(text, 120)));
-        let meant = serde_json::from_str(text).ok().map(|meant: Meant| meant.id);
-        if let Some((id, route)) = meant.and_then(|id| self.routes.remove_entry(&id)) {
-            let failure =
-                Failure::new(FAILED, "child_answer_invalid", "the server's process gave an invalid answer");
-            actions.push(Action::Caller(route.caller, failure.with_text("why", why).answer_to(&id)));
-        }
-        actions
-    }
-
-    /// Counts a line that is no message and tells of the first.
-    pub(super) fn noise(&mut self, what: String) -> Vec<Action> {
-        self.noise = self.noise.saturating_add(1);
-        if self.noise == 1 || self.noise.is_power_of_two() && self.noise >= 1_024 {
-            vec![Action::Tell(Notice::ChildNoise { what, count: self.noise })]
-        } else {
-            Vec::new()
-        }
-    }
-
-    fn child_answered(&mut self, message: &Envelope<'_>) -> Vec<Action> {
-        let Some(id) = message.id.map(rewrite::plain_text) else {
-            return self.noise("an error without an id".to_owned());
-        };
-        if let State::Opening { id: opening, .. } = &self.state
-            && *opening == id
-        {
-            return self.opened(message);
-        }
-        if id.starts_with(OWN) {
-            return Vec::new();
-        }
-        let Some(route) = self.routes.remove(id.as_ref()) else {
-            return self.noise("an answer to no open request".to_owned());
-        };
-        if let (Some(uri), MessageKind::Response) = (&route.uri, message.kind)
-            && route.method == "resources/subscribe"
-        {
-            self.subscriptions.add(uri, route.caller);
-        }
-        let mut actions = Vec::new();
-        if !self.owes(&route.caller) {
-            actions.extend(self.unasked(&route.caller));
-        }
-        actions.push(Action::Caller(route.caller, compact(message.text())));
-        actions
-    }
-
-    fn opened(&mut self, message: &Envelope<'_>) -> Vec<Action> {
-        let Some(welcome) = Welcome::learn(message) else { return Vec::new() };
-        let mut actions = Vec::new();
-        if welcome.is_accepted() {
-            actions.push(Action::Child(Welcome::initialized()));
-        }
-        // A refusal of a child that once took part is not kept: its callers are in the middle of their sessions.
-        if welcome.is_accepted() || self.welcome.is_none() {
-            self.welcome = Some(welcome);
-        }
-        for uri in self.subscriptions.uris() {
-            actions.push(Action::Child(self.own_request("resources/subscribe", &uri)));
-        }
-        if let State::Opening { held, .. } = core::mem::replace(&mut self.state, State::Open) {
-            actions.extend(held.into_iter().map(Action::Child));
-        }
-        actions.push(Action::Tell(Notice::ChildReady));
-        actions
-    }
-
-    /// Answers the child's open questions to a caller that waits for nothing any more.
-    fn unasked(&mut self, caller: &PublicKey) -> Vec<Action> {
-        let over: Vec<String> = self
-            .asked
-            .iter()
-            .filter(|(_, asked)| asked.caller == *caller)
-            .map(|(id, _)| id.clone())
-            .collect();
-        let failure = Failure::new(FAILED, "call_ended", "the call that this request belonged to has ended");
-        let over = over.iter().filter_map(|id| self.asked.remove(id));
-        over.map(|asked| Action::Child(failure.answer(&asked.id))).collect()
-    }
-
-    fn child_asked(&mut self, message: &Envelope<'_>) -> Vec<Action> {
-        let (Some(id), Some(method)) = (message.id, message.method.as_deref()) else { return Vec::new() };
-        if method == "ping" {
-            return vec![Action::Child(empty_result(id))];
-        }
-        let callers: BTreeMap<PublicKey, bool> =
-            self.working().map(|route| (route.caller, route.server_requests)).collect();
-        let refuse =
-            |code, reason, why: &str| vec![Action::Child(Failure::new(code, reason, why).answer(id))];
-        let mut callers = callers.into_iter();
-        match (callers.next(), callers.next()) {
-            (None, _) => {
-                refuse(METHOD_NOT_FOUND, "no_client", "no client has a call in flight that could be asked")
-            }
-            (Some(_), Some(_)) => refuse(
-                FAILED,
-                "several_clients",
-                "several clients have calls in flight; which one is meant is not known",
-            ),
-            (Some((_, false)), None) => {
-                refuse(METHOD_NOT_FOUND, "not_supported", "the client does not answer requests of a server")
-            }
-            (Some(_), None) if self.asked.len() >= ASKED => {
-                refuse(FAILED, "busy", "too many requests wait for clients")
-            }
-            (Some((caller, true)), None) => {
-                let own = self.own_id();
-                let question = compact(&rewrite::with_id(message, &object::quote(&own)));
-                self.asked.insert(own, Asked { caller, id: id.to_owned() });
-                vec![Action::Caller(caller, question)]
-            }
-        }
-    }
-
-    /// Calls that the child works on; a modern subscription is none.
-    fn working(&self) -> impl Iterator<Item = &Route> {
-        self.routes.values().filter(|route| route.deadline.is_some())
-    }
-
-    fn child_said(&mut self, message: &Envelope<'_>, now: Instant) -> Vec<Action> {
-        let text = compact(message.text());
-        let method = message.method.as_deref().unwrap_or_default();
-        if let Some(token) = rewrite::subscription_id(message.params).map(rewrite::plain_text) {
-            let route = self.routes.get(token.as_ref());
-            return route.map(|route| Action::Caller(route.caller, text)).into_iter().collect();
-        }
-        match method {
-            "notifications/progress" => {
-                let token = rewrite::notified_token(message.params).map(rewrite::plain_text);
-                let route = token.and_then(|token| self.routes.get_mut(token.as_ref()));
-                let caller = route.map(|route| {
-                    route.deadline = route.deadline.map(|_| now + self.request_timeout);
-                    route.caller
-                });
-                caller.map(|caller| Action::Caller(caller, text)).into_iter().collect()
-            }
-            "notifications/cancelled" => self.child_cancelled(message),
-            "notifications/resources/updated" => {
-                let uri =
-                    message.params.and_then(|params| object::member(params, "uri")).and_then(object::string);
-                let listeners = uri.map_or_else(BTreeSet::new, |uri| self.subscriptions.listeners(&uri));
-                listeners.into_iter().map(|caller| Action::Caller(caller, text.clone())).collect()
-            }
-            _ if method.ends_with("/list_changed") => vec![Action::Broadcast(text)],
-            _ => self.only_caller().map(|caller| Action::Caller(caller, text)).into_iter().collect(),
-        }
-    }
-
-    fn child_cancelled(&mut self, message: &Envelope<'_>) -> Vec<Action> {
-        let Some(id) = rewrite::cancelled_request_id(message.params) else { return Vec::new() };
-        let own = self.asked.iter().find(|(_, asked)| asked.id.get() == id.get()).map(|(own, _)| own.clone());
-        let Some((own, asked)) = own.and_then(|own| self.asked.remove_entry(&own)) else { return Vec::new() };
-        let text = rewrite::with_cancelled_request_id(message, &object::quote(&own));
-        vec![Action::Caller(asked.caller, compact(&text))]
-    }
-
-    /// The one caller that something uncorrelated can concern: the only one at work, or else the only one there.
-    fn only_caller(&self) -> Option<PublicKey> {
-        let working: BTreeSet<PublicKey> = self.working().map(|route| route.caller).collect();
-        let mut candidates =
-            if working.is_empty() { self.callers.keys().copied().collect() } else { working }.into_iter();
-        match (candidates.next(), candidates.next()) {
-            (Some(only), None) => Some(only),
-            (_, _) => None,
-        }
-    }
-
     fn own_id(&mut self) -> String {
         self.next = self.next.saturating_add(1);
         format!("{OWN}{}", self.next)
     }
 
-    fn own_request(&mut self, method: &str, uri: &str) -> String {
+    fn own_request(&mut self, method: &str, member: &str, value: &str) -> String {
         let id = self.own_id();
         format!(
-            r#"{{"jsonrpc":"2.0","id":"{id}","method":"{method}","params":{{"uri":{}}}}}"#,
-            object::quote(uri)
+            r#"{{"jsonrpc":"2.0","id":"{id}","method":"{method}","params":{{"{member}":{}}}}}"#,
+            object::quote(value)
         )
     }
 }

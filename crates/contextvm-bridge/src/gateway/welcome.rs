@@ -3,12 +3,8 @@ use contextvm_core::envelope::{self, Envelope};
 use contextvm_core::object::{self, Object, quote};
 use serde_json::value::RawValue;
 
-use super::answer::raw;
-
-/// The newest revision with `initialize`, asked of the child.
-const NEWEST: &str = "2025-11-25";
-/// Revisions that a caller may ask for; what the child really speaks is the newest it may get.
-const KNOWN: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", NEWEST];
+use crate::answer::raw;
+use crate::revision::{LATEST_LEGACY, LEGACY};
 
 /// What the child said about itself when it was initialised.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +29,17 @@ impl Welcome {
     pub(crate) fn request(id: &str) -> String {
         let version = env!("CARGO_PKG_VERSION");
         format!(
-            r#"{{"jsonrpc":"2.0","id":{},"method":"initialize","params":{{"protocolVersion":"{NEWEST}","capabilities":{{"sampling":{{}},"elicitation":{{}},"roots":{{}}}},"clientInfo":{{"name":"cvm","version":"{version}"}}}}}}"#,
+            r#"{{"jsonrpc":"2.0","id":{},"method":"initialize","params":{{"protocolVersion":"{LATEST_LEGACY}","capabilities":{{"sampling":{{}},"elicitation":{{}},"roots":{{}}}},"clientInfo":{{"name":"cvm","version":"{version}"}}}}}}"#,
             quote(id),
+        )
+    }
+
+    /// Prints an `initialize` that declares nothing, for a caller that never sent one.
+    pub(crate) fn plain_request(id: &RawValue) -> String {
+        let version = env!("CARGO_PKG_VERSION");
+        format!(
+            r#"{{"jsonrpc":"2.0","id":{},"method":"initialize","params":{{"protocolVersion":"{LATEST_LEGACY}","capabilities":{{}},"clientInfo":{{"name":"cvm","version":"{version}"}}}}}}"#,
+            id.get(),
         )
     }
 
@@ -88,7 +93,7 @@ impl Welcome {
 
     /// An older revision is granted, because newer ones only add to it; otherwise the child's own counts.
     fn version_for<'a>(&'a self, asked: Option<&'a str>) -> Option<&'a str> {
-        let place = |version: &str| KNOWN.iter().position(|known| *known == version);
+        let place = |version: &str| LEGACY.iter().position(|known| *known == version);
         let own = self.protocol.as_deref()?;
         match (asked.and_then(place), place(own)) {
             (Some(wanted), Some(most)) if wanted <= most => asked,

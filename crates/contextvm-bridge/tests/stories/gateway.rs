@@ -1,8 +1,8 @@
 //! Stories of a served child: honest ones first, then children that behave badly.
 use std::time::Duration;
 
-use crate::stage::{Stage, alive, call, child, initialize, keys, reason, request, until};
-use contextvm_bridge::{ChildCommand, Error, Gateway, Notice, RestartPolicy};
+use crate::stage::{Stage, alive, call, child, initialize, keys, kill, reason, request, until};
+use contextvm_bridge::{ChildCommand, Error, Gateway, Isolation, Notice, RestartPolicy};
 use serde_json::Value;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,18 +73,39 @@ async fn a_call_in_flight_fails_at_once_when_the_child_dies_and_the_child_comes_
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     assert_eq!(reason(&hung.unwrap_err()), "child_exited");
     assert_eq!(reason(&died.unwrap_err()), "child_exited");
-    assert_eq!(reason(&call(&client, "echo", "{}").await.unwrap_err()), "child_down");
-    let notices = stage.notices.clone();
-    until("the restart", || {
-        notices.all().iter().filter(|notice| **notice == Notice::ChildReady).count() == 2
-    })
-    .await;
+    // The next call waits for the restart.
+    assert_eq!(call(&client, "echo", "{}").await.unwrap(), "echo:{}");
     assert_ne!(call(&client, "pid", "{}").await.unwrap(), stage.pid.to_string());
     assert!(stage.notices.all().iter().any(|notice| matches!(
         notice,
         Notice::ChildExited { how, failed: 2, restart: Some((_, 1)) } if how == "exited 7"
     )));
     stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_child_fails_its_calls_in_less_than_200_ms() {
+    for shared in [true, false] {
+        let isolation = if shared { Isolation::Shared } else { Isolation::PerCaller };
+        let stage = Stage::serve_with(child(&[]), |gateway| gateway.isolation(isolation), None).await;
+        let (client, _messages) = stage.client(1).await;
+        initialize(&client).await;
+        let pid: u32 = call(&client, "pid", "{}").await.unwrap().parse().unwrap();
+        // A grandchild that left the group keeps the child's pipes open.
+        call(&client, "daemon", "{}").await.unwrap();
+        let hanging = call(&client, "hang", "{}");
+        let killing = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            kill(pid);
+            std::time::Instant::now()
+        };
+        let (hung, killed) = tokio::join!(async { (hanging.await, std::time::Instant::now()) }, killing);
+        assert_eq!(reason(&hung.0.unwrap_err()), "child_exited");
+        let took = hung.1.duration_since(killed);
+        assert!(took < Duration::from_millis(200), "{took:?}");
+        assert!(call(&client, "pid", "{}").await.is_ok());
+        stage.end().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,17 @@
 //! Stories of bridges: real relays, real children, real streams.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
+mod crowd;
 mod gateway;
+mod http_server;
+mod isolation;
+mod orphans;
 mod proxy;
 mod stage;
+mod upstream;

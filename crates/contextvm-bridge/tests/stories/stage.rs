@@ -2,8 +2,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use contextvm_bridge::{CancellationToken, ChildCommand, Error, Gateway, GatewayBuilder, Notice, Reporter};
+use contextvm_bridge::{
+    CancellationToken, ChildCommand, Error, Gateway, GatewayBuilder, Notice, Reporter, Target,
+};
 use contextvm_client::{CallError, Client, Messages};
+use contextvm_core::Limits;
 use contextvm_crypto::Keys;
 use contextvm_local_relay::{LocalRelay, RelayOptions};
 use contextvm_server::Server;
@@ -11,14 +14,22 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::task::JoinHandle;
 
-pub(crate) const CHILD: &str = env!("CARGO_BIN_EXE_contextvm-test-child");
-
 pub(crate) fn keys(number: u8) -> Keys {
     Keys::from_secret_bytes([number; 32]).unwrap()
 }
 
+/// Finds an example of this crate: they are built together with the tests.
+pub(crate) fn example(name: &str) -> std::path::PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let file = tests.parent().and_then(std::path::Path::parent).unwrap().join("examples").join(name);
+    assert!(file.is_file(), "{} is missing: cargo build --examples -p contextvm-bridge", file.display());
+    file
+}
+
 pub(crate) fn child(args: &[&str]) -> ChildCommand {
-    ChildCommand::new(std::iter::once(CHILD).chain(args.iter().copied())).unwrap()
+    let program = example("misbehaving_server");
+    let args = args.iter().map(std::ffi::OsStr::new);
+    ChildCommand::new(std::iter::once(program.as_os_str()).chain(args)).unwrap()
 }
 
 /// Everything that was noticed.
@@ -51,15 +62,16 @@ impl Stage {
     }
 
     pub(crate) async fn serve_with(
-        command: ChildCommand,
+        target: impl Into<Target>,
         tune: impl FnOnce(GatewayBuilder) -> GatewayBuilder,
         allow: Option<Vec<nostr::key::PublicKey>>,
     ) -> Self {
         let relay = LocalRelay::start(RelayOptions::default()).await.unwrap();
         let notices = Notices::default();
-        let gateway = tune(Gateway::builder(command).reporter(notices.reporter())).start().await.unwrap();
-        let pid = gateway.pid();
-        let mut server = Server::builder(keys(100)).relay(relay.url()).fresh_key();
+        let gateway = tune(Gateway::builder(target).reporter(notices.reporter())).start().await.unwrap();
+        let pid = gateway.pid().unwrap_or_default();
+        let limits = Limits { in_flight: 4_096, ..Limits::default() };
+        let mut server = Server::builder(keys(100)).relay(relay.url()).limits(limits).fresh_key();
         if let Some(allow) = allow {
             server = server.allow(allow);
         }
@@ -72,6 +84,13 @@ impl Stage {
     pub(crate) async fn client(&self, number: u8) -> (Client, Messages) {
         let server = keys(100).public_key().into();
         let client = Client::builder(keys(number), server).relay(self.relay.url());
+        client.request_timeout(Duration::from_secs(10)).connect().await.unwrap()
+    }
+
+    /// Connects a caller that answers what a server asks.
+    pub(crate) async fn answering_client(&self, number: u8) -> (Client, Messages) {
+        let server = keys(100).public_key().into();
+        let client = Client::builder(keys(number), server).relay(self.relay.url()).answer_server_requests();
         client.request_timeout(Duration::from_secs(10)).connect().await.unwrap()
     }
 
@@ -102,6 +121,19 @@ pub(crate) async fn call(client: &Client, tool: &str, arguments: &str) -> Result
     Ok(result["content"][0]["text"].as_str().unwrap().to_owned())
 }
 
+/// Waits for the next message that a closure wants.
+pub(crate) async fn hear(messages: &mut Messages, wanted: impl Fn(&Value) -> bool) -> Value {
+    let next = async {
+        loop {
+            let message: Value = serde_json::from_str(&messages.recv().await.unwrap()).unwrap();
+            if wanted(&message) {
+                return message;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), next).await.expect("the message did not come")
+}
+
 pub(crate) fn reason(error: &CallError) -> String {
     if let CallError::Server { data: Some(data), .. } = error {
         let data: Value = serde_json::from_str(data.get()).unwrap();
@@ -113,6 +145,11 @@ pub(crate) fn reason(error: &CallError) -> String {
 pub(crate) fn alive(pid: u32) -> bool {
     // A zombie is not alive.
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+pub(crate) fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
 pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {

@@ -1,0 +1,75 @@
+//! What a subscription of 2026-07-28 wants to hear of an older server.
+use std::collections::BTreeSet;
+
+use contextvm_core::object::{self, Edit, quote};
+use contextvm_core::rewrite;
+use serde_json::value::RawValue;
+
+/// Resources of one subscription.
+const URIS: usize = 256;
+
+/// What one subscription wants to hear.
+#[derive(Debug, Default)]
+pub(super) struct Filter {
+    tools: bool,
+    prompts: bool,
+    resources: bool,
+    pub(super) uris: BTreeSet<String>,
+}
+
+impl Filter {
+    /// What of a host's wishes this server can fulfil.
+    pub(super) fn read(params: Option<&RawValue>, server: &RawValue) -> Self {
+        let wanted = rewrite::param(params, "notifications");
+        let offered = |part: &str, flag: &str| {
+            let part = object::member(server, "capabilities").and_then(|all| object::member(all, part));
+            part.and_then(|part| object::member(part, flag)).is_some_and(is_true)
+        };
+        let wish = |name: &str| wanted.and_then(|wanted| object::member(wanted, name));
+        let uris = wish("resourceSubscriptions").filter(|_| offered("resources", "subscribe"));
+        let uris: Vec<String> =
+            uris.and_then(|uris| serde_json::from_str(uris.get()).ok()).unwrap_or_default();
+        Self {
+            tools: wish("toolsListChanged").is_some_and(is_true) && offered("tools", "listChanged"),
+            prompts: wish("promptsListChanged").is_some_and(is_true) && offered("prompts", "listChanged"),
+            resources: wish("resourcesListChanged").is_some_and(is_true)
+                && offered("resources", "listChanged"),
+            uris: uris.into_iter().take(URIS).collect(),
+        }
+    }
+
+    pub(super) fn to_text(&self) -> String {
+        let mut filter = Edit::new();
+        for (name, wanted) in [
+            ("toolsListChanged", self.tools),
+            ("promptsListChanged", self.prompts),
+            ("resourcesListChanged", self.resources),
+        ] {
+            if wanted {
+                filter.set(name, "true");
+            }
+        }
+        if !self.uris.is_empty() {
+            let uris: Vec<String> = self.uris.iter().map(|uri| quote(uri)).collect();
+            filter.set("resourceSubscriptions", format!("[{}]", uris.join(",")));
+        }
+        filter.to_text()
+    }
+
+    pub(super) fn wants(&self, method: &str, params: Option<&RawValue>) -> bool {
+        match method {
+            "notifications/tools/list_changed" => self.tools,
+            "notifications/prompts/list_changed" => self.prompts,
+            "notifications/resources/list_changed" => self.resources,
+            "notifications/resources/updated" => {
+                let uri = rewrite::param(params, "uri").and_then(object::string);
+                uri.is_some_and(|uri| self.uris.iter().any(|wanted| uri.starts_with(wanted.as_str())))
+            }
+            _ => false,
+        }
+    }
+}
+
+fn is_true(value: &RawValue) -> bool {
+    value.get() == "true"
+}

@@ -1,0 +1,427 @@
+//! Hosts of earlier revisions before a server of 2026-07-28.
+//!
+//! Each host's session lives here: what it said in `initialize` goes into the `_meta` of every request, its resource
+//! subscriptions become one `subscriptions/listen`, and a round of input becomes requests that the host is asked.
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use contextvm_core::Printable;
+use contextvm_core::envelope::{Envelope, MessageKind};
+use contextvm_core::object::{self, Edit, Object, quote};
+use contextvm_core::rewrite::{self, PROGRESS_TOKEN, PROTOCOL_VERSION, Rewrite, SUBSCRIPTION_ID};
+use serde_json::value::RawValue;
+
+use super::calls::{Path, renamed};
+use super::texts::request_text;
+use super::{Act, Era, Purpose, Switchboard};
+use crate::answer::{FAILED, Failure};
+use crate::proxy::conversation::Heard;
+use crate::revision::{
+    CLIENT_CAPABILITIES, CLIENT_INFO, INVALID_PARAMS, LATEST_LEGACY, LEGACY, LOG_LEVEL, MODERN, NO_RESOURCE,
+    SERVER_INFO,
+};
+
+/// Rounds of input that one call may take.
+const ROUNDS: u32 = 16;
+/// Questions of one round.
+const ASKS: usize = 16;
+/// Resources that one host may subscribe to.
+const URIS: usize = 256;
+/// First and longest pause before a subscription that ended is opened again.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// The session of one host.
+#[derive(Debug, Default)]
+pub(super) struct Upgrade {
+    capabilities: String,
+    info: Option<String>,
+    level: Option<String>,
+    /// The list changes that the server tells of, as members of a filter.
+    lists: Vec<&'static str>,
+    uris: BTreeSet<String>,
+    pub(super) listen: Option<String>,
+    /// When a subscription that ended is opened again, and after how many failures.
+    again: Option<Instant>,
+    failures: u32,
+    /// Requests for resource updates that wait for the server's acknowledgement.
+    awaiting: Vec<String>,
+    pub(super) rounds: BTreeMap<String, Round>,
+    /// Questions put to the host: by their id, the call and the key of the answer.
+    asked: BTreeMap<String, (String, String)>,
+}
+
+/// A call that may take several rounds.
+#[derive(Debug)]
+pub(super) struct Round {
+    /// The request as it was sent first.
+    request: String,
+    state: Option<String>,
+    /// What the host is asked, and what it has answered.
+    answers: BTreeMap<String, Option<String>>,
+    /// Which of the questions are elicitations: these can be declined.
+    elicitations: BTreeSet<String>,
+    count: u32,
+}
+
+impl Upgrade {
+    pub(super) fn forget_round(&mut self, own: &str) {
+        self.rounds.remove(own);
+        self.asked.retain(|_, (call, _)| call != own);
+    }
+
+    /// Forgets what was open on a connection that is gone.
+    pub(super) fn lost(&mut self) {
+        self.listen = None;
+        self.awaiting.clear();
+        self.rounds.clear();
+        self.asked.clear();
+    }
+
+    fn filter(&self) -> Option<String> {
+        let mut filter = Edit::new();
+        for list in &self.lists {
+            filter.set(*list, "true");
+        }
+        if !self.uris.is_empty() {
+            let uris: Vec<String> = self.uris.iter().map(|uri| quote(uri)).collect();
+            filter.set("resourceSubscriptions", format!("[{}]", uris.join(",")));
+        }
+        let text = filter.to_text();
+        (text != "{}").then_some(text)
+    }
+
+    /// Adds what every request of 2026-07-28 says of its client.
+    fn complete<'a>(&'a self, rewrite: Rewrite<'a>) -> Rewrite<'a> {
+        let rewrite = rewrite
+            .meta(PROTOCOL_VERSION, quote(MODERN))
+            .meta(CLIENT_CAPABILITIES, self.capabilities.as_str());
+        let rewrite = match &self.info {
+            Some(info) => rewrite.meta(CLIENT_INFO, info.as_str()),
+            None => rewrite,
+        };
+        match &self.level {
+            Some(level) => rewrite.meta(LOG_LEVEL, level.as_str()),
+            None => rewrite,
+        }
+    }
+}
+
+impl Switchboard {
+    fn upgrade_of(&mut self, host: u64) -> Option<&mut Upgrade> {
+        self.hosts.get_mut(&host)?.upgrade.as_mut()
+    }
+
+    /// The server that refused `initialize` has been asked about itself.
+    pub(super) fn up_discovered(&mut self, host: u64, answer: &Envelope<'_>) {
+        let Some(opening) = self.hosts.get_mut(&host).and_then(|host| host.opening.take()) else { return };
+        let versions = answer.result.and_then(|result| object::member(result, "supportedVersions"));
+        let versions: Vec<String> =
+            versions.and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default();
+        let (Some(result), true) = (answer.result, versions.iter().any(|version| version == MODERN)) else {
+            // Neither era: the server's own refusal says best why.
+            let refusal = opening.refusal.unwrap_or_default();
+            if let Ok(refusal) = Envelope::parse(&refusal, &self.limits.clone()) {
+                self.answer_host(&opening.own, &refusal);
+            }
+            return;
+        };
+        self.era = Era::Modern;
+        let limits = self.limits.clone();
+        let Ok(initialize) = Envelope::parse(&opening.text, &limits) else { return };
+        let said = |name| rewrite::param(initialize.params, name);
+        let capabilities = object::member(result, "capabilities");
+        let tells = |list: &str| {
+            let list = capabilities.and_then(|all| object::member(all, list));
+            list.and_then(|list| object::member(list, "listChanged")).is_some_and(|flag| flag.get() == "true")
+        };
+        let lists = [
+            ("tools", "toolsListChanged"),
+            ("prompts", "promptsListChanged"),
+            ("resources", "resourcesListChanged"),
+        ];
+        let upgrade = Upgrade {
+            capabilities: said("capabilities").map_or("{}", RawValue::get).to_owned(),
+            info: said("clientInfo").map(|info| info.get().to_owned()),
+            lists: lists.into_iter().filter(|(list, _)| tells(list)).map(|(_, flag)| flag).collect(),
+            ..Upgrade::default()
+        };
+        let asked = said("protocolVersion").and_then(object::string);
+        let version = asked.filter(|asked| LEGACY.contains(&asked.as_ref()));
+        let welcome = welcome(result, version.as_deref().unwrap_or(LATEST_LEGACY));
+        if let Some(host) = self.hosts.get_mut(&host) {
+            host.upgrade = Some(upgrade);
+        }
+        self.result_for(&opening.own, &welcome);
+    }
+
+    /// Sends a request of an earlier revision to a server of 2026-07-28.
+    pub(super) fn up_request(&mut self, host: u64, own: &str, message: &Envelope<'_>) {
+        if let Some(call) = self.calls.get_mut(own) {
+            call.path = Path::Up;
+        }
+        let Some(upgrade) = self.upgrade_of(host) else { return };
+        let uri = || {
+            rewrite::param(message.params, "uri").and_then(object::string).unwrap_or_default().into_owned()
+        };
+        match message.method.as_deref().unwrap_or_default() {
+            "ping" => self.result_for(own, "{}"),
+            "logging/setLevel" => {
+                upgrade.level = rewrite::param(message.params, "level").map(|level| level.get().to_owned());
+                self.result_for(own, "{}");
+            }
+            "resources/subscribe" => {
+                if upgrade.uris.len() >= URIS {
+                    let why = "this host has subscribed to too many resources";
+                    return self.failure_for(own, &Failure::new(FAILED, "busy", why));
+                }
+                upgrade.uris.insert(uri());
+                upgrade.awaiting.push(own.to_owned());
+                self.up_listen(host);
+            }
+            "resources/unsubscribe" => {
+                upgrade.uris.remove(&uri());
+                self.result_for(own, "{}");
+                self.up_listen(host);
+            }
+            method => {
+                let text = upgrade.complete(renamed(message, own)).to_text();
+                if matches!(method, "tools/call" | "prompts/get" | "resources/read") {
+                    let round = Round {
+                        request: text.clone(),
+                        state: None,
+                        answers: BTreeMap::new(),
+                        elicitations: BTreeSet::new(),
+                        count: 0,
+                    };
+                    upgrade.rounds.insert(own.to_owned(), round);
+                }
+                self.acts.push_back(Act::Server(text));
+            }
+        }
+    }
+
+    /// Of a session's notifications only its beginning means anything to a server without sessions.
+    pub(super) fn up_notification(&mut self, host: u64, method: &str) {
+        if method == "notifications/initialized" {
+            self.up_listen(host);
+        }
+    }
+
+    /// Opens the one subscription of a host anew, with all that it wants to hear by now.
+    pub(super) fn up_listen(&mut self, host: u64) {
+        let Some(upgrade) = self.upgrade_of(host) else { return };
+        upgrade.again = None;
+        let old = upgrade.listen.take();
+        let filter = upgrade.filter();
+        if let Some(old) = old {
+            self.purposes.remove(&old);
+            self.tell_cancelled(&old, "replaced by another subscription");
+        }
+        let Some(filter) = filter else { return self.up_acknowledged(host) };
+        let own = self.own_id();
+        let params = format!(r#"{{"notifications":{filter}}}"#);
+        let text = request_text(&own, "subscriptions/listen", &params);
+        let limits = self.limits.clone();
+        let Ok(message) = Envelope::parse(&text, &limits) else { return };
+        let Some(upgrade) = self.upgrade_of(host) else { return };
+        upgrade.listen = Some(own.clone());
+        let text = upgrade.complete(Rewrite::of(&message)).to_text();
+        self.purposes.insert(own, Purpose::Listen { host });
+        self.acts.push_back(Act::Server(text));
+    }
+
+    fn up_acknowledged(&mut self, host: u64) {
+        let Some(upgrade) = self.upgrade_of(host) else { return };
+        upgrade.failures = 0;
+        for own in core::mem::take(&mut upgrade.awaiting) {
+            self.result_for(&own, "{}");
+        }
+    }
+
+    /// Tells a host what its subscription brought.
+    pub(super) fn up_listened(&mut self, host: u64, own: &str, method: &str, message: &Envelope<'_>) {
+        if self.upgrade_of(host).is_none_or(|upgrade| upgrade.listen.as_deref() != Some(own)) {
+            return;
+        }
+        if method == "notifications/subscriptions/acknowledged" {
+            return self.up_acknowledged(host);
+        }
+        let text = Rewrite::of(message).without_meta(SUBSCRIPTION_ID).to_text();
+        self.acts.push_back(Act::Host(host, Heard { text, about: None }));
+    }
+
+    /// A subscription that ended is opened again after a while; who waited for it learns that it did not come about.
+    pub(super) fn up_listen_ended(&mut self, host: u64, own: &str, now: Instant) {
+        let Some(upgrade) = self.upgrade_of(host) else { return };
+        if upgrade.listen.as_deref() != Some(own) {
+            return;
+        }
+        upgrade.listen = None;
+        let pause =
+            PAUSES.0.saturating_mul(1_u32.checked_shl(upgrade.failures).unwrap_or(u32::MAX)).min(PAUSES.1);
+        upgrade.failures = upgrade.failures.saturating_add(1).min(16);
+        upgrade.again = Some(now + pause);
+        let failure = Failure::new(FAILED, "subscription_ended", "the server ended the subscription");
+        for own in core::mem::take(&mut upgrade.awaiting) {
+            self.failure_for(&own, &failure);
+        }
+    }
+
+    pub(super) fn up_sweep(&mut self, now: Instant) {
+        let due = |host: &super::Host| {
+            host.upgrade.as_ref().and_then(|upgrade| upgrade.again).is_some_and(|again| again <= now)
+        };
+        let due: Vec<u64> = self.hosts.iter().filter(|(_, host)| due(host)).map(|(host, _)| *host).collect();
+        for host in due {
+            self.up_listen(host);
+        }
+    }
+
+    /// Answers a host of an earlier revision as a server of 2026-07-28 did.
+    pub(super) fn up_answered(&mut self, own: &str, message: &Envelope<'_>) {
+        let Some(call) = self.calls.get(own) else { return };
+        let (host, method) = (call.host, call.method.clone());
+        let round = self.upgrade_of(host).and_then(|upgrade| upgrade.rounds.remove(own));
+        let Some(result) = message.result else {
+            let names_uri = || {
+                let data = message.error.and_then(|error| object::member(error, "data"));
+                data.is_some_and(|data| object::member(data, "uri").is_some())
+            };
+            return match message.error_code() {
+                Some(code @ -32022..=-32020) => {
+                    let why = format!(
+                        "the server speaks MCP {MODERN} and refused what {LATEST_LEGACY} cannot say (error {code})"
+                    );
+                    let original = message.error.map_or("null", RawValue::get).to_owned();
+                    let failure = Failure::new(FAILED, "revision", why).with_json("original", original);
+                    self.failure_for(own, &failure);
+                }
+                Some(INVALID_PARAMS) if method == "resources/read" && names_uri() => {
+                    self.error_for(own, message, NO_RESOURCE);
+                }
+                _ => self.answer_host(own, message),
+            };
+        };
+        let kind = object::member(result, "resultType").and_then(object::string);
+        match (kind.as_deref(), round) {
+            (None | Some("complete"), _) => {
+                let stripped = Object::parse(result.get()).map(|result| {
+                    let mut edit = result.into_edit();
+                    edit.remove("resultType");
+                    edit.to_text()
+                });
+                self.result_for(own, &stripped.unwrap_or_else(|_| result.get().to_owned()));
+            }
+            (Some("input_required"), Some(round)) => self.up_round(host, own, round, result),
+            (Some(kind), _) => {
+                let why =
+                    format!("MCP {LATEST_LEGACY} has no results of type {}", Printable::short(kind, 40));
+                self.failure_for(own, &Failure::new(FAILED, "revision", why));
+            }
+        }
+    }
+
+    /// Asks the host what the server wants to know before it goes on.
+    fn up_round(&mut self, host: u64, own: &str, mut round: Round, result: &RawValue) {
+        round.count += 1;
+        if round.count > ROUNDS {
+            let failure = Failure::new(FAILED, "too_many_rounds", "the server asks again and again");
+            return self.failure_for(own, &failure);
+        }
+        round.state = object::member(result, "requestState").map(|state| state.get().to_owned());
+        round.answers.clear();
+        round.elicitations.clear();
+        let requests = object::member(result, "inputRequests").and_then(|all| Object::parse(all.get()).ok());
+        if requests.as_ref().is_some_and(|requests| requests.len() > ASKS) {
+            let failure =
+                Failure::new(FAILED, "too_many_questions", "the server asks too many questions at once");
+            return self.failure_for(own, &failure);
+        }
+        let about = self.calls.get(own).map(|call| call.id.clone());
+        for (key, request) in requests.iter().flat_map(Object::iter) {
+            let method = object::member(request, "method").and_then(object::string).unwrap_or_default();
+            let params = object::member(request, "params").map_or("{}", RawValue::get);
+            let id = self.own_id();
+            let text = request_text(&id, &method, params);
+            self.acts.push_back(Act::Host(host, Heard { text, about: about.clone() }));
+            if method == "elicitation/create" {
+                round.elicitations.insert(key.to_owned());
+            }
+            round.answers.insert(key.to_owned(), None);
+            if let Some(upgrade) = self.upgrade_of(host) {
+                upgrade.asked.insert(id, (own.to_owned(), key.to_owned()));
+            }
+        }
+        if let Some(upgrade) = self.upgrade_of(host) {
+            upgrade.rounds.insert(own.to_owned(), round);
+        }
+        self.up_next_round(host, own);
+    }
+
+    /// Takes a host's answer to a question of a round.
+    pub(super) fn up_answer(&mut self, host: u64, message: &Envelope<'_>) {
+        let Some(id) = message.id.map(rewrite::plain_text) else { return };
+        let Some(upgrade) = self.upgrade_of(host) else { return };
+        let Some((own, key)) = upgrade.asked.remove(id.as_ref()) else { return };
+        let Some(round) = upgrade.rounds.get_mut(&own) else { return };
+        let answer = match (message.kind, message.result) {
+            (MessageKind::Response, Some(result)) => result.get().to_owned(),
+            _ if round.elicitations.contains(&key) => r#"{"action":"cancel"}"#.to_owned(),
+            _ => {
+                upgrade.forget_round(&own);
+                let failure =
+                    Failure::new(FAILED, "host_refused", "the host refused what the server asked of it");
+                let original = message.error.map_or("null", RawValue::get).to_owned();
+                return self.failure_for(&own, &failure.with_json("original", original));
+            }
+        };
+        round.answers.insert(key, Some(answer));
+        self.up_next_round(host, &own);
+    }
+
+    /// Repeats the request with the host's answers, once all are there.
+    fn up_next_round(&mut self, host: u64, own: &str) {
+        let new = self.own_id();
+        let limits = self.limits.clone();
+        let Some(upgrade) = self.upgrade_of(host) else { return };
+        if upgrade.rounds.get(own).is_none_or(|round| round.answers.values().any(Option::is_none)) {
+            return;
+        }
+        let Some(round) = upgrade.rounds.remove(own) else { return };
+        let Ok(request) = Envelope::parse(&round.request, &limits) else { return };
+        let mut responses = Edit::new();
+        for (key, answer) in &round.answers {
+            responses.set(key.as_str(), answer.as_deref().unwrap_or("null"));
+        }
+        let responses = responses.to_text();
+        let mut rewrite = Rewrite::of(&request).id(quote(&new));
+        if request.progress_token().is_some() {
+            rewrite = rewrite.meta(PROGRESS_TOKEN, quote(&new));
+        }
+        if !round.answers.is_empty() {
+            rewrite = rewrite.param("inputResponses", responses);
+        }
+        if let Some(state) = &round.state {
+            rewrite = rewrite.param("requestState", state.as_str());
+        }
+        let text = rewrite.to_text();
+        upgrade.rounds.insert(new.clone(), round);
+        self.calls.rename(own, &new);
+        self.acts.push_back(Act::Server(text));
+    }
+}
+
+/// Prints the answer to `initialize` from the answer to `server/discover`.
+fn welcome(discovered: &RawValue, version: &str) -> String {
+    let member = |name| object::member(discovered, name).map(RawValue::get);
+    let meta = object::member(discovered, "_meta");
+    let info = meta.and_then(|meta| object::member(meta, SERVER_INFO)).map(RawValue::get);
+    let mut result = Edit::new();
+    result.set_string("protocolVersion", version);
+    result.set("capabilities", member("capabilities").unwrap_or("{}"));
+    result.set("serverInfo", info.unwrap_or(r#"{"name":"unknown","version":"0"}"#));
+    if let Some(instructions) = member("instructions") {
+        result.set("instructions", instructions);
+    }
+    result.to_text()
+}
