@@ -1,5 +1,6 @@
 //! The command line.
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -124,17 +125,17 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Run a relay for development
     Relay(Relay),
-    /// Put a stdio MCP server on Nostr
+    /// Put MCP servers on Nostr: a command, a URL, or all of an MCP host's configuration
     #[command(
         visible_alias = "gateway",
-        before_help = "Examples:\n  cvm serve -k files -r wss://relay.example --allow npub1... -- npx -y @modelcontextprotocol/server-filesystem /srv/data\n  cvm serve -k me -r ws://127.0.0.1:10547 --open -- cvm demo --stdio"
+        before_help = "Examples:\n  cvm serve -k files -r wss://relay.example --allow npub1... -- npx -y @modelcontextprotocol/server-filesystem /srv/data\n  cvm serve -k me -r wss://relay.example --open https://mcp.internal/mcp\n  cvm serve -k me -r wss://relay.example --allow npub1... --from ~/.config/Claude/claude_desktop_config.json"
     )]
     Serve(Box<Serve>),
-    /// Use a server on Nostr as a stdio server, for any MCP host
+    /// Use servers on Nostr from any MCP host, over stdio or Streamable HTTP
     #[command(
         visible_alias = "proxy",
         visible_alias = "connect",
-        before_help = "Examples:\n  cvm use npub1... -k me\n  cvm use nprofile1..."
+        before_help = "Examples:\n  cvm use npub1... -k me\n  cvm use weather=npub1... files=nprofile1... --http 127.0.0.1:7312"
     )]
     Use(Use),
     /// Call a tool
@@ -145,6 +146,8 @@ pub(crate) enum Command {
     /// List a server's tools as signatures
     #[command(visible_alias = "list", before_help = "Examples:\n  cvm ls npub1...\n  cvm ls npub1... --json")]
     Ls(Ls),
+    /// Ask running `cvm serve` processes
+    Ctl(Ctl),
     /// Make and show keys
     Key(Key),
     /// Print the version
@@ -215,7 +218,7 @@ pub(crate) struct RelayRun {
 }
 
 /// `cvm serve`.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Serve {
     /// Let this key call (npub or hex); repeat it for several
     #[arg(long, value_name = "KEY", value_delimiter = ',', conflicts_with = "open")]
@@ -256,9 +259,56 @@ pub(crate) struct Serve {
     /// How long the child may take over a request without any progress
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     pub(crate) request_timeout: Duration,
+    /// Whether callers share the child, or each has its own; an HTTP server has a session for each in any case
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(crate) isolation: Isolation,
+    /// How long a caller's own child or session is kept without a request
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
+    pub(crate) idle_exit: Duration,
+    /// Send a header to an HTTP server; REF is env:NAME or file:PATH, never the value itself
+    #[arg(long = "header", value_name = "NAME=REF", requires = "url")]
+    pub(crate) headers: Vec<String>,
+    /// Serve every server of an MCP host's configuration file, each under a key of its own made of --key and its name
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "command", "name", "about", "env", "cwd"])]
+    pub(crate) from: Option<PathBuf>,
+    /// Serve only these of the file
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "from")]
+    pub(crate) only: Vec<String>,
+    /// Serve all but these of the file
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "from")]
+    pub(crate) except: Vec<String>,
+    /// The server's URL, if it speaks Streamable HTTP
+    #[arg(value_name = "URL", conflicts_with = "command", required_unless_present_any = ["command", "from"])]
+    pub(crate) url: Option<String>,
     /// The server's command line, executed without a shell
-    #[arg(last = true, required = true, value_name = "CMD")]
+    #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Whether callers share a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Isolation {
+    /// Shared for commands, one session per caller for HTTP servers.
+    Auto,
+    /// One child for all callers.
+    Shared,
+    /// A child for each caller.
+    PerClient,
+}
+
+/// `cvm ctl`.
+#[derive(Args, Debug)]
+pub(crate) struct Ctl {
+    #[command(subcommand)]
+    pub(crate) command: CtlCommand,
+}
+
+/// What to ask running processes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CtlCommand {
+    /// Show what every running `cvm serve` of yours is doing
+    #[command(before_help = "Examples:\n  cvm ctl status\n  cvm ctl status --json")]
+    Status,
 }
 
 /// When a child that ended is started again.
@@ -275,11 +325,36 @@ pub(crate) enum Restart {
 /// `cvm use`.
 #[derive(Args, Debug)]
 pub(crate) struct Use {
-    /// npub, nprofile, hex or nostr: URI of the server
-    pub(crate) server: String,
+    /// npub, nprofile, hex or nostr: URI of a server, or NAME=SERVER; several with --prefix or --http
+    #[arg(required = true, value_name = "SERVER")]
+    pub(crate) servers: Vec<String>,
     /// Answer initialize locally and let the server treat every request by itself (CEP-35)
     #[arg(long)]
     pub(crate) stateless: bool,
+    /// Show several servers as one, with tools named server__tool
+    #[arg(long)]
+    pub(crate) prefix: bool,
+    /// Serve Streamable HTTP at this address instead of standard streams, for hosts of either MCP era
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<SocketAddr>,
+    /// File with the token that local hosts must show; made if it is not there [default: http-token in the state directory]
+    #[arg(long, value_name = "FILE", requires = "http")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Let every program of this machine in
+    #[arg(long, requires = "http", conflicts_with = "token_file")]
+    pub(crate) no_token: bool,
+    /// Let pages of this origin in
+    #[arg(long, value_name = "ORIGIN", requires = "http")]
+    pub(crate) allow_origin: Vec<String>,
+    /// Answer to this host name, too
+    #[arg(long, value_name = "HOST", requires = "http")]
+    pub(crate) allow_host: Vec<String>,
+    /// Allow an address that stands for all addresses of this machine
+    #[arg(long, requires = "http")]
+    pub(crate) every_interface: bool,
+    /// Largest message taken from a host over HTTP, bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 4 * 1024 * 1024, requires = "http")]
+    pub(crate) max_request: usize,
 }
 
 /// `cvm call`.

@@ -2,9 +2,9 @@
 use std::time::{Duration, Instant};
 
 use contextvm::ServerIdentity;
-use contextvm::client::{CallError, Client, ClientOptions, Error, ErrorKind, Messages};
-use contextvm::core::Printable;
-use contextvm::engine::client::Lost;
+use contextvm::client::modern::{self, ClientMeta};
+use contextvm::client::{Answered, CallError, Client, ClientOptions, Error, ErrorKind, Lost, Messages};
+use contextvm::core::{Printable, object};
 use serde_json::value::RawValue;
 
 use crate::args::Global;
@@ -12,16 +12,18 @@ use crate::keys::{self, npub};
 use crate::output::Talk;
 use crate::problem::{Code, Problem};
 
-/// The revision that one-shot commands speak.
+/// The revision that one-shot commands ask for first.
 const REVISION: &str = "2025-11-25";
 /// How long one-shot commands wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A connected client that has said `initialize`.
+/// A connected client that knows who the server is and which revision of MCP it speaks.
 pub(crate) struct Session {
     pub(crate) client: Client,
-    /// What the server answered to `initialize`.
+    /// What the server answered to `initialize`, in that form also when it speaks 2026-07-28 only.
     pub(crate) welcome: serde_json::Value,
+    /// The server does without `initialize`, so that every request says what that would have said.
+    modern: bool,
     pub(crate) ephemeral: bool,
     started: Instant,
     timeout: Duration,
@@ -57,7 +59,7 @@ pub(crate) fn options(
 }
 
 impl Session {
-    /// Connects and says `initialize`.
+    /// Connects, and says `initialize` unless the server turns out to do without.
     pub(crate) async fn open(global: &Global, name: &str, talk: &Talk) -> Result<Self, Problem> {
         let (options, ephemeral) = options(global, server(name)?, TIMEOUT)?;
         let relays = options.relays.clone();
@@ -69,16 +71,40 @@ impl Session {
         talk.detail(&format!("connected after {} ms", started.elapsed().as_millis()));
         let timeout = global.timeout.unwrap_or(TIMEOUT);
         let welcome = serde_json::Value::Null;
-        let mut session = Self { client, welcome, ephemeral, started, timeout, _messages: messages };
+        let modern = false;
+        let mut session = Self { client, welcome, modern, ephemeral, started, timeout, _messages: messages };
+        session.welcome = session.greet().await?;
+        Ok(session)
+    }
+
+    /// Says `initialize`; a server that refuses may be one of 2026-07-28 only, and is asked about itself instead.
+    async fn greet(&mut self) -> Result<serde_json::Value, Problem> {
         let version = env!("CARGO_PKG_VERSION");
         let params = format!(
             r#"{{"protocolVersion":"{REVISION}","capabilities":{{}},"clientInfo":{{"name":"cvm","version":"{version}"}}}}"#
         );
-        let welcome = session.request("initialize", Some(params)).await?;
-        session.welcome = serde_json::from_str(welcome.get()).unwrap_or_default();
-        let notified = session.client.notify("notifications/initialized", None).await;
-        notified.map_err(|error| Problem::internal(error.to_string()))?;
-        Ok(session)
+        let refusal = match self.client.request("initialize", raw(params)?).await {
+            Ok(welcome) => {
+                let notified = self.client.notify("notifications/initialized", None).await;
+                notified.map_err(|error| Problem::internal(error.to_string()))?;
+                return Ok(serde_json::from_str(welcome.get()).unwrap_or_default());
+            }
+            Err(error) => error,
+        };
+        let problem = self.failed("initialize", &refusal);
+        if !matches!(refusal, CallError::Server { .. }) || problem.is(Code::NotAllowed) {
+            return Err(problem);
+        }
+        self.modern = true;
+        let Ok(discovered) = self.request("server/discover", None).await else { return Err(problem) };
+        let discovered: serde_json::Value = serde_json::from_str(discovered.get()).unwrap_or_default();
+        let member = |path: &str| discovered.pointer(path).cloned().unwrap_or_default();
+        Ok(serde_json::json!({
+            "protocolVersion": modern::REVISION,
+            "capabilities": member("/capabilities"),
+            "serverInfo": member("/_meta/io.modelcontextprotocol~1serverInfo"),
+            "instructions": member("/instructions"),
+        }))
     }
 
     /// Calls a method; the deadline covers the whole command.
@@ -87,11 +113,29 @@ impl Session {
         method: &str,
         params: Option<String>,
     ) -> Result<Box<RawValue>, Problem> {
-        let params = params.map(RawValue::from_string).transpose();
-        let params =
-            params.map_err(|error| Problem::internal(format!("the request is not JSON: {error}")))?;
-        let answer = self.client.request(method, params).await;
-        answer.map_err(|error| self.failed(method, &error))
+        self.call(method, params).await.map(|answered| answered.result)
+    }
+
+    /// Does what [`Self::request`] does, and tells which events carried it.
+    pub(crate) async fn call(&self, method: &str, params: Option<String>) -> Result<Answered, Problem> {
+        let mut params = params.map(raw).transpose()?.flatten();
+        if self.modern {
+            let meta = ClientMeta::new("cvm", env!("CARGO_PKG_VERSION"));
+            let with_meta = meta.put_into(params.as_deref());
+            params = Some(with_meta.map_err(|error| Problem::internal(error.to_string()))?);
+        }
+        let answered = self.client.call(method, params).await;
+        let answered = answered.map_err(|error| self.failed(method, &error))?;
+        match object::member(&answered.result, "resultType").and_then(object::string).as_deref() {
+            None | Some("complete") => Ok(answered),
+            Some("input_required") => Err(Problem::new(Code::ToolError, "the server asks for further input")
+                .fact(format!("{method} needs answers that only an MCP host with a person can give"))
+                .hint(format!("use it from an MCP host: cvm use {}", self.npub()))),
+            Some(other) => {
+                let kind = Printable::short(other, 40);
+                Err(Problem::internal(format!("the result is of the unknown type {kind}")))
+            }
+        }
     }
 
     /// Lists all tools.
@@ -134,24 +178,26 @@ impl Session {
                 self.server_error(method, *code, message, data.as_deref())
             }
             // It has answered before, so it is there and only this call takes too long.
-            CallError::Lost(Lost::NoReply) if !self.welcome.is_null() => {
+            CallError::Lost { why: Lost::NoReply, .. } if !self.welcome.is_null() => {
                 let problem = Problem::new(Code::Timeout, format!("{method} was not answered in time"));
                 problem
                     .fact(waited)
                     .hint(format!("wait longer: --timeout {}s", self.timeout.as_secs().max(1) * 4))
             }
-            CallError::Lost(Lost::NoReply) => {
+            CallError::Lost { why: Lost::NoReply, .. } => {
                 let problem = Problem::new(Code::NoReply, "the server did not answer");
                 self.relay_facts(problem.fact(waited)).data("server", self.npub()).hint(
                     "is the server running, on these relays, and does it allow this key?  -v shows more",
                 )
             }
-            CallError::Lost(Lost::NotSent) => {
+            CallError::Lost { why: Lost::NotSent, .. } => {
                 let problem = Problem::new(Code::NoRelayAccepted, "no relay took the request");
                 self.relay_facts(problem.fact(waited)).hint("use another relay: --relay wss://...")
             }
-            CallError::Lost(Lost::TooLarge) => Problem::new(Code::InvalidArguments, error.to_string()),
-            CallError::Lost(_) | CallError::Answer | CallError::Closed => {
+            CallError::Lost { why: Lost::TooLarge, .. } => {
+                Problem::new(Code::InvalidArguments, error.to_string())
+            }
+            CallError::Lost { .. } | CallError::Answer | CallError::Closed => {
                 Problem::internal(error.to_string()).fact(waited)
             }
             other => Problem::internal(other.to_string()).fact(waited),
@@ -217,4 +263,9 @@ fn not_connected(error: &Error, relays: &[String], waited: Duration) -> Problem 
     problem
         .fact(format!("waited {} ms: {error}", waited.as_millis()))
         .hint("use another relay: --relay wss://...  (-vv shows why)")
+}
+
+fn raw(json: String) -> Result<Option<Box<RawValue>>, Problem> {
+    let raw = RawValue::from_string(json);
+    raw.map(Some).map_err(|error| Problem::internal(format!("the request is not JSON: {error}")))
 }

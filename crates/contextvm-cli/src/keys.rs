@@ -134,6 +134,30 @@ pub(crate) fn choose_or_ephemeral(flag: Option<&str>) -> Result<Chosen, Problem>
     }
 }
 
+/// Reads a secret text that is no key, such as an authorization header: `env:NAME` or `file:PATH`.
+pub(crate) fn secret_text(reference: &str) -> Result<Zeroizing<String>, Problem> {
+    // Whatever else it is may be the secret itself, so it is not repeated.
+    let unclear = || {
+        let problem = Problem::new(
+            Code::InvalidValue,
+            "a secret is named by env:NAME or file:PATH, never given itself",
+        );
+        problem.hint("--header Authorization=env:TOKEN")
+    };
+    let (scheme, rest) = reference.split_once(':').ok_or_else(unclear)?;
+    let mut text = match scheme {
+        "env" if !rest.is_empty() => std::env::var(rest).map(Zeroizing::new).map_err(|_| {
+            Problem::new(Code::ConfigInvalid, format!("the variable {} is not set", Printable(rest)))
+                .hint("set it where this program is started")
+        })?,
+        "file" if !rest.is_empty() => secret_file(Path::new(rest), "secret")?,
+        _ => return Err(unclear()),
+    };
+    let length = text.trim_end().len();
+    text.truncate(length);
+    Ok(text)
+}
+
 /// Prints a public key as `npub`.
 pub(crate) fn npub(key: &PublicKey) -> String {
     key.to_bech32().unwrap_or_else(|_| key.to_hex())
@@ -161,7 +185,7 @@ pub(crate) fn create(name: &str) -> Result<(PathBuf, PublicKey), Problem> {
 }
 
 #[cfg(unix)]
-fn write_new(path: &Path, line: &str) -> std::io::Result<()> {
+pub(crate) fn write_new(path: &Path, line: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
@@ -175,8 +199,22 @@ fn write_new(path: &Path, line: &str) -> std::io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn write_new(_path: &Path, _line: &str) -> std::io::Result<()> {
+pub(crate) fn write_new(_path: &Path, _line: &str) -> std::io::Result<()> {
     Err(std::io::Error::other("key files need the permissions of a unix file system"))
+}
+
+/// An absolute directory that a variable of the environment names.
+pub(crate) fn directory_of(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// Where this program keeps what it makes by itself.
+pub(crate) fn state_directory() -> Result<PathBuf, Problem> {
+    let state = directory_of("XDG_STATE_HOME");
+    let state = state.or_else(|| directory_of("HOME").map(|home| home.join(".local").join("state")));
+    state.map(|state| state.join("cvm")).ok_or_else(|| {
+        Problem::new(Code::ConfigInvalid, "neither XDG_STATE_HOME nor HOME is set").hint("set one of them")
+    })
 }
 
 /// The file of a named key.
@@ -189,8 +227,8 @@ fn named(name: &str) -> Result<PathBuf, Problem> {
         );
         return Err(problem.hint("cvm key new me"));
     }
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
+    let home =
+        directory_of("XDG_CONFIG_HOME").or_else(|| directory_of("HOME").map(|home| home.join(".config")));
     let home = home.ok_or_else(|| {
         let problem = Problem::new(Code::ConfigInvalid, "neither XDG_CONFIG_HOME nor HOME is set");
         problem.hint("name the file: --key file:/path/to/key")
@@ -199,46 +237,53 @@ fn named(name: &str) -> Result<PathBuf, Problem> {
 }
 
 fn from_file(path: &Path) -> Result<Keys, Problem> {
+    let text = secret_file(path, "key")?;
+    parse_key(&text, &format!("file:{}", Printable(&path.to_string_lossy())))
+}
+
+/// Reads a file that only we can read; `what` says what is in it.
+pub(crate) fn secret_file(path: &Path, what: &str) -> Result<Zeroizing<String>, Problem> {
     let shown = Printable(&path.to_string_lossy()).to_string();
     let fail = |why: String| {
         let problem =
-            Problem::new(Code::ConfigInvalid, format!("the key file {shown} could not be read: {why}"));
-        problem.hint("make a key: cvm key new me")
+            Problem::new(Code::ConfigInvalid, format!("the {what} file {shown} could not be read: {why}"));
+        if what == "key" {
+            problem.hint("make a key: cvm key new me")
+        } else {
+            problem.hint("name another file")
+        }
     };
     let file = std::fs::File::open(path).map_err(|error| fail(error.to_string()))?;
     let data = file.metadata().map_err(|error| fail(error.to_string()))?;
     if !data.is_file() {
         return Err(fail("it is not a file".to_owned()));
     }
-    check_private(&data, &shown)?;
+    check_private(&data, &format!("the {what} file {shown}"), &shown)?;
     let mut text = Zeroizing::new(String::new());
     file.take(LONGEST).read_to_string(&mut text).map_err(|error| fail(error.to_string()))?;
-    parse_key(&text, &format!("file:{shown}"))
+    Ok(text)
 }
 
 #[cfg(unix)]
-fn check_private(data: &std::fs::Metadata, shown: &str) -> Result<(), Problem> {
+fn check_private(data: &std::fs::Metadata, what: &str, path: &str) -> Result<(), Problem> {
     use std::os::unix::fs::MetadataExt as _;
     let unsafe_because = |why: &str, hint: String| {
-        let problem = Problem::new(Code::InsecurePermissions, format!("the key file {shown} is not safe"));
+        let problem = Problem::new(Code::InsecurePermissions, format!("{what} is not safe"));
         Err(problem.fact(why.to_owned()).hint(hint))
     };
     if data.uid() != rustix::process::geteuid().as_raw() {
-        return unsafe_because("it belongs to another user", "make your own key: cvm key new me".to_owned());
+        return unsafe_because("it belongs to another user", "take a file of your own".to_owned());
     }
     if data.mode() & 0o077 != 0 {
         let why = format!("its mode is {:04o}: others may use it", data.mode() & 0o7777);
-        return unsafe_because(&why, format!("chmod 600 {shown}"));
+        return unsafe_because(&why, format!("chmod 600 {path}"));
     }
     Ok(())
 }
 
 #[cfg(not(unix))]
-fn check_private(_data: &std::fs::Metadata, shown: &str) -> Result<(), Problem> {
-    let problem = Problem::new(
-        Code::InsecurePermissions,
-        format!("the key file {shown} cannot be checked on this system"),
-    );
+fn check_private(_data: &std::fs::Metadata, what: &str, _path: &str) -> Result<(), Problem> {
+    let problem = Problem::new(Code::InsecurePermissions, format!("{what} cannot be checked on this system"));
     Err(problem.hint("use env:NAME"))
 }
 
@@ -354,6 +399,15 @@ mod tests {
         }
         assert!(refuse_secrets(&argv(&["cvm", "serve", "--", "x", "nsec1q"])).is_ok());
         assert!(refuse_secrets(&argv(&["cvm", "call", "npub1q", "t", "text=nsec1q"])).is_ok());
+    }
+
+    #[test]
+    fn a_secret_in_place_of_its_reference_is_refused_and_not_repeated() {
+        for text in ["hunter2", "Bearer hunter2", "hunter2:x", "env:", "file:", "/hunter2", ""] {
+            let problem = secret_text(text).unwrap_err();
+            assert!(problem.exit() == 2 && !format!("{problem:?}").contains("hunter2"), "{text} {problem:?}");
+        }
+        assert_eq!(secret_text("env:NOT_SET_ANYWHERE").unwrap_err().exit(), 8);
     }
 
     #[test]

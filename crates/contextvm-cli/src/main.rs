@@ -3,6 +3,7 @@ mod args;
 mod arguments;
 mod command;
 mod connect;
+mod fleet;
 mod keys;
 mod nearest;
 mod output;
@@ -12,6 +13,7 @@ mod signals;
 mod signature;
 
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -47,10 +49,12 @@ fn begin(argv: Vec<OsString>) -> Result<(), Problem> {
         .enable_all()
         .build()
         .map_err(|error| Problem::internal(format!("the async runtime did not start: {error}")))?;
-    let outcome = runtime.block_on(Box::pin(dispatch(cli)));
-    // A read of standard input cannot be cancelled; it must not hold up the exit.
+    let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(Box::pin(dispatch(cli)))));
+    // A read of standard input cannot be cancelled; it must not hold up the exit, not even that of a panic.
     runtime.shutdown_background();
-    outcome
+    outcome.unwrap_or_else(|_shown| {
+        Err(Problem::internal("this is a bug of cvm, and what it says above is worth a report"))
+    })
 }
 
 async fn dispatch(cli: Cli) -> Result<(), Problem> {
@@ -61,9 +65,10 @@ async fn dispatch(cli: Cli) -> Result<(), Problem> {
         Command::Demo(options) => Box::pin(command::demo::run(options, &mut out)).await,
         Command::Relay(options) => Box::pin(command::relay::run(options, &mut out, &talk)).await,
         Command::Serve(options) => Box::pin(command::serve::run(options, global, &mut out, talk)).await,
-        Command::Use(options) => Box::pin(command::proxy::run(options, global, talk)).await,
+        Command::Use(options) => Box::pin(command::proxy::run(options, global, &mut out, talk)).await,
         Command::Call(options) => Box::pin(command::call::run(options, global, &mut out, &talk)).await,
         Command::Ls(options) => Box::pin(command::ls::run(&options.server, global, &mut out, &talk)).await,
+        Command::Ctl(options) => command::ctl::run(options, &mut out).await,
         Command::Key(options) => command::key::run(options, &mut out),
         Command::Version => out.text(&format!("cvm {}\n", env!("CARGO_PKG_VERSION"))),
     }

@@ -7,6 +7,27 @@ use serde::Serialize;
 use crate::args::{Color, Global};
 use crate::problem::{Code, Problem};
 
+/// Keeps standard output for one purpose: whatever else writes to it from now on reaches standard error.
+#[cfg(unix)]
+pub(crate) fn claim_stdout() -> Result<tokio::fs::File, Problem> {
+    use std::os::fd::AsFd as _;
+    let claim = || {
+        let real = std::io::stdout().as_fd().try_clone_to_owned()?;
+        rustix::stdio::dup2_stdout(std::io::stderr())?;
+        Ok(tokio::fs::File::from_std(real.into()))
+    };
+    claim().map_err(|error: std::io::Error| {
+        Problem::internal(format!("standard output could not be kept apart: {error}"))
+    })
+}
+
+/// Takes standard output as it is.
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "it fails on other systems")]
+pub(crate) fn claim_stdout() -> Result<tokio::io::Stdout, Problem> {
+    Ok(tokio::io::stdout())
+}
+
 /// Writes data to standard output, one locked write per piece.
 #[derive(Debug)]
 pub(crate) struct Out {

@@ -111,6 +111,14 @@ impl Problem {
         problem.hint("cvm --help")
     }
 
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(crate) fn is(&self, code: Code) -> bool {
+        self.code == code
+    }
+
     /// Adds something that was observed.
     pub(crate) fn fact(mut self, fact: impl Into<String>) -> Self {
         self.facts.push(fact.into());

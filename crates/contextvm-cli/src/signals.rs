@@ -1,6 +1,10 @@
 //! Signals that end a long-running command.
 use contextvm_bridge::CancellationToken;
 
+/// How often it is looked whether the parent is still there.
+#[cfg(unix)]
+const PARENT: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Returns a token that is cancelled on SIGINT, SIGTERM or SIGHUP.
 pub(crate) fn stop_on_signals() -> CancellationToken {
     let token = CancellationToken::new();
@@ -11,6 +15,24 @@ pub(crate) fn stop_on_signals() -> CancellationToken {
     });
     token
 }
+
+/// Cancels a token once the process that started this one is gone.
+///
+/// Most hosts close our standard input when they end; it stays open if they gave it to another process, too.
+#[cfg(unix)]
+pub(crate) fn stop_without_parent(token: CancellationToken) {
+    let parent = rustix::process::getppid();
+    tokio::spawn(async move {
+        while rustix::process::getppid() == parent {
+            tokio::time::sleep(PARENT).await;
+        }
+        token.cancel();
+    });
+}
+
+/// Does nothing: here only the end of standard input tells.
+#[cfg(not(unix))]
+pub(crate) fn stop_without_parent(_token: CancellationToken) {}
 
 #[cfg(unix)]
 async fn signalled() {

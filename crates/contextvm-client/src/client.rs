@@ -6,7 +6,7 @@ use contextvm_core::identity::ServerIdentity;
 use contextvm_core::{PeerTags, envelope};
 use contextvm_crypto::Keys;
 use contextvm_engine::ClientMachine;
-use contextvm_engine::client::Lost;
+use contextvm_engine::client::{Exchange, Lost};
 use contextvm_engine::gate::Gate;
 use contextvm_relay::RelayState;
 use contextvm_runtime::{Counters, Driver, DriverOptions, Stats};
@@ -34,6 +34,17 @@ pub struct ClientStatus {
     pub relays: Vec<(String, bool)>,
     /// Counters since start.
     pub stats: Stats,
+}
+
+/// The answer to one call, with the events behind it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Answered {
+    /// The result, in the server's own text.
+    pub result: Box<RawValue>,
+    /// The ids of the events that asked and answered, and how the answer travelled; `None` where this client answered
+    /// itself, as a stateless one does to `initialize`.
+    pub exchange: Option<Exchange>,
 }
 
 /// A connected client; cloning gives another handle to the same one.
@@ -109,9 +120,17 @@ impl Client {
         method: &str,
         params: Option<Box<RawValue>>,
     ) -> Result<Box<RawValue>, CallError> {
+        self.call(method, params).await.map(|answered| answered.result)
+    }
+
+    /// Does what [`Client::request`] does, and tells which signed events carried the call and its answer.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn call(&self, method: &str, params: Option<Box<RawValue>>) -> Result<Answered, CallError> {
         let number = self.next_id.fetch_add(1, Ordering::Relaxed);
         let id = RawValue::from_string(format!("\"{CALL_ID}{number}\""))
-            .map_err(|_| CallError::Lost(Lost::Malformed))?;
+            .map_err(|_| CallError::Lost { why: Lost::Malformed, retryable: false })?;
         let message = envelope::request(&id, method, params.as_deref());
         let (reply, answer) = oneshot::channel();
         let command = Command::Call { id: id.get().into(), message, reply };

@@ -4,14 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use contextvm_core::envelope::{self, Envelope, MessageKind};
 use contextvm_core::{Limits, Mono, Now, PeerTags, object, rewrite};
-use contextvm_engine::client::Lost;
+use contextvm_engine::client::{Exchange, Lost};
 use contextvm_engine::{ClientInput, ClientMachine, ClientOutput};
 use contextvm_runtime::{Counters, Effect, Endpoint, Input};
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::{CallError, ServerView};
+use crate::{Answered, CallError, ServerView};
 
 /// Notifications and requests of the server that may wait to be read, beyond answers.
 const NOTIFICATIONS: usize = 512;
@@ -19,7 +19,7 @@ const NOTIFICATIONS: usize = 512;
 const CANCELLED: &str = "notifications/cancelled";
 
 /// How one call ended.
-pub(crate) type Answer = Result<Box<RawValue>, CallError>;
+pub(crate) type Answer = Result<Answered, CallError>;
 
 /// Where the answer to one call goes; closed once nobody waits for it.
 type Reply = oneshot::Sender<Answer>;
@@ -61,7 +61,7 @@ pub(crate) struct Desk {
     counters: Counters,
     calls: BTreeMap<Arc<str>, Reply>,
     /// Delivered by the machine; the next output may say that it ended a lost call.
-    held: Option<String>,
+    held: Option<(String, Option<Exchange>)>,
     now: Now,
     /// Every command was taken.
     inbox_empty: bool,
@@ -170,7 +170,7 @@ impl Endpoint for Desk {
                 }
                 ClientOutput::Forget(ticket) => return Some(Effect::Forget(ticket)),
                 ClientOutput::Drop(reason) => return Some(Effect::Drop(reason)),
-                ClientOutput::Deliver(message) => self.held = Some(message),
+                ClientOutput::Deliver { message, exchange } => self.held = Some((message, exchange)),
                 ClientOutput::Learned => {
                     let learned = self.machine.server_tags().clone();
                     *self.tags.lock().unwrap_or_else(PoisonError::into_inner) = learned;
@@ -217,7 +217,7 @@ impl Desk {
 
     /// Hands on what is held; `lost` says that the server's answer never came.
     fn release(&mut self, lost: Option<Lost>) {
-        let Some(message) = self.held.take() else {
+        let Some((message, exchange)) = self.held.take() else {
             return;
         };
         let Some(envelope) = Envelope::parse(&message, &self.limits).ok() else {
@@ -235,10 +235,10 @@ impl Desk {
         };
         match ended.and_then(|id| self.calls.remove(id.get())) {
             Some(reply) => {
-                let result = match lost {
-                    Some(lost) => Err(CallError::Lost(lost)),
-                    None if answer => result(&envelope),
-                    None => Err(CallError::Ended),
+                let result = match (lost, answer) {
+                    (Some(why), _) => Err(CallError::Lost { why, retryable: is_retryable(&envelope) }),
+                    (None, true) => answered(&envelope, exchange),
+                    (None, false) => Err(CallError::Ended),
                 };
                 // A receiver that is gone has been cancelled, or is about to be.
                 let _gone = reply.send(result);
@@ -259,9 +259,15 @@ impl Desk {
     }
 }
 
-fn result(envelope: &Envelope<'_>) -> Result<Box<RawValue>, CallError> {
+/// What the machine says of a lost call: whether a new one with the same content does no harm.
+fn is_retryable(envelope: &Envelope<'_>) -> bool {
+    let data = envelope.error.and_then(|error| object::member(error, "data"));
+    data.and_then(|data| object::member(data, "retryable")).is_some_and(|flag| flag.get() == "true")
+}
+
+fn answered(envelope: &Envelope<'_>, exchange: Option<Exchange>) -> Answer {
     if let Some(result) = envelope.result {
-        return Ok(result.to_owned());
+        return Ok(Answered { result: result.to_owned(), exchange });
     }
     let error = envelope.error.ok_or(CallError::Answer)?;
     let code = envelope.error_code().ok_or(CallError::Answer)?;
@@ -272,31 +278,56 @@ fn result(envelope: &Envelope<'_>) -> Result<Box<RawValue>, CallError> {
 
 #[cfg(test)]
 mod tests {
-    use contextvm_engine::ClientConfig;
+    use contextvm_engine::{ClientConfig, Outbound, Outcome};
     use nostr::key::PublicKey;
 
     use super::*;
 
+    fn desk() -> (Desk, mpsc::Receiver<String>) {
+        let server = PublicKey::from_byte_array([7; 32]);
+        let machine = ClientMachine::new(ClientConfig::new(server), server, [0; 32]);
+        let (_commands, inbox) = mpsc::channel(1);
+        let (outbound, messages) = mpsc::channel(messages_bound(&Limits::default()));
+        let (tags, counters) = (Arc::default(), Counters::default());
+        let desk = Desk::new(machine, Limits::default(), (inbox, outbound), Arc::default(), tags, counters);
+        (desk, messages)
+    }
+
     #[test]
     fn a_subscription_that_the_server_ends_is_not_waited_for() {
-        let server = PublicKey::from_byte_array([7; 32]);
-        let config = ClientConfig::new(server);
-        let machine = ClientMachine::new(config, server, [0; 32]);
-        let (_commands, inbox) = mpsc::channel(1);
-        let (outbound, mut messages) = mpsc::channel(messages_bound(&Limits::default()));
-        let (tags, counters) = (Arc::default(), Counters::default());
-        let mut desk =
-            Desk::new(machine, Limits::default(), (inbox, outbound), Arc::default(), tags, counters);
+        let (mut desk, mut messages) = desk();
         let (reply, mut answer) = oneshot::channel();
         desk.calls.insert("\"x\"".into(), reply);
         for id in ["\"y\"", "\"x\""] {
             let params = RawValue::from_string(format!(r#"{{"requestId":{id}}}"#)).unwrap();
-            desk.held = Some(envelope::notification(CANCELLED, Some(&params)));
+            desk.held = Some((envelope::notification(CANCELLED, Some(&params)), None));
             desk.release(None);
         }
         assert!(matches!(answer.try_recv(), Ok(Err(CallError::Ended))));
         assert!(messages.try_recv().unwrap().contains("\"y\""));
         assert!(messages.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_call_that_may_have_been_executed_is_not_worth_another_attempt() {
+        let (mut desk, _messages) = desk();
+        for (method, again) in [("tools/call", false), ("tools/list", true)] {
+            let (reply, mut answer) = oneshot::channel();
+            let message = format!(r#"{{"jsonrpc":"2.0","id":"x","method":"{method}"}}"#);
+            desk.handle(Input::App(Command::Call { id: "\"x\"".into(), message, reply }), Now::default());
+            let Some(Effect::Publish(Outbound { ticket, .. })) = desk.poll() else { panic!("{method}") };
+            desk.handle(Input::Published(ticket, Outcome::Accepted), Now::default());
+            while let Some(mono) = desk.poll_timeout() {
+                desk.handle(Input::Wake, Now { mono, unix: 0 });
+                while desk.poll().is_some() {}
+                if desk.calls.is_empty() {
+                    break;
+                }
+            }
+            let error = answer.try_recv().unwrap().unwrap_err();
+            assert!(matches!(error, CallError::Lost { why: Lost::NoReply, .. }), "{method}: {error:?}");
+            assert_eq!(error.is_retryable(), again, "{method}");
+        }
     }
 
     #[test]

@@ -83,8 +83,14 @@ pub enum CallError {
         data: Option<Box<RawValue>>,
     },
     /// The call ended without the server's answer.
-    #[error("the call ended without an answer: {}", lost_text(*.0))]
-    Lost(Lost),
+    #[error("the call ended without an answer: {}", lost_text(*.why))]
+    Lost {
+        /// Why.
+        why: Lost,
+        /// Whether a new call with the same content does no harm: this one was certainly not executed, or the server
+        /// may execute it twice (lists, reads, tools that it marks as read-only or idempotent).
+        retryable: bool,
+    },
     /// The answer is not one that this library understands.
     #[error("the answer is not a json-rpc response")]
     Answer,
@@ -102,19 +108,19 @@ impl CallError {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Server { .. } | Self::Answer | Self::Ended => ErrorKind::Server,
-            Self::Lost(Lost::NoReply) => ErrorKind::Timeout,
-            Self::Lost(Lost::NotSent) => ErrorKind::Relay,
-            Self::Lost(Lost::Closed) | Self::Closed => ErrorKind::Closed,
-            Self::Lost(_) => ErrorKind::Call,
+            Self::Lost { why: Lost::NoReply, .. } => ErrorKind::Timeout,
+            Self::Lost { why: Lost::NotSent, .. } => ErrorKind::Relay,
+            Self::Lost { why: Lost::Closed, .. } | Self::Closed => ErrorKind::Closed,
+            Self::Lost { .. } => ErrorKind::Call,
         }
     }
 
-    /// Whether the same call may succeed later without any change.
+    /// Whether the same call may succeed later without any change and without harm.
     ///
-    /// A call without an answer may have been executed: repeat it only if executing it twice does no harm.
+    /// A call without an answer may have been executed: it is retryable only if executing it twice does no harm.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Lost(Lost::NoReply | Lost::NotSent | Lost::Busy) | Self::Ended)
+        matches!(self, Self::Lost { retryable: true, .. } | Self::Ended)
     }
 }
 

@@ -60,6 +60,22 @@ pub struct Limits {
     pub relays_dialled: usize,
     /// Longest line taken from or written to a child process, bytes.
     pub child_line: usize,
+    /// Largest message that an oversized transfer may carry, bytes.
+    pub transfer_bytes: usize,
+    /// Chunks of one transfer.
+    pub transfer_chunks: usize,
+    /// Transfers that one peer may have open towards us.
+    pub transfers_per_peer: usize,
+    /// Transfers open towards us, over all peers.
+    pub transfers: usize,
+    /// Bytes held for transfers that are open towards us.
+    pub transfers_bytes: usize,
+    /// How long a transfer may stand still.
+    pub transfer_idle: Duration,
+    /// How long a transfer may take altogether.
+    pub transfer_total: Duration,
+    /// Bytes of failed transfers per peer within ten minutes; beyond it no new one begins.
+    pub transfer_waste: usize,
 }
 
 impl Default for Limits {
@@ -93,6 +109,14 @@ impl Default for Limits {
             relay_list: 8,
             relays_dialled: 4,
             child_line: 16 * 1024 * 1024,
+            transfer_bytes: 16 * 1024 * 1024,
+            transfer_chunks: 10_000,
+            transfers_per_peer: 4,
+            transfers: 64,
+            transfers_bytes: 64 * 1024 * 1024,
+            transfer_idle: Duration::from_secs(60),
+            transfer_total: Duration::from_secs(300),
+            transfer_waste: 64 * 1024 * 1024,
         }
     }
 }

@@ -101,7 +101,8 @@ impl Opened {
 }
 
 /// Whether exactly one `p` tag exists and names `me` in lowercase hex.
-fn addressed_to(event: &Event, me: &PublicKey) -> bool {
+#[must_use]
+pub fn addressed_to(event: &Event, me: &PublicKey) -> bool {
     let mut audience = event.tags.iter().filter(|tag| tag.kind() == "p");
     let (Some(only), None) = (audience.next(), audience.next()) else {
         return false;

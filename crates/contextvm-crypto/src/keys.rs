@@ -67,8 +67,10 @@ impl Keys {
     ///
     /// The same key and label always give the same identity. Who knows a derived key learns nothing of this one or of
     /// its siblings.
-    #[must_use]
-    pub fn derive(&self, label: &str) -> Self {
+    ///
+    /// # Errors
+    /// Returns [`KeyError::Range`] when 256 outputs in a row are no keys: one chance in 2^32512.
+    pub fn derive(&self, label: &str) -> Result<Self, KeyError> {
         let hkdf = Hkdf::<sha256::HashEngine>::new(b"contextvm", self.secret().as_secret_bytes());
         let mut bytes = Zeroizing::new([0; 32]);
         for attempt in 0..=u8::MAX {
@@ -76,11 +78,10 @@ impl Keys {
             // Only an output of more than 8,160 bytes is refused.
             let _fits = hkdf.expand(&info, bytes.as_mut_slice());
             if let Ok(keys) = Self::from_secret(&bytes) {
-                return keys;
+                return Ok(keys);
             }
         }
-        // 256 outputs in a row outside of the curve's order: one chance in 2^32512.
-        self.clone()
+        Err(KeyError::Range)
     }
 
     /// Returns the public key.

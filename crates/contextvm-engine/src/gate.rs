@@ -2,8 +2,9 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use contextvm_core::opened::addressed_to;
 use contextvm_core::{Limits, Mono, Now, Protection, WrapKind, event, kind};
-use nostr::event::{Event, EventId};
+use nostr::event::{Event, EventId, Signature};
 use nostr::key::PublicKey;
 
 use crate::{ClientConfig, DropReason, EncryptionMode, GiftWrapMode, ServerConfig};
@@ -101,6 +102,19 @@ impl Gate {
     /// # Errors
     /// Returns the first check that failed, cheapest first.
     pub fn admit(&mut self, raw: &str, relay: u16, now: Now) -> Result<OuterEvent, DropReason> {
+        self.admit_as(raw, relay, false, now)
+    }
+
+    /// The same for an event that a relay kept and sends because we subscribed: nobody published it again, so a copy of
+    /// what was opened asks for nothing.
+    ///
+    /// # Errors
+    /// As [`Self::admit`].
+    pub fn admit_stored(&mut self, raw: &str, relay: u16, now: Now) -> Result<OuterEvent, DropReason> {
+        self.admit_as(raw, relay, true, now)
+    }
+
+    fn admit_as(&mut self, raw: &str, relay: u16, stored: bool, now: Now) -> Result<OuterEvent, DropReason> {
         if raw.len() > self.largest {
             return Err(DropReason::TooLarge);
         }
@@ -113,7 +127,7 @@ impl Gate {
             self.check_plain(&event, now)?;
         }
         let bit = 1_u64 << (relay % 64);
-        if self.is_copy(&event.id, bit, now.mono) {
+        if self.is_copy(&event.id, bit, stored, now.mono) {
             return Err(DropReason::Duplicate);
         }
         self.forget_lost(now.mono);
@@ -150,8 +164,8 @@ impl Gate {
     }
 
     /// Forgets an admitted event that could not be opened; another copy of it may be the true one.
-    pub fn refused(&mut self, event: &Event) {
-        let _ = self.finish((event.id, *event.sig.as_bytes()));
+    pub fn refused(&mut self, id: EventId, signature: &Signature) {
+        let _ = self.finish((id, *signature.as_bytes()));
     }
 
     fn protection(&self, event: &Event) -> Result<Protection, DropReason> {
@@ -178,7 +192,7 @@ impl Gate {
     }
 
     /// Whether an event is one more copy of what was opened, rather than a repetition that wants an answer.
-    fn is_copy(&mut self, id: &EventId, bit: u64, now: Mono) -> bool {
+    fn is_copy(&mut self, id: &EventId, bit: u64, stored: bool, now: Mono) -> bool {
         let [young, old] = &mut self.opened;
         let Some(arrival) = young.get_mut(id).or_else(|| old.get_mut(id)) else {
             return false;
@@ -186,7 +200,7 @@ impl Gate {
         let patience = if arrival.relays & bit == 0 { REPEAT_AFTER_ELSEWHERE } else { REPEAT_AFTER };
         arrival.relays |= bit;
         // A client answers nothing, so to it every repetition is a copy.
-        self.author.is_some() || now.0.saturating_sub(arrival.at.0) < patience
+        self.author.is_some() || stored || now.0.saturating_sub(arrival.at.0) < patience
     }
 
     fn finish(&mut self, copy: Twin) -> Option<Arrival> {
@@ -204,13 +218,4 @@ impl Gate {
             self.in_work.remove(&copy);
         }
     }
-}
-
-/// Whether exactly one `p` tag exists and names `me` in lowercase hex.
-fn addressed_to(event: &Event, me: &PublicKey) -> bool {
-    let mut audience = event.tags.iter().filter(|tag| tag.kind() == "p");
-    let (Some(only), None) = (audience.next(), audience.next()) else {
-        return false;
-    };
-    only.content().is_some_and(|hex| hex.as_bytes() == me.to_hex_byte_array())
 }

@@ -133,7 +133,7 @@ fn poisoned_id_arrives_first() {
         let forged = edited(&event, |value| value["sig"] = format!("{n:0128x}").into());
         let outer = gate.admit(&forged, 0, NOW).unwrap();
         if n % 2 == 0 {
-            gate.refused(&outer.event);
+            gate.refused(outer.event.id, &outer.event.sig);
         }
     }
     let outer = gate.admit(&true_one, 1, NOW).expect("the true copy is no duplicate of a forged one");
@@ -148,7 +148,7 @@ fn a_copy_that_failed_may_come_again_and_one_that_got_lost_does_not_block_for_ev
     let mut gate = Gate::for_server(me, &ServerConfig::default());
     let wrap = wrapped(&plain(&keys(2), me, NOW.unix), me, WrapKind::Persistent, 5).as_json();
     let outer = gate.admit(&wrap, 0, NOW).unwrap();
-    gate.refused(&outer.event);
+    gate.refused(outer.event.id, &outer.event.sig);
     assert!(gate.admit(&wrap, 0, NOW).is_ok());
     assert_eq!(gate.admit(&wrap, 0, later(29_999)), Err(DropReason::Duplicate));
     assert!(gate.admit(&wrap, 0, later(30_000)).is_ok());
@@ -171,6 +171,18 @@ fn an_event_that_is_published_again_may_ask_again_and_a_slow_copy_of_it_may_not(
         gate.opened(outer.event.id);
         assert!(gate.admit(&json, 3, later(3_500)).is_ok(), "nobody is that slow");
     }
+}
+
+#[test]
+fn an_event_that_a_relay_had_kept_asks_for_nothing_when_it_was_opened_before() {
+    let me = keys(1).public_key();
+    let mut gate = Gate::for_server(me, &ServerConfig::default());
+    let json = wrapped(&plain(&keys(2), me, NOW.unix), me, WrapKind::Persistent, 5).as_json();
+    let outer = gate.admit_stored(&json, 0, NOW).expect("it is new to us");
+    gate.opened(outer.event.id);
+    assert_eq!(gate.admit_stored(&json, 0, later(500_000)), Err(DropReason::Duplicate));
+    assert_eq!(gate.admit_stored(&json, 1, later(500_000)), Err(DropReason::Duplicate));
+    assert!(gate.admit(&json, 0, later(500_000)).is_ok(), "somebody published it again");
 }
 
 #[test]

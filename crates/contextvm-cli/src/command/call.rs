@@ -2,9 +2,9 @@
 use std::io::Read as _;
 use std::time::Instant;
 
+use contextvm::client::{Answered, Exchange};
 use contextvm::core::object::{self, compact, quote};
 use contextvm::core::{Limits, Printable, scan};
-use contextvm::server::EncryptionMode;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -32,8 +32,29 @@ struct Document<'a> {
 
 #[derive(Serialize)]
 struct Wire {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<String>,
+    /// The relay of the answer, where only one is connected and it can be no other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relay: Option<String>,
     relays: Vec<String>,
     encrypted: bool,
+}
+
+impl Wire {
+    fn of(session: &Session, exchange: Option<Exchange>) -> Self {
+        let relays = session.client.status().relays.into_iter();
+        let relays: Vec<String> = relays.filter(|(_, up)| *up).map(|(url, _)| url).collect();
+        Self {
+            request: exchange.map(|exchange| exchange.request.to_hex()),
+            response: exchange.map(|exchange| exchange.response.to_hex()),
+            relay: if let [only] = relays.as_slice() { Some(only.clone()) } else { None },
+            relays,
+            encrypted: exchange.is_some_and(|exchange| exchange.protection.is_encrypted()),
+        }
+    }
 }
 
 pub(crate) async fn run(options: &Call, global: &Global, out: &mut Out, talk: &Talk) -> Result<(), Problem> {
@@ -43,7 +64,7 @@ pub(crate) async fn run(options: &Call, global: &Global, out: &mut Out, talk: &T
     // Read before anything is sent, so that a typing error costs nothing.
     let whole = options.args.as_deref().map(whole_object).transpose()?;
     let session = Box::pin(Session::open(global, &options.server, talk)).await?;
-    let outcome = Box::pin(call(&session, name, whole, options, global, out)).await;
+    let outcome = Box::pin(call(&session, name, whole, options, out)).await;
     session.close().await;
     outcome
 }
@@ -53,7 +74,6 @@ async fn call(
     name: &str,
     whole: Option<String>,
     options: &Call,
-    global: &Global,
     out: &mut Out,
 ) -> Result<(), Problem> {
     let tools = session.tools().await?;
@@ -69,16 +89,13 @@ async fn call(
     };
     let started = Instant::now();
     let params = format!(r#"{{"name":{},"arguments":{arguments}}}"#, quote(name));
-    let result = session.request("tools/call", Some(params)).await?;
+    let Answered { result, exchange, .. } = session.call("tools/call", Some(params)).await?;
     let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let failed = object::member(&result, "isError").is_some_and(|flag| flag.get() == "true");
     if options.raw {
         out.line(&compact(result.get()))?;
     } else if out.json {
-        let relays =
-            session.client.status().relays.into_iter().filter(|(_, up)| *up).map(|(url, _)| url).collect();
-        let encrypted = EncryptionMode::from(global.encryption) != EncryptionMode::Disabled;
-        let wire = Wire { relays, encrypted };
+        let wire = Wire::of(session, exchange);
         let server = session.npub();
         out.document(&Document {
             schema: "cvm.call/1",

@@ -1,5 +1,6 @@
 //! One module per command.
 pub(crate) mod call;
+pub(crate) mod ctl;
 pub(crate) mod demo;
 pub(crate) mod key;
 pub(crate) mod ls;

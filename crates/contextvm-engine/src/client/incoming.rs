@@ -4,11 +4,11 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use contextvm_core::envelope::{Envelope, MessageKind};
-use contextvm_core::{Now, Opened, rewrite, tags};
+use contextvm_core::{Now, Opened, Protection, rewrite, tags};
 use nostr::event::{Event, EventId};
 use serde_json::value::RawValue;
 
-use super::{ClientMachine, ClientOutput, json, retry};
+use super::{ClientMachine, ClientOutput, Exchange, json, retry};
 use crate::DropReason;
 
 /// What the first `e` tag of an event says.
@@ -39,14 +39,15 @@ impl ClientMachine {
         if let Some(reason) = self.session.refusal(&self.config, opened.protection()) {
             return self.drop_because(reason);
         }
-        let mut news = self.session.hear(opened.protection());
+        let protection = opened.protection();
+        let mut news = self.session.hear(protection);
         let event = opened.into_event();
         news |= self.learn_tags(&event, now);
         if news {
             self.outputs.push_back(ClientOutput::Learned);
         }
-        match self.take_message(&event, now) {
-            Ok(text) => self.deliver(text),
+        match self.take_message(&event, protection, now) {
+            Ok(output) => self.outputs.push_back(output),
             Err(reason) => self.drop_because(reason),
         }
     }
@@ -64,15 +65,26 @@ impl ClientMachine {
     }
 
     /// Classifies by JSON-RPC type alone and returns what the application is to see.
-    fn take_message(&mut self, event: &Event, now: Now) -> Result<String, DropReason> {
+    fn take_message(
+        &mut self,
+        event: &Event,
+        protection: Protection,
+        now: Now,
+    ) -> Result<ClientOutput, DropReason> {
         let envelope = Envelope::parse(&event.content, &self.config.limits)
             .map_err(|error| if error.is_budget() { DropReason::Budget } else { DropReason::Malformed })?;
         let names = self.names(event);
-        match envelope.kind {
-            MessageKind::Response | MessageKind::Error => self.take_answer(event, &envelope, &names),
-            MessageKind::Notification => self.take_notification(event, &envelope, &names, now),
-            MessageKind::Request => self.take_request(event, &envelope, now),
-        }
+        let mut exchange = None;
+        let message = match envelope.kind {
+            MessageKind::Response | MessageKind::Error => {
+                let request = names.call().ok_or(DropReason::Uncorrelated)?;
+                exchange = Some(Exchange { request, response: event.id, protection });
+                self.take_answer(event, &envelope, &request)?
+            }
+            MessageKind::Notification => self.take_notification(event, &envelope, &names, now)?,
+            MessageKind::Request => self.take_request(event, &envelope, now)?,
+        };
+        Ok(ClientOutput::Deliver { message, exchange })
     }
 
     fn names(&self, event: &Event) -> Names {
@@ -88,9 +100,9 @@ impl ClientMachine {
         &mut self,
         event: &Event,
         envelope: &Envelope<'_>,
-        names: &Names,
+        request: &EventId,
     ) -> Result<String, DropReason> {
-        let call = names.call().and_then(|id| self.take_answered(&id)).ok_or(DropReason::Uncorrelated)?;
+        let call = self.take_answered(request).ok_or(DropReason::Uncorrelated)?;
         if let Some(result) = envelope.result {
             self.facts.keep(&call.method, event, result);
             if call.method == "tools/list" {

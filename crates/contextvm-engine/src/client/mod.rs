@@ -17,8 +17,8 @@ mod timing;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
-use contextvm_core::{Mono, Now, Opened, PeerTags};
-use nostr::event::Event;
+use contextvm_core::{Mono, Now, Opened, PeerTags, Protection};
+use nostr::event::{Event, EventId};
 use nostr::key::PublicKey;
 use serde_json::value::RawValue;
 
@@ -73,6 +73,17 @@ pub enum Lost {
     Malformed,
 }
 
+/// The two signed inner events of one answered call, and how the answer travelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// The id of the event that asked.
+    pub request: EventId,
+    /// The id of the event that answered.
+    pub response: EventId,
+    /// Plain or wrapped, as the answer came.
+    pub protection: Protection,
+}
+
 /// What a [`ClientMachine`] wants done.
 #[derive(Clone, Debug)]
 #[must_use]
@@ -88,8 +99,13 @@ pub enum ClientOutput {
     },
     /// The ticket is not needed any more.
     Forget(Ticket),
-    /// Hand a JSON-RPC message to the application: answer (own id restored), error, notification or server request.
-    Deliver(String),
+    /// Hand a JSON-RPC message to the application.
+    Deliver {
+        /// Answer (own id restored), error, notification or server request.
+        message: String,
+        /// The events behind it, when it is the server's answer to a call.
+        exchange: Option<Exchange>,
+    },
     /// A call ended without the server's answer; the JSON-RPC error was delivered before this.
     Lost(Lost),
     /// The server said something new about itself.

@@ -60,6 +60,10 @@ impl ClientMachine {
                 return self.refuse(&message, &Ending::Malformed { what: &what });
             }
         };
+        if envelope.extra > 0 {
+            // The existing SDKs drop a message with any member that JSON-RPC does not name.
+            return self.on_send(envelope.to_exact_text(), now);
+        }
         match envelope.kind {
             MessageKind::Request => {
                 let Some(asking) = Asking::read(&envelope) else {
@@ -234,8 +238,8 @@ impl ClientMachine {
         self.outputs.push_back(ClientOutput::Forget(call.ticket));
     }
 
-    pub(super) fn deliver(&mut self, text: String) {
-        self.outputs.push_back(ClientOutput::Deliver(text));
+    fn deliver(&mut self, message: String) {
+        self.outputs.push_back(ClientOutput::Deliver { message, exchange: None });
     }
 
     pub(super) fn drop_because(&mut self, reason: DropReason) {

@@ -250,6 +250,7 @@ impl ServerMachine {
         );
         match method {
             "initialize" => self.restart(&key.caller, now),
+            "subscriptions/listen" => route.listens = true,
             "resources/subscribe" => {
                 let subscribed = |uri: &String| {
                     self.sessions.get(&key.caller).is_some_and(|session| session.is_subscribed(uri))

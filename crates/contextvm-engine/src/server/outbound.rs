@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use contextvm_core::envelope::{self, Envelope, MessageKind};
 use contextvm_core::object::{self, Object};
-use contextvm_core::rewrite;
+use contextvm_core::rewrite::{self, REQUEST_ID, Rewrite, SUBSCRIPTION_ID};
 use contextvm_core::tags;
 use contextvm_core::{Draft, Now, Protection, WrapKind};
 use nostr::event::{Event, EventId, Tag, Tags};
@@ -62,6 +62,8 @@ pub(super) fn discovery(config: &ServerConfig) -> Vec<Tag> {
 impl ServerMachine {
     pub(super) fn send(&mut self, to: PublicKey, message: &str, now: Now) {
         let sent = match Envelope::parse(message, &self.own) {
+            // The existing SDKs drop a message with any member that JSON-RPC does not name.
+            Ok(parsed) if parsed.extra > 0 => return self.send(to, &parsed.to_exact_text(), now),
             Ok(parsed) => match parsed.kind {
                 MessageKind::Request => self.send_request(to, &parsed, now),
                 MessageKind::Notification => self.send_notification(to, &parsed, now),
@@ -117,16 +119,42 @@ impl ServerMachine {
         message: &Envelope<'_>,
         now: Now,
     ) -> Result<(), DropReason> {
-        if let Some(id) = subject(message)? {
-            return self.correlate(RequestKey { caller: to, id }, message, now);
-        }
         if message.method.as_deref() == Some("notifications/cancelled")
             && let Some(id) = rewrite::cancelled_request_id(message.params)
         {
+            let key = event_id(id).map(|id| RequestKey { caller: to, id });
+            if let Some(key) = key.filter(|key| self.routes.get(key).is_some()) {
+                return self.end_subscription(key, message, now);
+            }
             self.asked.forget_where(to, |question| is_same(id, &question.id));
+        }
+        if let Some(id) = subject(message)? {
+            return self.correlate(RequestKey { caller: to, id }, message, now);
         }
         let protection = self.floor(&to);
         self.publish_other(to, protection, None, message.text().to_string(), now).map(|_| ())
+    }
+
+    /// Ends a subscription of a caller with the application's cancellation (MCP 2026-07-28), which is kept for repeats
+    /// as an answer is.
+    fn end_subscription(
+        &mut self,
+        key: RequestKey,
+        message: &Envelope<'_>,
+        now: Now,
+    ) -> Result<(), DropReason> {
+        if !self.routes.get(&key).is_some_and(|route| route.listens) {
+            // Any other request is the caller's to cancel, and the application still owes its answer.
+            return Err(DropReason::Unsupported);
+        }
+        let Some(route) = self.take_route(&key, now).filter(|route| !route.cancelled) else { return Ok(()) };
+        self.routes.expect_late(key);
+        let mut edit = Rewrite::of(message).param(REQUEST_ID, &route.id);
+        if rewrite::subscription_id(message.params).is_some() {
+            edit = edit.meta(SUBSCRIPTION_ID, &route.id);
+        }
+        let is_sent = self.publish_answer(key, route.protection, edit.to_text(), now);
+        if is_sent { Ok(()) } else { Err(DropReason::TooLarge) }
     }
 
     /// Sends a notification that belongs to one request: own token and id go out, ours stay in.
@@ -176,6 +204,9 @@ impl ServerMachine {
         let parsed = Envelope::parse(&message, &self.own).map_err(|_| DropReason::Malformed)?;
         if parsed.kind != MessageKind::Notification {
             return Err(DropReason::Unsupported);
+        }
+        if parsed.extra > 0 {
+            return self.start_cast(parsed.to_exact_text(), now);
         }
         if let Some(id) = subject(&parsed)? {
             let key = self.routes.key_of(id).ok_or(DropReason::UnknownRequest)?;

@@ -25,6 +25,8 @@ pub(super) struct Route {
     pub(super) protection: Protection,
     /// The resource, when the request subscribes to one.
     pub(super) subscribes: Option<String>,
+    /// It is a `subscriptions/listen` (MCP 2026-07-28), which the application may end with a cancellation.
+    pub(super) listens: bool,
     /// The caller does not wait any more: the answer is swallowed.
     pub(super) cancelled: bool,
     /// Length of the request.
@@ -35,7 +37,17 @@ pub(super) struct Route {
 
 impl Route {
     pub(super) const fn new(id: String, token: Option<String>, protection: Protection, bytes: usize) -> Self {
-        Self { id, token, protection, subscribes: None, cancelled: false, bytes, nth: 0, ends: None }
+        Self {
+            id,
+            token,
+            protection,
+            subscribes: None,
+            listens: false,
+            cancelled: false,
+            bytes,
+            nth: 0,
+            ends: None,
+        }
     }
 }
 

@@ -68,7 +68,7 @@ impl Balance {
                     let at = self.live.iter().position(|live| *live == ticket);
                     self.live.remove(at.expect("forgets twice"));
                 }
-                ClientOutput::Deliver(text) => self.delivered(&text),
+                ClientOutput::Deliver { message: text, .. } => self.delivered(&text),
                 ClientOutput::Lost(_) => self.lost += 1,
                 ClientOutput::Learned | ClientOutput::Drop(_) => {}
             }

@@ -58,7 +58,8 @@ fn no_relay_took_it() {
         rig.wait(5_100);
         assert!(rig.now.mono.0 < 20_000);
     };
-    let [ClientOutput::Deliver(text), ClientOutput::Lost(lost), ClientOutput::Forget(_)] = outputs.as_slice()
+    let [ClientOutput::Deliver { message: text, .. }, ClientOutput::Lost(lost), ClientOutput::Forget(_)] =
+        outputs.as_slice()
     else {
         panic!("{outputs:?}")
     };
@@ -152,7 +153,7 @@ fn too_many_bytes_wait() {
     rig.send(&ask(1));
     rig.send(&ask(2));
     let outputs = rig.send(&ask(3));
-    let [ClientOutput::Deliver(answer), ClientOutput::Lost(lost)] = outputs.as_slice() else {
+    let [ClientOutput::Deliver { message: answer, .. }, ClientOutput::Lost(lost)] = outputs.as_slice() else {
         panic!("{outputs:?}")
     };
     assert_eq!(*lost, contextvm_engine::client::Lost::Busy);
@@ -168,7 +169,7 @@ fn a_request_is_too_large_for_one_event() {
     let limits = Limits { inner_event: text.len() + 400, ..Limits::default() };
     let mut rig = Rig::new(ClientConfig { limits, ..config() });
     let outputs = rig.send(text);
-    let [ClientOutput::Deliver(answer), ClientOutput::Lost(lost)] = outputs.as_slice() else {
+    let [ClientOutput::Deliver { message: answer, .. }, ClientOutput::Lost(lost)] = outputs.as_slice() else {
         panic!("{outputs:?}")
     };
     assert_eq!(*lost, contextvm_engine::client::Lost::TooLarge);
@@ -189,7 +190,8 @@ fn a_huge_request_is_refused_before_it_is_read() {
     for encryption in [EncryptionMode::Optional, EncryptionMode::Disabled] {
         let mut rig = Rig::new(ClientConfig { encryption, ..config() });
         let outputs = rig.send(&big);
-        let [ClientOutput::Deliver(answer), ClientOutput::Lost(lost)] = outputs.as_slice() else {
+        let [ClientOutput::Deliver { message: answer, .. }, ClientOutput::Lost(lost)] = outputs.as_slice()
+        else {
             panic!("{outputs:?}")
         };
         assert_eq!(*lost, contextvm_engine::client::Lost::TooLarge);

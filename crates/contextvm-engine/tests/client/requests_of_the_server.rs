@@ -55,7 +55,9 @@ fn two_requests_with_one_id_get_their_own_answers() {
     let wrap = contextvm_core::Protection::Wrapped(contextvm_core::WrapKind::Persistent);
     let outputs =
         rig.say(wrap, vec![], r#"{"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{}}"#);
-    let [contextvm_engine::ClientOutput::Deliver(text)] = outputs.as_slice() else { panic!("{outputs:?}") };
+    let [contextvm_engine::ClientOutput::Deliver { message: text, .. }] = outputs.as_slice() else {
+        panic!("{outputs:?}")
+    };
     let shown: serde_json::Value = serde_json::from_str(text).unwrap();
     let id = shown["id"].as_str().unwrap();
     assert_eq!(id.len(), 64);

@@ -192,7 +192,7 @@ impl Rig {
             ClientOutput::Republish { ticket, rewrap: false } => format!("republish {} same", ticket.0),
             ClientOutput::Republish { ticket, rewrap: true } => format!("republish {} rewrapped", ticket.0),
             ClientOutput::Forget(ticket) => format!("forget {}", ticket.0),
-            ClientOutput::Deliver(text) => format!("deliver {text}"),
+            ClientOutput::Deliver { message: text, .. } => format!("deliver {text}"),
             ClientOutput::Lost(lost) => format!("lost {lost:?}"),
             ClientOutput::Learned => "learned".to_owned(),
             ClientOutput::Drop(reason) => format!("drop {reason:?}"),

@@ -83,7 +83,7 @@ fn replay_server(rig: &mut Rig, recorded: &Value, outer: &Value, ids: &BTreeMap<
     let delivered: Vec<_> = outputs
         .iter()
         .filter_map(|output| match output {
-            ClientOutput::Deliver(text) => Some(text.as_str()),
+            ClientOutput::Deliver { message: text, .. } => Some(text.as_str()),
             ClientOutput::Drop(reason) => panic!("dropped {content}: {reason:?}"),
             _ => None,
         })

@@ -37,8 +37,8 @@ fn the_text_goes_out_as_the_application_wrote_it() {
     check(
         config(),
         r#"
-        > app { "method":"ping" , "odd": [1.50, 1e3], "jsonrpc":"2.0", "id": "\u0061" }
-        publish 1 1059 +support_encryption +support_encryption_ephemeral { "method":"ping" , "odd": [1.50, 1e3], "jsonrpc":"2.0", "id": "\u0061" }
+        > app { "method":"ping" , "params": { "odd": [1.50, 1e3] }, "jsonrpc":"2.0", "id": "\u0061" }
+        publish 1 1059 +support_encryption +support_encryption_ephemeral { "method":"ping" , "params": { "odd": [1.50, 1e3] }, "jsonrpc":"2.0", "id": "\u0061" }
         # another spelling of the same id
         > app {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"a"}}
         publish 2 1059 {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"a"}}
@@ -122,6 +122,24 @@ fn a_subscription_ends_when_its_server_says_so_and_no_other_call_does() {
         > server 1059 e1 {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}
         forget 1
         deliver {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}
+        "#,
+    );
+}
+
+#[test]
+fn members_that_json_rpc_does_not_name_stay_here_because_the_existing_sdks_drop_the_whole_message() {
+    let config = ClientConfig { answer_server_requests: true, ..config() };
+    check(
+        config,
+        r#"
+        > app {"extra":1,"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","own":1.0},"_meta":{}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_server_requests {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","own":1.0}}
+        > app {"jsonrpc":"2.0","method":"notifications/x","extra":1}
+        publish 2 1059 {"jsonrpc":"2.0","method":"notifications/x"}
+        > server 1059 {"jsonrpc":"2.0","id":7,"method":"ping"}
+        deliver {"jsonrpc":"2.0","id":7,"method":"ping"}
+        > app {"jsonrpc":"2.0","id":7,"result":{"own":1.0},"extra":1}
+        publish 3 1059 e:said1 {"jsonrpc":"2.0","id":7,"result":{"own":1.0}}
         "#,
     );
 }

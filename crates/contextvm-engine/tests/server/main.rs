@@ -18,6 +18,8 @@ mod restart_and_replay;
 mod sentinels_are_just_text;
 mod sessions_of_the_existing_sdk;
 mod sessions_start_again;
+mod strict_peers;
+mod subscriptions_end;
 mod the_application_never_answers_about_access;
 mod the_first_answer_says_who_we_are;
 mod whatever_comes;
