@@ -296,7 +296,9 @@ impl Run {
                 ClientOutput::Forget(ticket) => {
                     assert!(self.kept.remove(&ticket), "a ticket is forgotten once");
                 }
-                ClientOutput::Deliver(text) => {
+                ClientOutput::Deliver { message: text, exchange } => {
+                    let asked = exchange.is_none_or(|exchange| self.asked.contains(&exchange.request));
+                    assert!(asked, "an answer names the event that asked");
                     self.deliver(&text);
                     step.delivered.push(text);
                 }

@@ -267,6 +267,11 @@ fn servers() -> Vec<Seed> {
             "busy",
             [&[0, 0, 0, 0, 0, 1][..], &call, &[0, 2, 0, 0, 0, 4, 0, 2], &[0, 3, 0, 0, 0, 4, 0, 2]].concat(),
         ),
+        ("early", [&SERVER[..], &[0, 1, 0, 0, 0, 4, 13, 2], &wake, &later, &wake, &answer].concat()),
+        (
+            "subscription_ended",
+            [&SERVER[..], &[0, 1, 6, 0, 0, 4, 0, 2], &[9, 0, 4, 0, 1], &later, &again].concat(),
+        ),
         ("stale", [&SERVER[..], &[0, 1, 0, 0, 0, 4, 9, 2], &[0, 1, 0, 0, 0, 4, 5, 2]].concat()),
         ("downgraded", [&SERVER[..], &call, &plain, &answer].concat()),
         ("required", [&[2, 1, 1, 0, 0, 1][..], &plain, &call, &answer].concat()),

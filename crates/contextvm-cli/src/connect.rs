@@ -197,10 +197,9 @@ impl Session {
             CallError::Lost { why: Lost::TooLarge, .. } => {
                 Problem::new(Code::InvalidArguments, error.to_string())
             }
-            CallError::Lost { .. } | CallError::Answer | CallError::Closed => {
+            CallError::Lost { .. } | CallError::Answer | CallError::Ended | CallError::Closed | _ => {
                 Problem::internal(error.to_string()).fact(waited)
             }
-            other => Problem::internal(other.to_string()).fact(waited),
         }
     }
 

@@ -29,6 +29,8 @@ pub enum Incoming {
         relay: u16,
         /// The event as JSON text.
         json: String,
+        /// The relay has not said yet that it has sent all that it kept (EOSE): the event may be an old one.
+        stored: bool,
     },
     /// A relay was connected; its subscription has been asked for.
     Up {

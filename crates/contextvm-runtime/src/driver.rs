@@ -75,7 +75,7 @@ impl Driver {
         let me = options.keys.public_key();
         let signer: Arc<dyn AuthSigner> = options.keys.clone();
         let config = RelaysConfig::new(options.relays.clone())
-            .with_filter(subscription::filter(&me, options.gift_wrap)?)
+            .with_filter(subscription::filter(&me, options.gift_wrap, options.limits.age_window)?)
             .with_limits(options.limits.clone())
             .with_addresses(options.addresses)
             .with_signer(signer);
@@ -163,8 +163,8 @@ impl<E: Endpoint> Running<E> {
     fn take(&mut self, step: Step<E::Event>) -> ControlFlow<()> {
         let now = self.clock.now();
         match step {
-            Step::Incoming(Some(Incoming::Event { relay, json })) => {
-                self.intake.take(relay, &json, now);
+            Step::Incoming(Some(Incoming::Event { relay, json, stored })) => {
+                self.intake.take(relay, &json, stored, now);
                 return ControlFlow::Continue(());
             }
             Step::Incoming(Some(Incoming::Up { relay, url })) => {

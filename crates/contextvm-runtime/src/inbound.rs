@@ -1,19 +1,28 @@
 //! Inbound half of the loop: gate, then open beside the loop, results in order of arrival.
 use std::sync::Arc;
 
-use contextvm_core::{Limits, Now, Opened, Protection, Refusal, WrapKind};
+use contextvm_core::{Limits, Now, Opened, Protection, Refusal};
 use contextvm_crypto::{Keys, OpenError};
 use contextvm_engine::DropReason;
 use contextvm_engine::gate::{Gate, OuterEvent};
 use contextvm_relay::Relays;
-use nostr::event::Event;
+use nostr::event::{EventId, Signature};
 use nostr::key::PublicKey;
 
 use crate::stats::Counters;
 use crate::work::Work;
 
-/// What became of one admitted event; a refused one comes back so that the gate can let go of it.
-type Tried = Result<Box<Opened>, (u16, Box<Event>, OpenError)>;
+/// What became of one admitted event.
+type Tried = Result<Box<Opened>, Box<Unopened>>;
+
+/// An event that could not be opened: what the gate needs to let go of it, and who is to blame.
+struct Unopened {
+    relay: u16,
+    id: EventId,
+    signature: Signature,
+    protection: Protection,
+    error: OpenError,
+}
 
 /// Events on their way from the relays to the machine.
 pub(crate) struct Intake {
@@ -49,9 +58,11 @@ impl Intake {
     }
 
     /// Takes one raw event: cheap checks here, cryptography once [`Self::start`] is called.
-    pub(crate) fn take(&mut self, relay: u16, json: &str, now: Now) {
+    pub(crate) fn take(&mut self, relay: u16, json: &str, stored: bool, now: Now) {
         self.counters.add(|stats| &mut stats.received);
-        match self.gate.admit(json, relay, now) {
+        let admitted =
+            if stored { self.gate.admit_stored(json, relay, now) } else { self.gate.admit(json, relay, now) };
+        match admitted {
             Ok(outer) => self.open(relay, outer, now.unix),
             Err(reason) => {
                 if reason == DropReason::Id {
@@ -81,9 +92,10 @@ impl Intake {
                 self.counters.add(|stats| &mut stats.opened);
                 Some(opened)
             }
-            Err((relay, event, error)) => {
-                self.gate.refused(&event);
-                if is_relays_fault(&event, error) {
+            Err(unopened) => {
+                let Unopened { relay, id, signature, protection, error } = *unopened;
+                self.gate.refused(id, &signature);
+                if is_relays_fault(protection, error) {
                     self.relays.report_invalid(relay);
                 }
                 self.counters.add(|stats| &mut stats.unopened);
@@ -95,35 +107,37 @@ impl Intake {
 
     fn open(&mut self, relay: u16, outer: OuterEvent, unix: u64) {
         let (keys, me, limits) = (Arc::clone(&self.keys), self.me, Arc::clone(&self.limits));
-        let OuterEvent { event, kind } = outer;
+        let OuterEvent { event, kind: protection } = outer;
         self.opening.push(event.content.len(), move || {
-            let result = match kind {
-                Protection::Plain => contextvm_crypto::open_plain(event.clone(), &me, unix, &limits),
+            let (id, signature) = (event.id, event.sig);
+            let result = match protection {
+                Protection::Plain => contextvm_crypto::open_plain(event, &me, unix, &limits),
                 Protection::Wrapped(_) => contextvm_crypto::open(&event, &keys, unix, &limits),
             };
-            result.map(Box::new).map_err(|error| (relay, Box::new(event), error))
+            let unopened = |error| Box::new(Unopened { relay, id, signature, protection, error });
+            result.map(Box::new).map_err(unopened)
         });
     }
 }
 
 /// Whether only the relay can be to blame: every relay checks signatures, but anybody can make a gift wrap of rubbish
 /// whose own signature is true.
-fn is_relays_fault(event: &Event, error: OpenError) -> bool {
-    WrapKind::from_kind(event.kind.as_u16()).is_none() && error == OpenError::Refused(Refusal::Signature)
+fn is_relays_fault(protection: Protection, error: OpenError) -> bool {
+    !protection.is_encrypted() && error == OpenError::Refused(Refusal::Signature)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use contextvm_core::WrapKind;
 
     #[test]
     fn only_what_every_relay_checks_is_a_relays_fault() {
-        let keys = crate::new_keys().expect("keys");
-        let event = |kind| keys.sign_event(kind, 0, nostr::event::Tags::new(), String::new(), [0; 32]);
         let (forged, stale) = (Refusal::Signature, Refusal::Age { created_at: 0, now: 1, window: 0 });
-        assert!(is_relays_fault(&event(25_910), forged.into()));
-        assert!(!is_relays_fault(&event(25_910), stale.into()));
-        assert!(!is_relays_fault(&event(21_059), forged.into()), "the inner signature, which no relay sees");
-        assert!(!is_relays_fault(&event(1_059), OpenError::NotAnEvent));
+        let wrapped = Protection::Wrapped(WrapKind::Persistent);
+        assert!(is_relays_fault(Protection::Plain, forged.into()));
+        assert!(!is_relays_fault(Protection::Plain, stale.into()));
+        assert!(!is_relays_fault(wrapped, forged.into()), "the inner signature, which no relay sees");
+        assert!(!is_relays_fault(wrapped, OpenError::NotAnEvent));
     }
 }

@@ -6,17 +6,17 @@ use contextvm_engine::GiftWrapMode;
 use contextvm_relay::{Filter, RelayError};
 use nostr::key::PublicKey;
 
-/// How far back a subscription looks; what was seen before is dropped again by the gate and the machine.
-pub const LOOKBACK: Duration = Duration::from_secs(10);
-
-/// Makes the filter for events addressed to `me`.
+/// Makes the filter for events addressed to `me`, which looks back as far as an event may be old: `age_window` seconds.
 ///
-/// Plaintext is always subscribed: refusing it is the gate's decision, and a decision is counted.
+/// Relays hold live events to the filter's `since` too, so that an endpoint whose clock is fast would be deaf to honest
+/// peers if it looked back less. The price is small: what relays kept comes again after each reconnection, and the gate
+/// drops what was opened before. Plaintext is always subscribed: refusing it is the gate's decision, and a decision is
+/// counted.
 ///
 /// # Errors
 /// As [`Filter::new`].
-pub fn filter(me: &PublicKey, gift_wrap: GiftWrapMode) -> Result<Filter, RelayError> {
-    Filter::new(&text(me, gift_wrap), LOOKBACK)
+pub fn filter(me: &PublicKey, gift_wrap: GiftWrapMode, age_window: u64) -> Result<Filter, RelayError> {
+    Filter::new(&text(me, gift_wrap), Duration::from_secs(age_window))
 }
 
 fn text(me: &PublicKey, gift_wrap: GiftWrapMode) -> String {
@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn every_mode_gives_a_filter_that_relays_understand() {
         for mode in [GiftWrapMode::Optional, GiftWrapMode::Ephemeral, GiftWrapMode::Persistent] {
-            assert!(filter(&me(), mode).is_ok());
+            assert!(filter(&me(), mode, 600).is_ok());
         }
     }
 }

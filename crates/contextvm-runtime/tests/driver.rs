@@ -156,6 +156,21 @@ async fn what_is_published_in_order_is_opened_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_whose_clock_is_minutes_fast_hears_everybody() {
+    let relay = relay().await;
+    let sender = Hand::start(&relay, Limits::default()).await;
+    let mut receiver = Hand::start(&relay, Limits::default()).await;
+    let recipient = receiver.key();
+    let tags = Tags::from_list(vec![Tag::public_key(recipient)]);
+    // To a clock that is nine minutes fast, what is stamped now was stamped nine minutes ago.
+    let stamp = contextvm_runtime::clock::unix_now() - 540;
+    let draft = Draft::new(sender.key(), stamp, tags, "x".into());
+    let outbound = Outbound { ticket: Ticket(1), draft, recipient, protection: Protection::Plain };
+    sender.tell.send(Effect::Publish(outbound)).await.unwrap();
+    assert_eq!(receiver.opened().await.event().content, "x");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_republication_repeats_the_outer_event_or_makes_a_new_wrap_around_the_same_inner_one() {
     let relay = relay().await;
     let mut sender = Hand::start(&relay, Limits::default()).await;

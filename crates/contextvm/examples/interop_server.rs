@@ -87,7 +87,6 @@ impl Tools {
                 let _gone = context.peer.notify_progress(progress).await;
             }
         }
-        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
         format!("{steps} steps")
     }
 

@@ -83,12 +83,16 @@ impl Run {
         };
         let request = self.events.get(&id).expect("only what came in is answered");
         assert_eq!(request.pubkey, outbound.recipient, "nobody hears what another asked");
-        if !matches!(parsed.kind, MessageKind::Response | MessageKind::Error) {
-            return;
-        }
+        let named = match parsed.kind {
+            MessageKind::Response | MessageKind::Error => parsed.id,
+            MessageKind::Notification if parsed.method.as_deref() == Some("notifications/cancelled") => {
+                rewrite::cancelled_request_id(parsed.params)
+            }
+            MessageKind::Request | MessageKind::Notification => return,
+        };
         let theirs =
             Envelope::parse(&request.content, &self.limits).expect("an answered request was JSON-RPC");
-        assert_eq!(json(parsed.id), json(theirs.id), "the answer carries the caller's own id");
+        assert_eq!(json(named), json(theirs.id), "what ends a request carries the caller's own id");
         if draft.content.contains(UNAUTHORIZED) {
             return;
         }

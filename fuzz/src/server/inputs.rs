@@ -50,6 +50,7 @@ impl Run {
             "resources/subscribe",
             "resources/unsubscribe",
             "x",
+            "subscriptions/listen",
         ]);
         let params = match bytes.below(5) {
             0 => String::new(),
@@ -99,8 +100,12 @@ impl Run {
             _ => None,
         };
         let more = answered.map(Tag::event).into_iter().chain(flag);
-        let age = u64::from(bytes.byte() % 16) * 40;
-        let event = message(author, self.now.unix - age, tags(&self.me, more), content);
+        let stamp = match u64::from(bytes.byte() % 16) {
+            // Ahead of our clock: it waits for its second.
+            late @ 13..=15 => self.now.unix + late - 12,
+            age => self.now.unix - age * 40,
+        };
+        let event = message(author, stamp, tags(&self.me, more), content);
         let protection = bytes.pick(&PROTECTIONS);
         if let Some(opened) = opened(event, protection, &self.me, self.now.unix) {
             self.heard.push(opened.clone());
@@ -153,7 +158,10 @@ impl Run {
             ),
             2 => r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"a:b"}}"#
                 .to_owned(),
-            _ => r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#.to_owned(),
+            3 => r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#.to_owned(),
+            _ => format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":"{id}"}}}}"#
+            ),
         };
         if bytes.flag() {
             self.input(ServerInput::Broadcast(message));

@@ -31,6 +31,8 @@ fn the_seeds_do_what_their_names_say() {
     assert_eq!(counts("server_request").delivered, [2, 1]);
     assert_eq!(requests("session_closed"), [1, 1, 1]);
     assert_eq!(requests("busy")[0], 1);
+    assert_eq!(requests("early"), [1, 1, 1]);
+    assert_eq!(requests("subscription_ended"), [1, 1, 2]);
     assert_eq!(requests("stale")[0], 1);
     assert_eq!(requests("downgraded")[0], 1);
     assert_eq!(requests("required"), [1, 1, 1]);

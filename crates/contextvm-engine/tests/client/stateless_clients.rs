@@ -13,7 +13,9 @@ fn initialize_is_answered_here_and_the_first_real_request_carries_the_flags() {
     let outputs = rig.send(
         r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{}}}"#,
     );
-    let [ClientOutput::Deliver { message: answer, .. }] = outputs.as_slice() else { panic!("{outputs:?}") };
+    let [ClientOutput::Deliver { message: answer, exchange: None }] = outputs.as_slice() else {
+        panic!("{outputs:?}")
+    };
     assert_eq!(
         answer,
         concat!(

@@ -1,4 +1,9 @@
 //! Accessors: tags, the initialize event, list events, what the server supports.
+use contextvm_core::{Protection, WrapKind};
+use contextvm_engine::ClientOutput;
+use contextvm_engine::client::Exchange;
+use nostr::event::Tag;
+
 use crate::rig::{check, config};
 
 #[test]
@@ -47,4 +52,22 @@ fn what_is_remembered_of_the_server() {
     assert!(machine.resources_list_event().is_none());
     assert!(machine.resource_templates_list_event().is_none());
     assert!(machine.prompts_list_event().is_none());
+}
+
+#[test]
+fn an_answer_comes_with_the_events_that_asked_and_answered() {
+    let mut rig = check(
+        config(),
+        r#"
+        > app {"jsonrpc":"2.0","id":1,"method":"tools/list"}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":1,"method":"tools/list"}
+        "#,
+    );
+    let request = rig.id_of(1);
+    let wrap = Protection::Wrapped(WrapKind::Ephemeral);
+    let outputs =
+        rig.say(wrap, vec![Tag::event(request)], r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#);
+    let Some(ClientOutput::Deliver { exchange, .. }) = outputs.last() else { panic!("{outputs:?}") };
+    let response = rig.machine.tools_list_event().unwrap().id;
+    assert_eq!(*exchange, Some(Exchange { request, response, protection: wrap }));
 }

@@ -119,7 +119,7 @@ mod tests {
     use nostr::types::RelayUrl;
 
     fn event(json: &str) -> Incoming {
-        Incoming::Event { relay: 0, json: json.to_owned() }
+        Incoming::Event { relay: 0, json: json.to_owned(), stored: false }
     }
 
     /// Makes a backlog behind an inbox that is full already.

@@ -125,8 +125,8 @@ impl Session<'_> {
             Ok(RelayFrame::Event { subscription, event }) => {
                 if ours(&subscription) {
                     self.link.facts().counts.events += 1;
-                    let json = event.get().to_owned();
-                    self.link.backlog.push(Incoming::Event { relay: self.link.relay, json });
+                    let (json, stored) = (event.get().to_owned(), !self.live.get());
+                    self.link.backlog.push(Incoming::Event { relay: self.link.relay, json, stored });
                 } else {
                     self.link.facts().counts.unknown_subscriptions += 1;
                 }

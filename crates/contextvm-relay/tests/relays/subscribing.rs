@@ -56,6 +56,26 @@ async fn a_connection_cut_within_the_same_second_is_subscribed_again_with_overla
 }
 
 #[tokio::test]
+async fn what_a_relay_had_kept_is_told_from_what_is_new_after_each_connection() {
+    let relay = Relay::start().await;
+    let (_relays, mut inbox) = Relays::connect(config([relay.url.clone()])).unwrap();
+    for _ in 0..2 {
+        let mut peer = relay.accept().await;
+        let (subscription, _) = peer.req().await;
+        peer.say(&json!(["EVENT", subscription, {"id": "a"}])).await;
+        peer.say(&json!(["EOSE", subscription])).await;
+        peer.say(&json!(["EVENT", subscription, {"id": "a"}])).await;
+        let mut events = Vec::new();
+        while events.len() < 2 {
+            if let Incoming::Event { stored, .. } = soon(inbox.recv()).await.unwrap() {
+                events.push(stored);
+            }
+        }
+        assert_eq!(events, [true, false]);
+    }
+}
+
+#[tokio::test]
 async fn a_subscription_closed_for_any_reason_is_opened_again() {
     let relay = Relay::start().await;
     let (relays, mut inbox) = Relays::connect(config([relay.url.clone()])).unwrap();

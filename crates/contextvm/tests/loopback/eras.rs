@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use contextvm::client::CallError;
-use contextvm::server::{Caller, ServerHandle, caller as caller_of, serve_rmcp};
+use contextvm::server::{Caller, Delivery, Inbound, ServerHandle, caller as caller_of, serve_rmcp};
 use contextvm_local_relay::LocalRelay;
 use rmcp::model::{
     CallToolRequestParams, ClientCapabilities, ClientInfo, CreateMessageRequestParams, CreateMessageResult,
-    ErrorData, SamplingMessage, ServerCapabilities, ServerConfig,
+    ErrorData, ProtocolVersion, SamplingMessage, ServerCapabilities, ServerConfig,
 };
 use rmcp::service::RequestContext;
 use rmcp::{
-    ClientHandler, RoleClient, RoleServer, ServerHandler, ServiceExt, tool, tool_handler, tool_router,
+    ClientHandler, ClientLifecycleMode, ClientServiceExt, RoleClient, RoleServer, ServerHandler, ServiceExt,
+    tool, tool_handler, tool_router,
 };
 use serde_json::{Value, json};
 
@@ -99,6 +100,45 @@ async fn a_typed_client_calls_a_typed_server() {
     let answer = soon(mcp.call_tool(CallToolRequestParams::new("who"))).await.unwrap();
     assert_eq!(text_of(&serde_json::to_value(&answer).unwrap()), me);
     soon(mcp.cancel()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_typed_client_of_2026_07_28_discovers_a_typed_server_and_calls_it() {
+    let relay = relay().await;
+    let (server, made) = typed(&relay).await;
+    let (client, messages) = client(&relay, server.public_key()).connect().await.unwrap();
+    let me = client.public_key().to_hex();
+    let lifecycle = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
+    let handler = ClientInfo::default();
+    let transport = client.clone().into_transport(messages);
+    let mcp = soon(handler.serve_with_lifecycle(transport, lifecycle)).await.unwrap();
+    assert_eq!(soon(mcp.list_all_tools()).await.unwrap().len(), 4);
+    let answer = soon(mcp.call_tool(CallToolRequestParams::new("who"))).await.unwrap();
+    assert_eq!(text_of(&serde_json::to_value(&answer).unwrap()), me);
+    let view = client.server_view().await.unwrap();
+    let discovered = view.initialize_result.expect("what the server said of itself");
+    assert!(discovered.get().contains("2026-07-28"), "{discovered}");
+    assert_eq!(made.load(Ordering::SeqCst), 1, "nobody initialised");
+    soon(mcp.cancel()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_the_application_ends_is_over_for_its_caller() {
+    let relay = relay().await;
+    let mut listener = server(&relay).start().await.unwrap();
+    let client = caller(&relay, listener.handle().public_key()).await;
+    tokio::spawn(async move {
+        let mut session = listener.accept().await.expect("a session");
+        let Some(Inbound { delivery: Delivery::Request { key, .. }, .. }) = session.recv().await else {
+            panic!("no request");
+        };
+        let params = json!({"requestId": key.id.to_hex()});
+        let ended = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params});
+        session.sender().send(ended.to_string()).await.unwrap();
+        session.recv().await
+    });
+    let error = soon(client.request("subscriptions/listen", None)).await.unwrap_err();
+    assert!(matches!(error, CallError::Ended), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

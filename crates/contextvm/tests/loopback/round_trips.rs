@@ -32,6 +32,24 @@ async fn a_stateless_call_comes_back_in_every_protection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_caller_is_told_which_events_carried_its_call_and_whether_anybody_was_asked_at_all() {
+    for (encryption, gift_wrap) in PROTECTIONS {
+        let relay = relay().await;
+        let app = app(server(&relay)).await;
+        let builder = client(&relay, app.key()).stateless().encryption(encryption).gift_wrap(gift_wrap);
+        let (client, messages) = builder.connect().await.unwrap();
+        forget(messages);
+        let local = soon(client.call("initialize", None)).await.unwrap();
+        assert_eq!(local.exchange, None, "a stateless client answers itself");
+        let params = serde_json::value::to_raw_value(&json!({"name": "echo", "arguments": {"value": 1}}));
+        let answered = soon(client.call("tools/call", Some(params.unwrap()))).await.unwrap();
+        let exchange = answered.exchange.expect("the server answered");
+        assert_ne!(exchange.request, exchange.response);
+        assert_eq!(exchange.protection.is_encrypted(), encryption != EncryptionMode::Disabled);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stateful_call_comes_back_in_every_protection() {
     for (encryption, gift_wrap) in PROTECTIONS {
         let relay = relay().await;
