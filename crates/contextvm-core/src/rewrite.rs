@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use serde_json::value::RawValue;
 
 use crate::envelope::{Envelope, Params};
-use crate::object::{self, Printer, print, visit};
+use crate::object::{self, Object, Printer, print, visit};
 
 /// `_meta` member: the caller's public key (CEP-16).
 pub const CLIENT_PUBKEY: &str = "clientPubkey";
@@ -243,6 +243,23 @@ pub fn with_cancelled_request_id(message: &Envelope<'_>, id_json: &str) -> Strin
 #[must_use]
 pub fn with_subscription_id(message: &Envelope<'_>, id_json: &str) -> String {
     Rewrite::of(message).meta(SUBSCRIPTION_ID, id_json).to_text()
+}
+
+/// Prints the answer to a `subscriptions/listen` with another subscription id in `result._meta`, if it names one there.
+#[must_use]
+pub fn with_ended_subscription<'a>(message: &Envelope<'a>, id_json: &str) -> Cow<'a, str> {
+    let edited = message.result.and_then(|result| {
+        let mut result = Object::parse(result.get()).ok()?.into_edit();
+        let mut meta = Object::parse(result.get(META)?).ok()?.into_edit();
+        meta.get(SUBSCRIPTION_ID)?;
+        meta.set(SUBSCRIPTION_ID, id_json);
+        let meta = meta.to_text();
+        result.set(META, meta);
+        let mut whole = Object::parse(message.text()).ok()?.into_edit();
+        whole.set("result", result.to_text());
+        Some(whole.to_text())
+    });
+    edited.map_or(Cow::Borrowed(message.text()), Cow::Owned)
 }
 
 /// Returns `params.<name>`.

@@ -91,7 +91,12 @@ impl ServerMachine {
         if let Some(uri) = route.subscribes.filter(|_| message.kind == MessageKind::Error) {
             self.sessions.unsubscribe(&to, &uri);
         }
-        let text = rewrite::with_id(message, &route.id);
+        let mut text = rewrite::with_id(message, &route.id);
+        if route.listens
+            && let Ok(answer) = Envelope::parse(&text, &self.config.limits)
+        {
+            text = rewrite::with_ended_subscription(&answer, &route.id).into_owned();
+        }
         if self.publish_answer(key, route.protection, text, now) {
             return Ok(());
         }

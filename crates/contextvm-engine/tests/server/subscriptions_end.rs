@@ -40,3 +40,13 @@ fn nobody_ends_the_subscription_of_another_caller_or_a_call_that_waits_for_its_a
     assert_eq!(world.app(2, cancel), ["undeliverable c2 Unsupported"]);
     assert_eq!(world.machine.load().in_flight, 2);
 }
+
+#[test]
+fn an_answer_to_a_subscription_names_it_by_the_callers_own_id() {
+    let answer = r#"{"jsonrpc":"2.0","id":"$0","result":{"resultType":"complete","_meta":{"x":1.0,"io.modelcontextprotocol/subscriptionId":"$0"}}}"#;
+    let heard = r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","id":"l","result":{"resultType":"complete","_meta":{"x":1.0,"io.modelcontextprotocol/subscriptionId":"l"}}}"#;
+    check(
+        ServerConfig::default(),
+        &[(Step::From(1, PLAIN, LISTEN), &[DELIVER_0]), (Step::App(1, answer), &[heard])],
+    );
+}
