@@ -283,7 +283,9 @@ impl Switch {
         let caller = letter.caller;
         let refuse = |failure: Failure| vec![Action::Caller(caller, failure.answer_to(id))];
         let Some(json_id) = message.id else { return Vec::new() };
+        // One that says which revision without sessions it means is for the child to refuse.
         if method == "initialize"
+            && rewrite::protocol_version(message.params).is_none()
             && let Some(welcome) = &self.welcome
         {
             return vec![Action::Caller(caller, welcome.answer(json_id, message.params))];

@@ -11,6 +11,8 @@ mod crowd;
 mod gateway;
 mod http_server;
 mod isolation;
+mod languages;
+mod many_servers;
 mod orphans;
 mod proxy;
 mod stage;

@@ -2,6 +2,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Happening;
@@ -13,23 +14,29 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 /// Shortest pause that a server may ask for.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// Starts to listen, in the stead of whoever listened before.
-pub(super) fn start(wire: &Arc<Wire>) {
+/// Starts to listen, in the stead of whoever listened before. What is returned resolves when the server has answered.
+pub(super) fn start(wire: &Arc<Wire>) -> oneshot::Receiver<()> {
     let listener = Arc::clone(wire);
+    let (answered, answer) = oneshot::channel();
     let task = tokio::spawn(Box::pin(async move {
         tokio::select! {
             // Nobody is left who could hear of it.
             () = listener.out.closed() => {}
-            () = listen(&listener) => {}
+            () = listen(&listener, answered) => {}
         }
     }));
     wire.listen(AbortOnDropHandle::new(task));
+    answer
 }
 
-async fn listen(wire: &Wire) {
+async fn listen(wire: &Wire, answered: oneshot::Sender<()>) {
     let (mut last, mut pause) = (None, PAUSES.0);
+    let mut answered = Some(answered);
     loop {
-        match wire.get(&wire.session(), last.as_deref()).await {
+        let response = wire.get(&wire.session(), last.as_deref()).await;
+        // Whoever waited may have lost patience.
+        let _impatient = answered.take().map(|answered| answered.send(()));
+        match response {
             Ok(response) if response.status().is_success() && body::is_stream(&response) => {
                 let mut stream = Stream::new(response, &wire.limits);
                 pause = PAUSES.0;

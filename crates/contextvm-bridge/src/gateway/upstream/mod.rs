@@ -4,11 +4,13 @@
 //! initialised before it is asked anything.
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use contextvm_core::envelope::{Envelope, MessageKind};
 use contextvm_core::{Limits, rewrite};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -23,6 +25,8 @@ pub use target::HttpTarget;
 use super::Options;
 use wire::{Wire, is_modern};
 
+/// How long the stream of a session may hold up what follows.
+const ATTACHED: Duration = Duration::from_secs(2);
 /// Messages to the server that may wait.
 const OUTBOX: usize = 256;
 /// Messages of the server that may wait; few, because one may be long.
@@ -138,7 +142,8 @@ impl Courier {
             }
             Some("notifications/initialized") => {
                 self.wire.post_short(&text).await;
-                listen::start(&self.wire);
+                // Some servers say on this stream what belongs to a call, and lose it if nobody listens yet.
+                let _answered = timeout(ATTACHED, listen::start(&self.wire)).await;
             }
             _ => self.wire.post_short(&text).await,
         }

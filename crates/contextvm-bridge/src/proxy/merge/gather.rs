@@ -1,19 +1,17 @@
-//! One answer from the answers of several servers: sessions, lists, log levels.
+//! One answer from the answers of several servers.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use contextvm_core::Printable;
-use contextvm_core::envelope::{self, Envelope};
+use contextvm_core::envelope::Envelope;
 use contextvm_core::object::{self, Edit, Object, quote};
 use contextvm_core::rewrite::{PROGRESS_TOKEN, Rewrite};
 use serde_json::value::RawValue;
 
-use super::listen::CHANGES;
-use super::merger::{Act, Call, Merger, RETRY, Session, Work, is_modern};
+use super::merger::{Call, Merger, Session, Work, is_modern};
 use super::names::Named;
 use super::union;
 use crate::answer::{FAILED, Failure, METHOD_NOT_FOUND};
-use crate::proxy::conversation::{Heard, Said};
 
 /// How long others may keep a host waiting once one server has answered.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -84,13 +82,19 @@ pub(super) struct Collect {
 
 /// What one server has answered.
 #[derive(Debug, Default)]
-struct Found {
-    waits: bool,
-    results: Vec<Box<RawValue>>,
+pub(super) struct Found {
+    pub(super) waits: bool,
+    pub(super) results: Vec<Box<RawValue>>,
     /// The whole message.
     error: Option<String>,
     /// Why there is not all of it.
     cut: Option<&'static str>,
+}
+
+impl Found {
+    pub(super) fn refused(message: &Envelope<'_>) -> Self {
+        Self { error: Some(message.text().to_owned()), ..Self::default() }
+    }
 }
 
 impl Collect {
@@ -123,7 +127,7 @@ impl Merger {
         self.collect_of(number, what, message.text().to_owned(), &servers);
     }
 
-    fn collect_of(&mut self, number: u64, what: What, request: String, servers: &[usize]) {
+    pub(super) fn collect_of(&mut self, number: u64, what: What, request: String, servers: &[usize]) {
         if servers.is_empty() {
             let method = what.list().map_or("logging/setLevel", |list| list.method);
             return self.not_offered(number, method);
@@ -138,49 +142,20 @@ impl Merger {
         }
     }
 
-    /// Opens the host's session with every server.
-    pub(super) fn open_sessions(&mut self, number: u64, message: &Envelope<'_>) {
-        let late: Vec<u64> = self
-            .calls
-            .iter()
-            .filter(|(_, call)| matches!(call.work, Work::Open))
-            .map(|(late, _)| *late)
-            .collect();
-        for late in late {
-            self.close(late);
-        }
-        self.opening = Some(message.text().to_owned());
-        self.initialized = false;
-        self.tells.clear();
-        let mut servers = Vec::new();
-        for (server, session) in self.sessions.iter_mut().enumerate() {
-            if !matches!(session, Session::Gone) {
-                *session = Session::Opening;
-                servers.push(server);
-            }
-        }
-        self.collect_of(number, What::Initialize, message.text().to_owned(), &servers);
-    }
-
-    /// The host does not want its session any more.
-    pub(super) fn sessions_given_up(&mut self) {
-        self.opening = None;
-        for session in &mut self.sessions {
-            if matches!(session, Session::Opening) {
-                *session = Session::Fresh;
-            }
-        }
-    }
-
     /// Asks servers for their lists, to learn what a shortened name stands for.
-    pub(super) fn find(&mut self, number: u64, message: &Envelope<'_>, mut servers: Vec<usize>) {
+    pub(super) fn find(
+        &mut self,
+        number: u64,
+        message: &Envelope<'_>,
+        exposed: String,
+        candidates: &[usize],
+    ) {
         let modern = is_modern(message);
-        servers.retain(|server| self.can_ask(*server, modern));
-        let exposed = match message.param("ref") {
-            Some(reference) => object::member(reference, "name"),
-            None => message.param("name"),
-        };
-        let exposed = exposed.and_then(object::string).unwrap_or_default().into_owned();
+        let servers: Vec<usize> =
+            candidates.iter().copied().filter(|server| self.can_ask(*server, modern)).collect();
+        if let (true, Some(server)) = (servers.is_empty(), candidates.first()) {
+            return self.failure_for(number, &self.left_out(*server));
+        }
         let list = if message.method.as_deref() == Some("tools/call") { &TOOLS } else { &PROMPTS };
         let mut params = Edit::new();
         if let Some(Ok(meta)) = message.meta().map(|meta| Object::parse(meta.get())) {
@@ -284,7 +259,10 @@ impl Merger {
                 }
             }
             _ if !answered => self.refuse_as_servers(number, &collect.found),
-            What::Level => self.result_for(number, "{}"),
+            What::Level => {
+                self.level = Some(collect.request);
+                self.result_for(number, "{}");
+            }
             What::Discover => {
                 for (server, found) in &collect.found {
                     found.results.iter().for_each(|result| self.directory.introduced(*server, result));
@@ -303,7 +281,7 @@ impl Merger {
     }
 
     /// Answers with the first error that says more than that a server does not know the method.
-    fn refuse_as_servers(&mut self, number: u64, found: &BTreeMap<usize, Found>) {
+    pub(super) fn refuse_as_servers(&mut self, number: u64, found: &BTreeMap<usize, Found>) {
         let errors = || found.values().filter_map(|found| found.error.as_deref());
         let limits = self.answer_limits();
         let says_more = |text: &&str| {
@@ -316,7 +294,7 @@ impl Merger {
     }
 
     /// Why a server has no part in what was gathered, or not its full part. Not to know the method is no reason.
-    fn why_left_out(&self, found: &Found) -> Option<String> {
+    pub(super) fn why_left_out(&self, found: &Found) -> Option<String> {
         let Some(text) = &found.error else {
             let late = found.results.is_empty() || found.waits;
             return found.cut.or(late.then_some("it did not answer in time")).map(str::to_owned);
@@ -328,89 +306,6 @@ impl Merger {
         }
         let said = error.error.and_then(|error| object::member(error, "message")).and_then(object::string);
         Some(Printable::short(&said.unwrap_or_default(), 300).to_string())
-    }
-
-    /// What each server said of itself, or why it said nothing.
-    fn introductions<'a>(&'a self, found: &'a BTreeMap<usize, Found>) -> Vec<union::Introduction<'a>> {
-        let all = (0..self.sessions.len()).map(|server| {
-            let one = found.get(&server);
-            let said = match one.and_then(|found| found.results.first()) {
-                Some(result) => Ok(&**result),
-                None => Err(match one {
-                    Some(found) => {
-                        self.why_left_out(found).unwrap_or_else(|| "it does not know how".to_owned())
-                    }
-                    None => "its connection has ended".to_owned(),
-                }),
-            };
-            (self.directory.name(server), said)
-        });
-        all.collect()
-    }
-
-    fn sessions_opened(&mut self, number: u64, found: &BTreeMap<usize, Found>) {
-        let again = self.now + RETRY;
-        let introductions = self.introductions(found);
-        let opened = introductions.iter().any(|(_, said)| said.is_ok());
-        let mut sessions = Vec::new();
-        for (server, (_, said)) in introductions.iter().enumerate() {
-            let late = found.get(&server).is_some_and(|found| found.waits);
-            let session = match said {
-                _ if !opened => Session::Fresh,
-                Ok(result) => {
-                    self.directory.introduced(server, result);
-                    Session::Open
-                }
-                Err(_) if late => Session::Late,
-                Err(why) => Session::Out { why: why.clone(), again },
-            };
-            sessions.push(session);
-        }
-        let united = union::welcome(&introductions);
-        for (old, new) in self.sessions.iter_mut().zip(sessions) {
-            if !matches!(old, Session::Gone) {
-                *old = new;
-            }
-        }
-        if !opened {
-            self.opening = None;
-            return self.refuse_as_servers(number, found);
-        }
-        self.tells = CHANGES
-            .iter()
-            .filter(|(part, ..)| union::tells(&united, part))
-            .map(|(.., method)| *method)
-            .collect();
-        self.result_for(number, &united.to_text());
-    }
-
-    /// A server that was late or failed before has answered `initialize`.
-    pub(super) fn opened_late(&mut self, number: u64, server: usize, message: &Envelope<'_>) {
-        self.close(number);
-        let session = match message.result {
-            Some(result) => {
-                self.directory.introduced(server, result);
-                if self.initialized {
-                    let text = envelope::notification("notifications/initialized", None);
-                    self.acts.push_back(Act::Server(server, Said::Message(text)));
-                }
-                for method in self.tells.clone() {
-                    let text = envelope::notification(method, None);
-                    self.acts.push_back(Act::Host(Heard { text, about: None }));
-                }
-                Session::Open
-            }
-            None => {
-                let found = Found { error: Some(message.text().to_owned()), ..Found::default() };
-                let why = self.why_left_out(&found).unwrap_or_else(|| "it does not know how".to_owned());
-                Session::Out { why, again: self.now + RETRY }
-            }
-        };
-        if let Some(old) = self.sessions.get_mut(server)
-            && !matches!(old, Session::Gone)
-        {
-            *old = session;
-        }
     }
 
     /// Remembers what a list says of who has what.

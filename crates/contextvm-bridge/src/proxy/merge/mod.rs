@@ -22,6 +22,8 @@ mod gather;
 mod listen;
 mod merger;
 mod names;
+mod route;
+mod sessions;
 mod union;
 
 /// Messages that may wait in one direction before the other side is not listened to any more.

@@ -1,5 +1,5 @@
 //! Scripts of what a host and servers say, and of what each then hears.
-use contextvm_core::object::{self, quote};
+use contextvm_core::object::quote;
 use serde_json::Value;
 
 use super::gather::PATIENCE;
@@ -316,6 +316,54 @@ fn the_end_of_a_server_or_of_the_conversation_answers_what_is_open() {
         failed.len() == 1 && failed[0].starts_with("(2)< ") && failed[0].contains(r#""closed""#),
         "{failed:?}"
     );
+}
+
+#[test]
+fn what_lies_with_a_server_that_is_left_out_is_refused_in_its_name() {
+    let mut bench = Bench::new(2);
+    bench.merger.directory.lists_resources(1, ["r:1".to_owned()].into_iter());
+    bench.merger.gone(1);
+    let shortened = bench.merger.directory.exposed(1, &"t".repeat(100));
+    let table = [
+        request(1, "resources/read", r#""uri":"r:1""#),
+        request(1, "tools/call", &format!(r#""name":"{shortened}""#)),
+        request(1, "tools/call", r#""name":"b__other_0123456789""#),
+    ];
+    for asked in table {
+        let refused = bench.host(&asked);
+        assert!(refused.len() == 1 && refused[0].contains(r#""left_out","server":"b""#), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_conversation_outlives_a_server_and_ends_with_its_host() {
+    let stop = CancellationToken::new();
+    let (host, opened) = Conversations::new();
+    let sides = ["a", "b"].map(|name| (name.to_owned(), Conversations::new()));
+    let (mut servers, mut ends) = (Vec::new(), Vec::new());
+    for (name, (conversations, end)) in sides {
+        servers.push((name, conversations));
+        ends.push(end);
+    }
+    let running = tokio::spawn(run(servers, opened, Limits::default(), stop));
+    let (speaker, mut hearer) = host.open().await.unwrap().split();
+    let first = ends[0].recv().await.unwrap();
+    let mut second = ends[1].recv().await.unwrap();
+    for (id, name) in [(1, "a__t"), (2, "b__t")] {
+        let text = request(id, "tools/call", &format!(r#""name":"{name}""#));
+        speaker.say(Said::Message(text)).await.unwrap();
+    }
+    assert!(matches!(second.said.recv().await, Some(Said::Message(text)) if text.contains(r#""name":"t""#)));
+    drop(first);
+    let lost = hearer.hear().await.unwrap();
+    assert!(lost.text.contains("left_out") && lost.about.unwrap().get() == "1");
+    drop(host);
+    drop(speaker);
+    let last = hearer.hear().await.unwrap();
+    assert!(last.text.contains(r#""closed""#) && last.about.unwrap().get() == "2");
+    assert!(hearer.hear().await.is_none());
+    assert!(second.said.recv().await.is_none(), "the server learns that nobody waits any more");
+    timeout(Duration::from_secs(5), running).await.unwrap().unwrap();
 }
 
 #[test]

@@ -64,6 +64,24 @@ fn a_server_that_fails_is_left_out_and_tried_again() {
 }
 
 #[test]
+fn a_server_that_comes_late_learns_the_log_level() {
+    let mut bench = Bench::new(2);
+    bench.host(INITIALIZE);
+    bench.result(0, "m-2", THREE[0]);
+    bench.error(1, "m-3", -32001, "no");
+    let asked = bench.host(&request(1, "logging/setLevel", r#""level":"info""#));
+    bench.result(0, &own_id(&asked[0]), "{}");
+    let again = bench.pass(RETRY);
+    let late = bench.result(1, &own_id(&again[0]), THREE[0]);
+    assert!(
+        late.len() == 2 && late[0].starts_with("b> ") && late[0].contains(r#"{"level":"info"}"#),
+        "{late:?}"
+    );
+    assert_eq!(bench.result(1, &own_id(&late[0]), "{}"), [""; 0], "the host has its answer already");
+    assert!(bench.merger.calls.is_empty());
+}
+
+#[test]
 fn a_silent_server_does_not_keep_the_host_waiting_and_may_come_late() {
     let mut bench = Bench::new(2);
     bench.host(INITIALIZE);
