@@ -12,17 +12,19 @@ mod operations;
 mod people;
 pub mod seeds;
 mod server;
+mod transfer;
 mod words;
 
 pub use client::client_engine;
 pub use server::server_engine;
+pub use transfer::{transfer_frame, transfer_receiver};
 pub use words::{envelope, event, open, relay_frame, scan};
 
 /// A target: any bytes in, a panic when a promise is broken.
 pub type Target = fn(&[u8]);
 
 /// Every target under the name of its program and of its folder in `corpus`.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("relay_frame", relay_frame),
     ("event", event),
     ("envelope", envelope),
@@ -30,6 +32,8 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("open", open),
     ("client_engine", client_engine),
     ("server_engine", server_engine),
+    ("transfer_frame", transfer_frame),
+    ("transfer_receiver", transfer_receiver),
 ];
 
 /// Runs a target over the files named on the command line.

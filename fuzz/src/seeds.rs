@@ -4,6 +4,7 @@ use contextvm_crypto::{Entropy, seal};
 use nostr::event::Tag;
 
 use crate::people::{START, keys, message, tags};
+use crate::transfer;
 
 /// One input: its target, its file name, its bytes.
 pub type Seed = (&'static str, &'static str, Vec<u8>);
@@ -11,7 +12,7 @@ pub type Seed = (&'static str, &'static str, Vec<u8>);
 /// Every seed.
 #[must_use]
 pub fn all() -> Vec<Seed> {
-    [frames(), events(), envelopes(), scans(), opens(), clients(), servers()].concat()
+    [frames(), events(), envelopes(), scans(), opens(), clients(), servers(), transfer::seeds()].concat()
 }
 
 /// One of them.
