@@ -1,4 +1,4 @@
-//! The messages that the gateway writes itself.
+//! The messages that a bridge writes itself.
 use std::time::Duration;
 
 use contextvm_core::envelope;

@@ -1,4 +1,6 @@
 //! The words of MCP's revisions that more than one part of the bridges knows.
+use contextvm_core::object;
+use serde_json::value::RawValue;
 
 /// The first revision without `initialize` and sessions; revisions compare as text.
 pub(crate) const MODERN: &str = "2026-07-28";
@@ -28,6 +30,16 @@ pub(crate) const HEADER_MISMATCH: i64 = -32020;
 pub(crate) const MISSING_CAPABILITY: i64 = -32021;
 /// Modern: the revision is not supported.
 pub(crate) const UNSUPPORTED_VERSION: i64 = -32022;
+
+/// The levels of log messages, the most talkative first.
+pub(crate) const LOG_LEVELS: [&str; 8] =
+    ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+
+/// Returns the place of a level of log messages; the lower, the more is said. `None` when there is no such level.
+pub(crate) fn log_level(level: &RawValue) -> Option<usize> {
+    let level = object::string(level)?;
+    LOG_LEVELS.iter().position(|known| *known == level)
+}
 
 /// Whether a revision has no `initialize` and no sessions.
 pub(crate) fn is_modern(version: &str) -> bool {

@@ -152,7 +152,6 @@ pub(crate) fn start_logging(global: &Global) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(colored(global.color))
         .with_target(level >= 2)
         .finish();
     // Nobody else sets one in this process.

@@ -175,12 +175,18 @@ impl Switch {
     }
 
     pub(super) fn child_up(&mut self, now: Instant) -> Vec<Action> {
-        let id = self.own_id();
-        let request = Welcome::request(&id);
         let held = match &mut self.state {
             State::Down { held, .. } => core::mem::take(held),
             State::Opening { .. } | State::Open => VecDeque::new(),
         };
+        if self.welcome.as_ref().is_some_and(|welcome| !welcome.is_accepted()) {
+            // It does without `initialize`, and servers of that kind end when they are asked.
+            self.state = State::Open;
+            let held = held.into_iter().map(Action::Child);
+            return held.chain([Action::Tell(Notice::ChildReady)]).collect();
+        }
+        let id = self.own_id();
+        let request = Welcome::request(&id);
         self.state = State::Opening { id, since: now, held };
         vec![Action::Child(request)]
     }

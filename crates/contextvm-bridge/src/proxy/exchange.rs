@@ -1,6 +1,5 @@
 //! The server side of a proxy: one client on Nostr, made anew when it is lost, and the hosts that share it.
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
@@ -8,9 +7,11 @@ use contextvm_client::{Client, ClientOptions, Messages};
 use contextvm_core::Limits;
 use contextvm_core::envelope::{Envelope, MessageKind};
 use contextvm_core::object::{self, Object, quote};
+use contextvm_core::rewrite;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use nostr::nips::nip19::ToBech32 as _;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,7 @@ pub(super) struct Exchange {
 }
 
 type NextSaid = Pin<Box<dyn Future<Output = (u64, mpsc::Receiver<Said>, Option<Said>)> + Send>>;
+type Sending = Pin<Box<dyn Future<Output = bool> + Send>>;
 type Connecting = Pin<Box<dyn Future<Output = Result<(Client, Messages), contextvm_client::Error>> + Send>>;
 
 /// How it stands with the server.
@@ -68,7 +70,8 @@ enum Event {
     Connected(Result<(Client, Messages), contextvm_client::Error>),
     Heard(Option<String>),
     Sent(bool),
-    Delivered,
+    /// A host has room for what waits for it.
+    Room,
     Resume,
     Sweep,
 }
@@ -87,6 +90,8 @@ struct Room {
     /// What hosts said before there was a connection.
     held: VecDeque<(u64, String)>,
     to_server: VecDeque<String>,
+    /// The message that is on its way to the client.
+    sending: Option<Sending>,
     to_hosts: VecDeque<(u64, Heard)>,
     next_host: u64,
     all_opened: bool,
@@ -96,10 +101,9 @@ impl Exchange {
     /// Serves conversations until all are over and no more can come, or until `stop`.
     pub(super) async fn run(self, mut opened: mpsc::Receiver<Counterpart>, stop: CancellationToken) {
         let limits = self.options.config.limits.clone();
-        let nonce = RandomState::new().build_hasher().finish();
         let mut room = Room {
             link: connecting(&self.options),
-            board: Switchboard::new(limits.clone(), nonce),
+            board: Switchboard::new(limits.clone()),
             limits,
             setup: self,
             pause: PAUSES.0,
@@ -108,6 +112,7 @@ impl Exchange {
             said: FuturesUnordered::new(),
             held: VecDeque::new(),
             to_server: VecDeque::new(),
+            sending: None,
             to_hosts: VecDeque::new(),
             next_host: 0,
             all_opened: false,
@@ -121,12 +126,7 @@ impl Exchange {
             }
             room.take(event);
             room.setup.ready.set(matches!(room.link, Link::Live { .. }));
-            while let Some(act) = room.board.poll() {
-                match act {
-                    Act::Server(text) => room.to_server.push_back(text),
-                    Act::Host(host, heard) => room.to_hosts.push_back((host, heard)),
-                }
-            }
+            room.act();
         }
         room.leave().await;
     }
@@ -165,31 +165,32 @@ impl Room {
     ) -> Event {
         let listening = self.to_hosts.len() < WAITING;
         let hearing = self.to_server.len() < WAITING && self.to_hosts.len() < WAITING * 2;
-        let client = match &self.link {
-            Link::Live { client, .. } => Some(client.clone()),
-            Link::Connecting { .. } | Link::Pausing { .. } => None,
-        };
-        let first = self.to_server.front().cloned().zip(client);
-        let receiver = self.to_hosts.front().map(|(host, _)| self.hosts.get(host).cloned());
+        if self.sending.is_none()
+            && let Link::Live { client, .. } = &self.link
+            && let Some(text) = self.to_server.pop_front()
+        {
+            let client = client.clone();
+            self.sending = Some(Box::pin(async move { client.send(text).await.is_ok() }));
+        }
+        let receiver = self.to_hosts.front().and_then(|(host, _)| self.hosts.get(host)).cloned();
         tokio::select! {
             () = stop.cancelled() => Event::Stop,
             counterpart = opened.recv(), if !self.all_opened => Event::Opened(counterpart),
             Some((host, said, next)) = self.said.next(), if hearing => Event::Said(host, said, next),
             event = of_link(&mut self.link, listening) => event,
             sent = async {
-                match first {
-                    Some((text, client)) => client.send(text).await.is_ok(),
+                match &mut self.sending {
+                    Some(sending) => sending.await,
                     None => core::future::pending().await,
                 }
             } => Event::Sent(sent),
             () = async {
                 match receiver {
                     // A host that is gone makes room, too.
-                    Some(Some(receiver)) => drop(receiver.reserve().await),
-                    Some(None) => {}
+                    Some(receiver) => drop(receiver.reserve().await),
                     None => core::future::pending().await,
                 }
-            } => Event::Delivered,
+            } => Event::Room,
             _now = sweep.tick() => Event::Sweep,
         }
     }
@@ -208,7 +209,10 @@ impl Room {
             Event::Said(host, said, Some(next)) => {
                 match next {
                     Said::Message(text) => self.host_said(host, text),
-                    Said::Abandon(id) => self.board.abandon(host, &id),
+                    Said::Abandon(id) => {
+                        self.withdraw(host, &id);
+                        self.board.abandon(host, &id);
+                    }
                 }
                 self.said.push(next_said(host, said));
             }
@@ -222,11 +226,12 @@ impl Room {
                     .with_text("server", &self.server())
                     .with_text("hint", &self.setup.hint);
                 self.to_server.clear();
+                self.sending = None;
                 self.board.lost(&failure);
                 self.link = connecting(&self.setup.options);
             }
-            Event::Sent(true) => drop(self.to_server.pop_front()),
-            Event::Delivered => self.deliver(),
+            Event::Sent(true) => self.sending = None,
+            Event::Room => {}
             Event::Resume => self.link = connecting(&self.setup.options),
             Event::Sweep => self.sweep(),
         }
@@ -243,15 +248,6 @@ impl Room {
         }
         self.board.closed(host);
         self.ended.insert(host);
-        self.forget_if_done(host);
-    }
-
-    /// Forgets a host that has ended once it has been told everything.
-    fn forget_if_done(&mut self, host: u64) {
-        if self.ended.contains(&host) && !self.to_hosts.iter().any(|(to, _)| *to == host) {
-            self.ended.remove(&host);
-            self.hosts.remove(&host);
-        }
     }
 
     fn sweep(&mut self) {
@@ -267,21 +263,54 @@ impl Room {
         self.board.sweep(Instant::now(), &silence);
     }
 
-    /// Hands the first waiting message to its host, whose channel has room for it.
-    fn deliver(&mut self) {
-        let Some((host, heard)) = self.to_hosts.pop_front() else { return };
-        if let Some(sender) = self.hosts.get(&host)
-            && let Err(mpsc::error::TrySendError::Full(heard)) = sender.try_send(heard)
-        {
-            self.to_hosts.push_front((host, heard));
+    /// Does what the switchboard decided, as far as the hosts have room.
+    fn act(&mut self) {
+        while let Some(act) = self.board.poll() {
+            match act {
+                Act::Server(text) => self.to_server.push_back(text),
+                Act::Host(host, heard) => self.to_hosts.push_back((host, heard)),
+            }
         }
-        self.forget_if_done(host);
+        let mut full = BTreeSet::new();
+        for (host, heard) in core::mem::take(&mut self.to_hosts) {
+            let Some(sender) = self.hosts.get(&host) else { continue };
+            if full.contains(&host) {
+                self.to_hosts.push_back((host, heard));
+            } else if let Err(mpsc::error::TrySendError::Full(heard)) = sender.try_send(heard) {
+                full.insert(host);
+                self.to_hosts.push_back((host, heard));
+            }
+        }
+        // A host that has ended is forgotten once it has been told everything.
+        let over = self.ended.extract_if(.., |host| !full.contains(host));
+        for host in over {
+            self.hosts.remove(&host);
+        }
+    }
+
+    /// Nobody waits for a request any more that waits for the connection.
+    fn withdraw(&mut self, host: u64, id: &RawValue) {
+        let limits = &self.limits;
+        self.held.retain(|(from, text)| {
+            let message = Envelope::parse(text, limits).ok();
+            let message = message.filter(|message| message.kind == MessageKind::Request);
+            *from != host || message.and_then(|message| message.id).is_none_or(|own| own.get() != id.get())
+        });
     }
 
     fn host_said(&mut self, host: u64, text: String) {
         match &self.link {
             Link::Live { .. } => self.board.hear_host(host, &text, Instant::now()),
             Link::Connecting { .. } => {
+                let message = Envelope::parse(&text, &self.limits).ok();
+                let cancelled =
+                    message.filter(|message| message.method.as_deref() == Some("notifications/cancelled"));
+                if let Some(message) = cancelled {
+                    if let Some(id) = rewrite::cancelled_request_id(message.params).map(ToOwned::to_owned) {
+                        self.withdraw(host, &id);
+                    }
+                    return;
+                }
                 let bytes: usize = self.held.iter().map(|(_, text)| text.len()).sum();
                 if self.held.len() >= HELD.0 || bytes.saturating_add(text.len()) > HELD.1 {
                     let busy = Failure::new(TIMED_OUT, "busy", "too many messages wait for the connection");
@@ -374,20 +403,20 @@ impl Room {
         edited.unwrap_or(text)
     }
 
-    /// Says goodbye: what waits for a connection is answered, what is open is cancelled.
+    /// Says goodbye: whoever waits is answered, as far as it reads; what is open is cancelled.
     async fn leave(mut self) {
-        let failure = Failure::new(TIMED_OUT, "closed", "the proxy ended before the server was reached");
+        let failure = Failure::new(TIMED_OUT, "closed", "the proxy ended before the answer came");
         for (host, text) in core::mem::take(&mut self.held) {
             self.refuse(host, &text, &failure);
         }
-        for (host, heard) in core::mem::take(&mut self.to_hosts) {
-            if let Some(sender) = self.hosts.get(&host) {
-                // A host that does not read its last messages loses them.
-                let _full = sender.try_send(heard);
-            }
-        }
+        self.board.lost(&failure);
+        self.act();
+        self.hosts.clear();
         if let Link::Live { client, .. } = &self.link {
             let farewell = async {
+                if let Some(sending) = self.sending.take() {
+                    sending.await;
+                }
                 for text in self.to_server.drain(..) {
                     // A client that is closed already has cancelled everything.
                     let _closed = client.send(text).await;
@@ -416,4 +445,40 @@ fn relays_json(relays: impl Iterator<Item = (String, &'static str)>) -> String {
     let relays: Vec<String> =
         relays.map(|(url, state)| format!(r#"{{"url":{},"state":"{state}"}}"#, quote(&url))).collect();
     format!("[{}]", relays.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use contextvm_crypto::Keys;
+
+    use super::super::conversation::Conversations;
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_nobody_waits_for_any_more_is_not_sent_once_there_is_a_connection() {
+        let key = |number: u8| Keys::from_secret_bytes([number; 32]).unwrap();
+        let mut options = ClientOptions::new(key(1), key(2).public_key().into());
+        options.relays = vec!["ws://127.0.0.1:9".to_owned()];
+        options.ready_timeout = Duration::from_millis(300);
+        let (conversations, opened) = Conversations::new();
+        let exchange = Exchange {
+            options,
+            reporter: Reporter::new(|_notice| {}),
+            hint: String::new(),
+            ready: Readiness::default(),
+        };
+        let running = tokio::spawn(exchange.run(opened, CancellationToken::new()));
+        let (speaker, mut hearer) = conversations.open().await.unwrap().split();
+        for id in 1..=3 {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#);
+            speaker.say(Said::Message(text)).await.unwrap();
+        }
+        speaker.say(Said::Abandon(RawValue::from_string("1".to_owned()).unwrap())).await.unwrap();
+        let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}"#;
+        speaker.say(Said::Message(cancel.to_owned())).await.unwrap();
+        assert_eq!(hearer.hear().await.unwrap().about.unwrap().get(), "3");
+        drop((speaker, conversations));
+        assert!(hearer.hear().await.is_none());
+        running.await.unwrap();
+    }
 }

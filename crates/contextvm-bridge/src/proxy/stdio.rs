@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::conversation::{Conversation, Hearer, Said, Speaker};
 use super::exchange::FAREWELL;
 use crate::Error;
-use crate::answer::{Failure, INVALID_REQUEST, raw};
+use crate::answer::{Failure, INVALID_REQUEST};
 use crate::line::{Line, LineReader};
 use crate::notice::{Notice, Reporter};
 
@@ -109,7 +109,7 @@ async fn write(
             Some(answer) = complained.recv() => answer,
         };
         let mut line = compact(&text);
-        if raw(line.clone()).is_none() || line.contains(['\n', '\r']) {
+        if serde_json::from_str::<&RawValue>(&line).is_err() || line.contains(['\n', '\r']) {
             tracing::error!("a message for the host was not one line of json and was left out");
             continue;
         }

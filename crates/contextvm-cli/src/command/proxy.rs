@@ -7,6 +7,7 @@ use contextvm::client::ClientOptions;
 use contextvm::core::Printable;
 use contextvm_bridge::{Error, HttpOptions, Notice, Proxy, ProxyBuilder, Reporter, SecretToken};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::args::{Global, Use};
 use crate::connect;
@@ -35,6 +36,9 @@ struct Endpoint {
 }
 
 pub(crate) async fn run(options: &Use, global: &Global, out: &mut Out, talk: Talk) -> Result<(), Problem> {
+    if options.http.is_none() {
+        check_stdio(options, global)?;
+    }
     let reporter = Reporter::new(move |notice| {
         let line = format!("cvm: {notice}");
         if *notice == Notice::Connected { talk.detail(&line) } else { talk.say(&line) }
@@ -44,12 +48,15 @@ pub(crate) async fn run(options: &Use, global: &Global, out: &mut Out, talk: Tal
         .hint("check the relay, or name another one: --relay wss://...");
     match options.http {
         Some(address) => over_http(options, address, builder.build(), out, &talk).await,
-        None => over_stdio(options, global, builder.build()).await,
+        None => over_stdio(builder.build()).await,
     }
 }
 
-async fn over_stdio(options: &Use, global: &Global, proxy: Proxy) -> Result<(), Problem> {
-    if matches!(global.key.as_deref(), Some("stdin" | "-")) {
+/// Checks what the standard streams cannot do; before a key is read from them.
+fn check_stdio(options: &Use, global: &Global) -> Result<(), Problem> {
+    let key =
+        Zeroizing::new(global.key.clone().or_else(|| std::env::var("CVM_KEY").ok()).unwrap_or_default());
+    if matches!(key.trim(), "stdin" | "-") {
         let problem = Problem::new(
             Code::InvalidValue,
             "standard input carries the MCP host's messages and cannot carry a key",
@@ -61,6 +68,10 @@ async fn over_stdio(options: &Use, global: &Global, proxy: Proxy) -> Result<(), 
             .fact("their tools are then named server__tool")
             .hint("add --prefix, or give each a path of its own: --http 127.0.0.1:7312"));
     }
+    Ok(())
+}
+
+async fn over_stdio(proxy: Proxy) -> Result<(), Problem> {
     let host = output::claim_stdout()?;
     let stop = signals::stop_on_signals();
     signals::stop_without_parent(stop.clone());

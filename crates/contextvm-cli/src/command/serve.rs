@@ -66,7 +66,7 @@ async fn one(
     let started = Instant::now();
     let target = plan.target()?;
     let shown = shown(&target);
-    board.change(ONLY, |unit| unit.target.clone_from(&shown));
+    board.add(ONLY, shown.clone());
     let noted = plan.is_shared(&target).then(|| (board.clone(), ONLY.to_owned()));
     let gateway = plan.gateway(target, fleet::reporter(noted, String::new(), talk)).start();
     let gateway = tokio::select! {

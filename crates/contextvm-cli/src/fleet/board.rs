@@ -77,19 +77,25 @@ pub(crate) struct Named {
 pub(crate) struct Board(Arc<Mutex<BTreeMap<String, Unit>>>);
 
 impl Board {
-    /// Changes a unit, which is made if it is not there; says whether its state is another one now.
-    pub(crate) fn change(&self, name: &str, change: impl FnOnce(&mut Unit)) -> bool {
-        let mut units = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let unit = units.entry(name.to_owned()).or_insert_with(|| Unit {
+    /// Adds a unit.
+    pub(crate) fn add(&self, name: &str, target: String) {
+        let unit = Unit {
             state: State::Starting,
             since: Instant::now(),
             server: String::new(),
-            target: String::new(),
+            target,
             pid: None,
             restarts: 0,
             why: None,
             relays: Vec::new(),
-        });
+        };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), unit);
+    }
+
+    /// Changes a unit if it is there; says whether its state is another one now.
+    pub(crate) fn change(&self, name: &str, change: impl FnOnce(&mut Unit)) -> bool {
+        let mut units = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(unit) = units.get_mut(name) else { return false };
         let before = unit.state;
         change(unit);
         let changed = before != unit.state;

@@ -80,6 +80,7 @@ impl Fleet {
 
     /// Runs until it is stopped; returns once every unit is gone.
     pub(crate) async fn run(mut self, out: &mut Out) -> Result<(), Problem> {
+        self.check_names()?;
         let mut stamp = self.stamp();
         let entries = self.read()?;
         if entries.is_empty() {
@@ -153,6 +154,7 @@ impl Fleet {
         Some((data.modified().ok()?, data.len()))
     }
 
+    /// Reads the entries that are to run.
     fn read(&self) -> Result<Vec<Entry>, Problem> {
         let mut entries = file::read(&self.path, &|name| std::env::var(name).ok())?;
         let options = &self.plan.options;
@@ -161,6 +163,22 @@ impl Fleet {
                 && !options.except.contains(&entry.name)
         });
         Ok(entries)
+    }
+
+    /// Refuses names on the command line that the file does not have: a typing error would run what was to be left out.
+    fn check_names(&self) -> Result<(), Problem> {
+        let entries = file::read(&self.path, &|_| None)?;
+        let options = &self.plan.options;
+        let known = |name: &&String| entries.iter().any(|entry| entry.name == **name);
+        match options.only.iter().chain(&options.except).find(|name| !known(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let shown = Printable::short(name, 60);
+                let problem =
+                    Problem::new(Code::InvalidValue, format!("the file names no server \"{shown}\""));
+                Err(problem.hint("look at --only and --except"))
+            }
+        }
     }
 
     /// Starts and stops what the file says anew; a file that cannot be read changes nothing.

@@ -39,6 +39,13 @@ impl Plan {
     /// Returns the server that the command line names.
     pub(crate) fn target(&self) -> Result<Target, Problem> {
         if let Some(url) = &self.options.url {
+            if !url.contains("://") {
+                let shown = Printable::short(&keys::scrub(url), 80).to_string();
+                let problem = Problem::new(Code::InvalidValue, format!("{shown} is no URL"));
+                return Err(
+                    problem.hint(format!("a command comes after two dashes: cvm serve ... -- {shown}"))
+                );
+            }
             let mut target = HttpTarget::new(url).map_err(|error| wrong(&error))?;
             for pair in &self.options.headers {
                 let (name, reference) = pair.split_once('=').ok_or_else(|| {

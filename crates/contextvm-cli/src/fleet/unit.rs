@@ -55,6 +55,7 @@ impl From<Error> for Failure {
 impl Unit {
     /// Runs the entry until `stop`. Whatever becomes of it, other units go on.
     pub(super) async fn run(self) {
+        self.board.add(&self.entry.name, String::new());
         let live = AssertUnwindSafe(Box::pin(self.live()));
         if live.catch_unwind().await.is_err() {
             self.rest(State::Failed, "it met a bug of this program, which is shown above").await;

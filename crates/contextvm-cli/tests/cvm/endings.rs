@@ -38,7 +38,8 @@ fn the_end_of_its_input_ends_it_within_100_ms() {
         host.goodbye()
     });
     all_end("no relay is there", || {
-        let mut host = Host::start(home.command(&["use", NOBODY, "-r", "ws://127.0.0.1:9", "--timeout", "100ms"]));
+        let mut host =
+            Host::start(home.command(&["use", NOBODY, "-r", "ws://127.0.0.1:9", "--timeout", "100ms"]));
         assert_eq!(host.ask(INITIALIZE)["error"]["data"]["reason"], "relay_unreachable");
         host.goodbye()
     });
@@ -90,6 +91,19 @@ fn a_host_that_does_not_read_any_more_ends_it() {
     let status = until("the end", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(0));
     drop(input);
+}
+
+#[test]
+fn a_key_cannot_come_the_way_of_the_messages() {
+    let home = Home::new();
+    for (args, variable) in [(&["-k", "stdin"][..], ""), (&["-k", "-"], ""), (&[], "stdin")] {
+        let mut command = home.command(&["use", NOBODY, "-r", "ws://127.0.0.1:9", "--json"]);
+        command.args(args).env("CVM_KEY", variable);
+        let host = Host::start(command);
+        // Its input is open all the time.
+        let ended = host.ended(Instant::now());
+        assert!(ended.code == Some(2) && ended.err.contains("cannot carry a key"), "{ended:?}");
+    }
 }
 
 #[test]

@@ -41,7 +41,10 @@ fn standard_output_is_pure_at_every_level() {
     for (level, mut host) in at_every_level(&home, &["use", &server, "-r", &url]) {
         assert_eq!(host.greet()["result"]["serverInfo"]["name"], "cvm-demo", "{level}");
         host.say(NOISE);
-        assert!(host.ask(LIST)["result"]["tools"].as_array().is_some_and(|tools| tools.len() == 3), "{level}");
+        assert!(
+            host.ask(LIST)["result"]["tools"].as_array().is_some_and(|tools| tools.len() == 3),
+            "{level}"
+        );
         let echo = r#"{"jsonrpc":"2.0","id":"e","method":"tools/call","params":{"name":"echo","arguments":{"message":"a\nb\r\u0000\u2028c"}}}"#;
         assert_eq!(host.ask(echo)["result"]["content"][0]["text"], "a\nb\r\0\u{2028}c", "{level}");
         let ended = host.goodbye();
@@ -49,7 +52,7 @@ fn standard_output_is_pure_at_every_level() {
         if level == "-qq " {
             assert_eq!(ended.err, "");
         } else if level.ends_with("trace") {
-            assert!(ended.err.len() > 10_000, "{level} {}", ended.err);
+            assert!(ended.err.contains(" INFO "), "{level} {}", ended.err);
         }
     }
 }
@@ -60,13 +63,20 @@ fn standard_output_is_pure_and_every_request_answered_when_the_relay_is_dead() {
     let args = ["use", NOBODY, "-r", "ws://127.0.0.1:9", "--timeout", "500ms"];
     for (level, mut host) in at_every_level(&home, &args) {
         host.say(&format!("{INITIALIZE}\n{NOISE}\n{LIST}"));
-        let mut ids = vec![host.hear(), host.hear()];
+        let mut ids = [host.hear(), host.hear()];
         ids.sort_by_key(|answer| answer["id"].as_u64());
         for (answer, id) in ids.iter().zip([1, 2]) {
             let data = &answer["error"]["data"];
-            assert_eq!((&answer["id"], &data["reason"]), (&id.into(), &"relay_unreachable".into()), "{level}");
+            assert_eq!(
+                (&answer["id"], &data["reason"]),
+                (&id.into(), &"relay_unreachable".into()),
+                "{level}"
+            );
             assert_eq!(data["relays"][0]["url"], "ws://127.0.0.1:9");
-            assert!(data["hint"].is_string() && data["waitedMs"].is_u64() && data["server"] == NOBODY, "{answer}");
+            assert!(
+                data["hint"].is_string() && data["waitedMs"].is_u64() && data["server"] == NOBODY,
+                "{answer}"
+            );
         }
         let ended = host.goodbye();
         assert_eq!(ended.code, Some(0), "{level} {ended:?}");
@@ -101,7 +111,8 @@ int clock_gettime(clockid_t clock, struct timespec *out) {
 fn shim(directory: &Path) -> PathBuf {
     let (source, library) = (directory.join("shim.c"), directory.join("shim.so"));
     std::fs::write(&source, SHIM).unwrap();
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).output().unwrap();
+    let built =
+        Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     library
 }

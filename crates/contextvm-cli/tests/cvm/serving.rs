@@ -6,13 +6,14 @@ use serde_json::Value;
 use crate::stage::{CVM, Home, Ran, Running};
 
 /// A stdio server in shell that dies, hangs and leaks on demand.
-const SHELL_SERVER: &str = r#"
+pub(crate) const SHELL_SERVER: &str = r#"
 while read -r line; do
   id=$(printf '%s' "$line" | sed -n 's/.*"id":\("[^"]*"\).*/\1/p')
   case "$line" in
     *'"method":"initialize"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"sh","version":"1"}}}\n' "$id" ;;
-    *'"method":"tools/list"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"tools":[{"name":"die","inputSchema":{"type":"object"}},{"name":"fail","inputSchema":{}}]}}\n' "$id" ;;
+    *'"method":"tools/list"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"tools":[{"name":"die","inputSchema":{"type":"object"}},{"name":"leave","inputSchema":{"type":"object"}},{"name":"fail","inputSchema":{}}]}}\n' "$id" ;;
     *'"name":"die"'*) exit 7 ;;
+    *'"name":"leave"'*) exit 0 ;;
     *'"name":"fail"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"isError":true,"content":[{"type":"text","text":"it broke"}]}}\n' "$id" ;;
   esac
 done
@@ -152,4 +153,7 @@ fn serve_says_at_once_what_is_wrong_with_the_command() {
         assert_eq!((ran.code, &ran.error()["code"]), (8, &"config_invalid".into()), "{ran:?}");
         assert!(ran.err.contains(words), "{ran:?}");
     }
+    let forgotten = home.run(&["serve", "--ephemeral", "--open", "-r", "ws://127.0.0.1:9", "--json", "npx"]);
+    assert_eq!((forgotten.code, &forgotten.error()["code"]), (2, &"invalid_value".into()));
+    assert!(forgotten.err.contains("-- npx"), "{forgotten:?}");
 }

@@ -195,7 +195,8 @@ impl Host {
     }
 
     pub(crate) fn say(&mut self, line: &str) {
-        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
+        let said = writeln!(self.input.as_mut().unwrap(), "{line}");
+        said.unwrap_or_else(|error| panic!("{error}: {}", self.talk.so_far()));
     }
 
     /// The next line of standard output, which must be a message.
@@ -239,7 +240,12 @@ impl Host {
             std::thread::sleep(Duration::from_millis(2));
         };
         let after = begun.elapsed();
-        Ended { code, after, rest: self.lines.iter().map(|line| message(&line)).collect(), err: self.talk.all() }
+        Ended {
+            code,
+            after,
+            rest: self.lines.iter().map(|line| message(&line)).collect(),
+            err: self.talk.all(),
+        }
     }
 }
 
@@ -254,7 +260,9 @@ impl Drop for Host {
 pub(crate) fn message(line: &str) -> Value {
     let message: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
     assert_eq!(message["jsonrpc"], "2.0", "{line}");
-    assert!(message["method"].is_string() || message.get("result").is_some() != message.get("error").is_some());
+    assert!(
+        message["method"].is_string() || message.get("result").is_some() != message.get("error").is_some()
+    );
     message
 }
 
@@ -295,9 +303,8 @@ impl Reply {
 
     /// The last message of the body, which is JSON or an event stream.
     pub(crate) fn message(&self) -> Value {
-        let events = self.body.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim);
-        let last = events.filter(|data| !data.is_empty()).last();
-        message(last.unwrap_or(self.body.trim()))
+        let mut events = self.body.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim);
+        message(events.rfind(|data| !data.is_empty()).unwrap_or(self.body.trim()))
     }
 }
 
@@ -313,7 +320,8 @@ pub(crate) fn http(address: &str, method: &str, path: &str, headers: &[(&str, &s
         request.push_str(&format!("{name}: {value}\r\n"));
     }
     request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
-    stream.write_all(request.as_bytes()).unwrap();
+    // What is too large is refused before it was read to its end.
+    let _refused = stream.write_all(request.as_bytes());
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));

@@ -60,7 +60,8 @@ fn answer(mut stream: TcpStream) -> Option<()> {
 }
 
 fn serve(home: &Home, relay: &str, upstream: &str, header: &str) -> (Running, String) {
-    let mut command = home.command(&["serve", "--json", "-vvv", "--ephemeral", "--open", "-r", relay, upstream]);
+    let mut command =
+        home.command(&["serve", "--json", "-vvv", "--ephemeral", "--open", "-r", relay, upstream]);
     command.args(["--header", header]).env("UPSTREAM", format!("Bearer {SECRET}")).env("CVM_LOG", "trace");
     let running = Running::start(command);
     let server = running.document()["server"].as_str().unwrap().to_owned();
@@ -74,7 +75,8 @@ fn a_secret_header_reaches_the_server_and_nobody_else() {
     let upstream = start();
     let file = home.path().join("secret");
     crate::fleet::write_private(&file, &format!("Bearer {SECRET}\n"));
-    for header in ["Authorization=env:UPSTREAM".to_owned(), format!("authorization=file:{}", file.display())] {
+    for header in ["Authorization=env:UPSTREAM".to_owned(), format!("authorization=file:{}", file.display())]
+    {
         let (serve, server) = serve(&home, &relay, &upstream, &header);
         let called = home.run(&["call", &server, "hello", "-r", &relay]);
         assert_eq!(called.out, "hello over http\n", "{called:?}");
@@ -107,20 +109,19 @@ fn a_server_that_refuses_is_reported_to_the_caller() {
 #[test]
 fn a_secret_on_the_command_line_is_refused_and_not_repeated() {
     let home = Home::new();
-    for header in [
-        format!("Authorization=Bearer {SECRET}"),
-        format!("Authorization={SECRET}"),
-        format!("Authorization=file:{SECRET}/../nothing"),
-        SECRET.to_owned(),
-    ] {
-        let args = ["serve", "--json", "--ephemeral", "--open", "-r", "ws://127.0.0.1:9", "http://127.0.0.1:9/mcp"];
+    for header in
+        [format!("Authorization=Bearer {SECRET}"), format!("Authorization={SECRET}"), SECRET.to_owned()]
+    {
+        let args =
+            ["serve", "--json", "--ephemeral", "--open", "-r", "ws://127.0.0.1:9", "http://127.0.0.1:9/mcp"];
         let ran = crate::stage::Ran::of(home.command(&args).args(["--header", &header]).output().unwrap());
-        assert!(matches!(ran.code, 2 | 8), "{ran:?}");
-        assert!(header.contains("file:") || !ran.err.contains(SECRET), "{ran:?}");
+        assert!(ran.code == 2 && !ran.err.contains(SECRET), "{ran:?}");
         assert!(ran.error()["hint"].is_string());
     }
     let mut command = home.command(&["serve", "--ephemeral", "--open", "-r", "ws://127.0.0.1:9"]);
-    command.args(["http://mcp.example.com/mcp", "--header", "Authorization=env:UPSTREAM"]).env("UPSTREAM", SECRET);
+    command
+        .args(["http://mcp.example.com/mcp", "--header", "Authorization=env:UPSTREAM"])
+        .env("UPSTREAM", SECRET);
     let ran = crate::stage::Ran::of(command.output().unwrap());
     assert!(ran.code == 8 && ran.err.contains("unencrypted") && !ran.err.contains(SECRET), "{ran:?}");
 }

@@ -30,6 +30,8 @@ pub(super) enum Action {
     Caller(String),
     /// End the backend: it does not do its part.
     Kick,
+    /// End the backend: another one is started for what comes next.
+    Release,
     /// Tell whoever runs the gateway.
     Tell(Notice),
 }
@@ -255,6 +257,10 @@ impl Lane {
             if is_open && id.starts_with(OWN) {
                 actions.push(Action::Backend(Welcome::initialized()));
                 actions.extend(self.anew());
+            }
+            if !is_open && self.routes.is_empty() {
+                // One that does without `initialize` may end after it; what comes next must not meet it on its way out.
+                actions.push(Action::Release);
             }
             if let State::Opening { held, .. } = before {
                 actions.extend(held.into_iter().map(Action::Backend));

@@ -189,6 +189,7 @@ impl Tenant {
                         queue.extend(self.lane.closed(&failure));
                     }
                 },
+                Action::Release => self.end_backend().await,
                 Action::Kick => {
                     let waited = self.kit.options.opening_timeout;
                     let failure =

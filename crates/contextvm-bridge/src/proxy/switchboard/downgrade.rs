@@ -3,23 +3,25 @@
 //! All of them share one session, which the switchboard opens. What the server asks during a call becomes a round of
 //! input: the host's request is answered with `input_required`, the server's call stays open, and the host's next
 //! request with the same `requestState` continues it.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::hash::BuildHasher as _;
 use std::time::{Duration, Instant};
 
 use contextvm_core::Printable;
 use contextvm_core::envelope::{self, Envelope, MessageKind};
 use contextvm_core::object::{self, Edit, Object, quote};
-use contextvm_core::rewrite::{self, PROTOCOL_VERSION, Rewrite, SUBSCRIPTION_ID};
+use contextvm_core::rewrite::{self, PROTOCOL_VERSION, SUBSCRIPTION_ID};
 use serde_json::value::RawValue;
 
 use super::calls::Path;
 use super::filter::Filter;
+use super::texts::{discovered, shows_modern, with_modern_members, without_modern_meta};
 use super::{Act, Era, Purpose, Switchboard};
 use crate::answer::{FAILED, Failure, METHOD_NOT_FOUND};
 use crate::proxy::conversation::Heard;
 use crate::revision::{
-    CLIENT_CAPABILITIES, CLIENT_INFO, INVALID_PARAMS, LATEST_LEGACY, LOG_LEVEL, MODERN, NO_RESOURCE,
-    SERVER_INFO, UNSUPPORTED_VERSION,
+    CLIENT_CAPABILITIES, INVALID_PARAMS, LATEST_LEGACY, LOG_LEVEL, LOG_LEVELS, MODERN, NO_RESOURCE,
+    UNSUPPORTED_VERSION, log_level,
 };
 
 /// 2025-11-25: the server wants a URL to be visited first.
@@ -32,11 +34,13 @@ const SUSPENDED: usize = 64;
 /// Questions of one round.
 const ASKS: usize = 16;
 
+/// What a host may be asked, and the capability that it needs for that.
+pub(super) const QUESTIONS: [(&str, &str); 3] =
+    [("sampling/createMessage", "sampling"), ("elicitation/create", "elicitation"), ("roots/list", "roots")];
 /// The requests that may be answered with a question.
 const ASKING: [&str; 3] = ["tools/call", "prompts/get", "resources/read"];
-/// The requests whose results carry caching hints.
-const CACHED: [&str; 5] =
-    ["tools/list", "prompts/list", "resources/list", "resources/templates/list", "resources/read"];
+/// Methods of tasks: two revisions, two meanings.
+pub(super) const TASKS: &str = "tasks/";
 /// Requests of earlier revisions that 2026-07-28 does not have.
 const REMOVED: [&str; 5] =
     ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
@@ -45,7 +49,8 @@ const REMOVED: [&str; 5] =
 #[derive(Debug, Default)]
 pub(super) struct Downgrade {
     session: Session,
-    level: Option<String>,
+    /// What the server's log level was set to.
+    level: Option<&'static str>,
     listens: BTreeMap<String, Filter>,
     suspended: BTreeMap<String, Suspended>,
     /// Calls in a later round: the id that the server knows, and the id of the host's latest request.
@@ -67,6 +72,8 @@ enum Session {
 struct Suspended {
     wire: String,
     method: String,
+    /// What the host can do, as its latest request says.
+    capabilities: Option<Box<RawValue>>,
     asks: Vec<Ask>,
     /// The server's answer, if it did not wait.
     answer: Option<String>,
@@ -75,21 +82,11 @@ struct Suspended {
 
 #[derive(Debug)]
 struct Ask {
+    /// Names it in `inputRequests`; never used for another.
+    key: String,
     id: Box<RawValue>,
     method: String,
     params: Option<String>,
-}
-
-impl Downgrade {
-    /// Forgets what was open on a connection that is gone.
-    pub(super) fn lost(&mut self) {
-        self.suspended.clear();
-        self.continued.clear();
-        self.listens.clear();
-        if matches!(self.session, Session::Opening(_)) {
-            self.session = Session::None;
-        }
-    }
 }
 
 impl Switchboard {
@@ -117,21 +114,20 @@ impl Switchboard {
     pub(super) fn down_opened(&mut self, answer: &Envelope<'_>, now: Instant) {
         let Session::Opening(held) = core::mem::take(&mut self.down.session) else { return };
         let Some(result) = answer.result else {
-            // It may have been another server all along; the next request looks again.
-            self.era = Era::Unknown;
-            for (own, _) in held {
-                self.answer_host(&own, answer);
+            // It may have been a newer server all along; if it does not say so, the next request looks again.
+            let modern = matches!(self.era, Era::Modern)
+                || answer.error.is_some() && shows_modern(answer) == Some(true);
+            self.era = if modern { Era::Modern } else { Era::Unknown };
+            for (own, text) in held {
+                match modern {
+                    true => self.modern_request(own, text, now),
+                    false => self.answer_host(&own, answer),
+                }
             }
             return;
         };
         self.down.session = Session::Open(result.to_owned());
-        self.down.level = None;
         self.acts.push_back(Act::Server(envelope::notification("notifications/initialized", None)));
-        let uris: BTreeSet<String> =
-            self.down.listens.values().flat_map(|filter| filter.uris.iter().cloned()).collect();
-        for uri in uris {
-            self.down_subscription("resources/subscribe", &uri);
-        }
         for (own, text) in held {
             if self.calls.get(&own).is_some() {
                 self.down_send(&own, &text, now);
@@ -139,23 +135,22 @@ impl Switchboard {
         }
     }
 
-    /// The session may be gone; whoever listens needs it at once.
-    pub(super) fn down_reconnected(&mut self) {
-        self.down.suspended.clear();
-        self.down.continued.clear();
-        if matches!(self.down.session, Session::Open(_)) {
-            self.down.session = Session::None;
-            if !self.down.listens.is_empty() {
-                self.down.session = Session::Opening(Vec::new());
-                self.down_open();
-            }
-        }
+    /// Whether the shared session is open.
+    pub(super) const fn down_is_open(&self) -> bool {
+        matches!(self.down.session, Session::Open(_))
     }
 
     fn down_send(&mut self, own: &str, text: &str, now: Instant) {
         let Session::Open(welcome) = &self.down.session else { return };
-        let Ok(message) = Envelope::parse(text, &self.limits) else { return };
+        let Ok(message) = Envelope::parse(text, &self.answer_limits()) else { return };
         let method = message.method.as_deref().unwrap_or_default();
+        let missing = [PROTOCOL_VERSION, CLIENT_CAPABILITIES]
+            .into_iter()
+            .find(|name| rewrite::meta_member(message.params, name).is_none());
+        if let Some(missing) = missing {
+            let why = format!("the request has no {missing} in its _meta");
+            return self.failure_for(own, &Failure::new(INVALID_PARAMS, "incomplete_meta", why));
+        }
         let version = rewrite::protocol_version(message.params).and_then(object::string).unwrap_or_default();
         if version != MODERN {
             let failure = Failure::new(
@@ -166,6 +161,10 @@ impl Switchboard {
             let failure = failure.with_json("supported", format!(r#"["{MODERN}"]"#));
             return self.failure_for(own, &failure.with_text("requested", &version));
         }
+        if rewrite::meta_member(message.params, LOG_LEVEL).is_some_and(|level| log_level(level).is_none()) {
+            let why = "there is no such level of log messages";
+            return self.failure_for(own, &Failure::new(INVALID_PARAMS, "invalid_params", why));
+        }
         match method {
             "server/discover" => {
                 let result = discovered(welcome);
@@ -175,6 +174,11 @@ impl Switchboard {
                 let filter = Filter::read(message.params, welcome);
                 self.down_listen(own, filter);
             }
+            _ if method.starts_with(TASKS) => {
+                let why =
+                    format!("the server speaks MCP {LATEST_LEGACY}, whose tasks are not those of {MODERN}");
+                self.failure_for(own, &Failure::new(METHOD_NOT_FOUND, "revision", why));
+            }
             _ if REMOVED.contains(&method) => {
                 let why = format!("MCP {MODERN} has no {}", Printable::short(method, 60));
                 self.failure_for(own, &Failure::new(METHOD_NOT_FOUND, "removed_method", why));
@@ -182,46 +186,54 @@ impl Switchboard {
             _ => match rewrite::param(message.params, "requestState").and_then(object::string) {
                 Some(state) => self.down_resume(own, &state, method, &message, now),
                 None => {
-                    self.down_log_level(&message);
-                    if let Some(call) = self.calls.get_mut(own) {
-                        call.path = Path::Down;
-                    }
-                    self.acts.push_back(Act::Server(without_modern_meta(&message)));
+                    self.down_log_level();
+                    self.send_call(own, Path::Down, without_modern_meta(&message));
                 }
             },
         }
     }
 
-    /// Log messages are asked for by request in 2026-07-28, and by session before.
-    fn down_log_level(&mut self, message: &Envelope<'_>) {
+    /// Log messages are asked for by request in 2026-07-28, and by session before: it says what the most curious call
+    /// wants to hear.
+    fn down_log_level(&mut self) {
         let Session::Open(welcome) = &self.down.session else { return };
         let offers = object::member(welcome, "capabilities").and_then(|all| object::member(all, "logging"));
-        let level = rewrite::meta_member(message.params, LOG_LEVEL).map(RawValue::get);
+        let lowest = self.calls.iter().filter_map(|(_, call)| call.logs_from).min();
+        let level = lowest.and_then(|lowest| LOG_LEVELS.get(lowest)).copied();
         if let (Some(level), Some(_)) = (level, offers)
-            && self.down.level.as_deref() != Some(level)
+            && self.down.level != Some(level)
         {
-            self.down.level = Some(level.to_owned());
-            self.own_request(Purpose::Nothing, "logging/setLevel", &format!(r#"{{"level":{level}}}"#));
+            self.down.level = Some(level);
+            self.own_request(Purpose::Nothing, "logging/setLevel", &format!(r#"{{"level":"{level}"}}"#));
         }
     }
 
     fn down_listen(&mut self, own: &str, filter: Filter) {
-        let Some(call) = self.calls.get(own) else { return };
+        let Some(call) = self.calls.get_mut(own) else { return };
+        call.path = Path::Down;
         let text = format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"{SUBSCRIPTION_ID}":{}}},"notifications":{}}}}}"#,
             call.id.get(),
             filter.to_text(),
         );
         self.acts.push_back(Act::Host(call.host, Heard { text, about: Some(call.id.clone()) }));
-        let known = |uri: &&String| self.down.listens.values().any(|filter| filter.uris.contains(*uri));
-        let new: Vec<String> = filter.uris.iter().filter(|uri| !known(uri)).cloned().collect();
+        let new: Vec<String> = filter.uris.iter().filter(|uri| !self.down_wants(uri)).cloned().collect();
         self.down.listens.insert(own.to_owned(), filter);
         for uri in new {
             self.down_subscription("resources/subscribe", &uri);
         }
     }
 
-    fn down_subscription(&mut self, method: &str, uri: &str) {
+    /// Whether a subscription of 2026-07-28 is to a resource.
+    pub(super) fn down_wants(&self, uri: &str) -> bool {
+        self.down.listens.values().any(|filter| filter.uris.contains(uri))
+    }
+
+    pub(super) fn down_uris(&self) -> impl Iterator<Item = String> {
+        self.down.listens.values().flat_map(|filter| filter.uris.iter().cloned())
+    }
+
+    pub(super) fn down_subscription(&mut self, method: &str, uri: &str) {
         self.own_request(Purpose::Nothing, method, &format!(r#"{{"uri":{}}}"#, quote(uri)));
     }
 
@@ -229,7 +241,7 @@ impl Switchboard {
     pub(super) fn down_cancelled(&mut self, own: &str) -> bool {
         let Some(filter) = self.down.listens.remove(own) else { return false };
         for uri in filter.uris {
-            if !self.down.listens.values().any(|filter| filter.uris.contains(&uri)) {
+            if !self.is_wanted(&uri) {
                 self.down_subscription("resources/unsubscribe", &uri);
             }
         }
@@ -275,8 +287,36 @@ impl Switchboard {
     }
 
     /// Turns a question of the server into a round of input.
-    pub(super) fn down_asked(&mut self, wire: &str, id: &RawValue, method: &str, message: &Envelope<'_>) {
+    pub(super) fn down_asked(
+        &mut self,
+        wire: &str,
+        id: &RawValue,
+        method: &str,
+        message: &Envelope<'_>,
+        now: Instant,
+    ) {
+        let Some((_, capability)) = QUESTIONS.iter().find(|(question, _)| *question == method) else {
+            let why = format!("a host of MCP {MODERN} cannot be asked {}", Printable::short(method, 60));
+            return self.refuse_server(id.get(), METHOD_NOT_FOUND, "not_supported", &why);
+        };
+        let own = self.down_name(wire);
+        let suspended = self.down.suspended.values().find(|call| call.wire == wire);
+        let capabilities = match (suspended, self.calls.get(&own)) {
+            (Some(call), _) => call.capabilities.clone(),
+            (None, Some(call)) => call.capabilities.clone(),
+            (None, None) => return,
+        };
+        if capabilities.as_deref().and_then(|all| object::member(all, capability)).is_none() {
+            let why = format!("the host does not offer {capability}");
+            return self.refuse_server(id.get(), METHOD_NOT_FOUND, "not_supported", &why);
+        }
+        if rewrite::param(message.params, "mode").is_some_and(|mode| mode.get() != r#""form""#) {
+            let why = "only elicitations of mode form were offered";
+            return self.refuse_server(id.get(), INVALID_PARAMS, "not_supported", why);
+        }
+        self.next = self.next.saturating_add(1);
         let ask = Ask {
+            key: format!("ask-{}", self.next),
             id: id.to_owned(),
             method: method.to_owned(),
             params: message.params.map(|params| params.get().to_owned()),
@@ -287,40 +327,28 @@ impl Switchboard {
             }
             return self.refuse_server(id.get(), FAILED, "busy", "too many questions wait for the host");
         }
-        let own = self.down_name(wire);
-        let capability = match method {
-            "sampling/createMessage" => "sampling",
-            "elicitation/create" => "elicitation",
-            "roots/list" => "roots",
-            _ => {
-                let why = format!("a host of MCP {MODERN} cannot be asked {}", Printable::short(method, 60));
-                return self.refuse_server(id.get(), METHOD_NOT_FOUND, "not_supported", &why);
-            }
-        };
-        let Some(call) = self.calls.get(&own) else { return };
-        if call.capabilities.as_deref().and_then(|all| object::member(all, capability)).is_none() {
-            let why = format!("the host does not offer {capability}");
-            return self.refuse_server(id.get(), METHOD_NOT_FOUND, "not_supported", &why);
-        }
         if self.down.suspended.len() >= SUSPENDED {
             return self.refuse_server(id.get(), FAILED, "busy", "too many calls wait for their hosts");
         }
-        let since = call.moved;
+        let Some(call) = self.calls.get(&own) else { return };
         let method = call.method.clone();
         self.down.continued.remove(wire);
-        let call = Suspended { wire: wire.to_owned(), method, asks: vec![ask], answer: None, since };
+        let wire = wire.to_owned();
+        let call = Suspended { wire, method, capabilities, asks: vec![ask], answer: None, since: now };
         self.down_suspend(&own, call);
     }
 
     /// Answers the host with the questions and keeps the server's call for the next round.
     fn down_suspend(&mut self, own: &str, call: Suspended) {
         self.next = self.next.saturating_add(1);
-        let state = format!("cvm-{:016x}-{}", self.nonce, self.next);
+        // Whoever knows it may continue the call, so nobody can guess it.
+        let [first, second] = [0, 1].map(|half| self.secret.hash_one((self.next, half)));
+        let state = format!("cvm-{first:016x}{second:016x}");
         let mut requests = Edit::new();
-        for (at, ask) in call.asks.iter().enumerate() {
+        for ask in &call.asks {
             let params =
                 ask.params.as_ref().map(|params| format!(r#","params":{params}"#)).unwrap_or_default();
-            requests.set(ask_key(at), format!(r#"{{"method":{}{params}}}"#, quote(&ask.method)));
+            requests.set(ask.key.as_str(), format!(r#"{{"method":{}{params}}}"#, quote(&ask.method)));
         }
         let result = format!(
             r#"{{"resultType":"input_required","inputRequests":{},"requestState":{}}}"#,
@@ -340,8 +368,8 @@ impl Switchboard {
         };
         let responses = rewrite::param(message.params, "inputResponses");
         let mut left = Vec::new();
-        for (at, ask) in call.asks.drain(..).enumerate() {
-            let response = responses.and_then(|all| object::member(all, &ask_key(at)));
+        for ask in call.asks.drain(..) {
+            let response = responses.and_then(|all| object::member(all, &ask.key));
             match response.filter(|response| Object::parse(response.get()).is_ok()) {
                 Some(response) => {
                     self.acts.push_back(Act::Server(envelope::response_result(&ask.id, response)));
@@ -349,8 +377,9 @@ impl Switchboard {
                 None => left.push(ask),
             }
         }
-        if let Some(call) = self.calls.get_mut(own) {
-            call.path = Path::Down;
+        if let Some(latest) = self.calls.get_mut(own) {
+            latest.path = Path::Down;
+            call.capabilities = latest.capabilities.clone();
         }
         if !left.is_empty() && call.answer.is_none() {
             call.asks = left;
@@ -359,7 +388,7 @@ impl Switchboard {
         }
         match call.answer {
             Some(answer) => {
-                if let Ok(answer) = Envelope::parse(&answer, &self.limits) {
+                if let Ok(answer) = Envelope::parse(&answer, &self.answer_limits()) {
                     self.down_answered(own, &call.wire, &answer);
                 }
             }
@@ -406,7 +435,7 @@ impl Switchboard {
         let Some(error) = message.error.and_then(|error| Object::parse(error.get()).ok()) else {
             return self.answer_host(own, message);
         };
-        let Some(call) = self.calls.close(own) else { return };
+        let Some(call) = self.close(own) else { return };
         let mut error = error.into_edit();
         error.set("code", code.to_string());
         let text = format!(r#"{{"jsonrpc":"2.0","id":{},"error":{}}}"#, call.id.get(), error.to_text());
@@ -432,49 +461,4 @@ impl Switchboard {
             }
         }
     }
-}
-
-fn ask_key(at: usize) -> String {
-    format!("ask-{}", at + 1)
-}
-
-fn without_modern_meta(message: &Envelope<'_>) -> String {
-    let rewrite = Rewrite::of(message);
-    let names = [PROTOCOL_VERSION, CLIENT_CAPABILITIES, CLIENT_INFO, LOG_LEVEL];
-    names.into_iter().fold(rewrite, Rewrite::without_meta).to_text()
-}
-
-/// Adds what 2026-07-28 demands of a result and earlier revisions do not have.
-fn with_modern_members(result: &RawValue, method: &str) -> String {
-    let Ok(object) = Object::parse(result.get()) else { return result.get().to_owned() };
-    let mut edit = object.into_edit();
-    let mut add = |name: &'static str, json: &'static str| {
-        if edit.get(name).is_none() {
-            edit.set(name, json);
-        }
-    };
-    add("resultType", r#""complete""#);
-    if CACHED.contains(&method) {
-        add("ttlMs", "0");
-        add("cacheScope", r#""private""#);
-    }
-    edit.to_text()
-}
-
-/// Prints the answer to `server/discover` from an older server's answer to `initialize`.
-fn discovered(welcome: &RawValue) -> String {
-    let mut result = Edit::new();
-    let member = |name| object::member(welcome, name).map(RawValue::get);
-    result.set("resultType", r#""complete""#);
-    result.set("supportedVersions", format!(r#"["{MODERN}"]"#));
-    result.set("capabilities", member("capabilities").unwrap_or("{}"));
-    if let Some(instructions) = member("instructions") {
-        result.set("instructions", instructions);
-    }
-    result.set("ttlMs", "0");
-    result.set("cacheScope", r#""private""#);
-    if let Some(info) = member("serverInfo") {
-        result.set("_meta", format!(r#"{{"{SERVER_INFO}":{info}}}"#));
-    }
-    result.to_text()
 }

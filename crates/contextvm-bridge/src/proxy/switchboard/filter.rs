@@ -6,7 +6,9 @@ use contextvm_core::rewrite;
 use serde_json::value::RawValue;
 
 /// Resources of one subscription.
-const URIS: usize = 256;
+pub(super) const URIS: usize = 256;
+/// Longest name of a resource that is listened to, bytes.
+const NAME: usize = 2_048;
 
 /// What one subscription wants to hear.
 #[derive(Debug, Default)]
@@ -34,7 +36,7 @@ impl Filter {
             prompts: wish("promptsListChanged").is_some_and(is_true) && offered("prompts", "listChanged"),
             resources: wish("resourcesListChanged").is_some_and(is_true)
                 && offered("resources", "listChanged"),
-            uris: uris.into_iter().take(URIS).collect(),
+            uris: uris.into_iter().filter(|uri| is_name(uri)).take(URIS).collect(),
         }
     }
 
@@ -63,11 +65,23 @@ impl Filter {
             "notifications/resources/list_changed" => self.resources,
             "notifications/resources/updated" => {
                 let uri = rewrite::param(params, "uri").and_then(object::string);
-                uri.is_some_and(|uri| self.uris.iter().any(|wanted| uri.starts_with(wanted.as_str())))
+                uri.is_some_and(|uri| self.uris.iter().any(|wanted| covers(wanted, &uri)))
             }
             _ => false,
         }
     }
+}
+
+/// Whether a resource can be listened to by this name.
+pub(super) fn is_name(uri: &str) -> bool {
+    !uri.is_empty() && uri.len() <= NAME
+}
+
+/// Whether an update of one resource concerns a subscription to another: it may name a part of it.
+pub(super) fn covers(subscribed: &str, updated: &str) -> bool {
+    updated
+        .strip_prefix(subscribed)
+        .is_some_and(|rest| rest.is_empty() || subscribed.ends_with('/') || rest.starts_with(['/', '?', '#']))
 }
 
 fn is_true(value: &RawValue) -> bool {

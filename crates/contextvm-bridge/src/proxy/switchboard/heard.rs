@@ -4,25 +4,30 @@ use std::time::Instant;
 
 use contextvm_core::Limits;
 use contextvm_core::envelope::{Envelope, MessageKind};
-use contextvm_core::rewrite;
+use contextvm_core::rewrite::{self, Rewrite};
 
 use super::calls::Path;
-use super::texts::{is_foreign, modern_params, shows_modern};
-use super::{ASKED, Act, Era, Purpose, Switchboard};
-use crate::answer::{FAILED, empty_result};
+use super::texts::is_foreign;
+use super::{Act, CRUMB, Era, FAR, Purpose, Switchboard};
 use crate::proxy::conversation::Heard;
+use crate::revision::log_level;
 
 impl Switchboard {
     /// Takes one message of the server.
     pub(in crate::proxy) fn hear_server(&mut self, text: &str, now: Instant) {
-        let limits = Limits { json_nodes: self.limits.json_nodes.saturating_mul(16), ..self.limits.clone() };
-        let Ok(message) = Envelope::parse(text, &limits) else { return };
+        let Ok(message) = Envelope::parse(text, &self.answer_limits()) else { return };
         self.spoken |= is_foreign(&message);
         match message.kind {
             MessageKind::Response | MessageKind::Error => self.server_answers(&message, now),
             MessageKind::Notification => self.server_says(&message, now),
-            MessageKind::Request => self.server_asks(&message),
+            MessageKind::Request => self.server_asks(&message, now),
         }
+        self.resume();
+    }
+
+    /// An answer may be larger than a request, and a request has grown by what was put into it.
+    pub(super) fn answer_limits(&self) -> Limits {
+        Limits { json_nodes: self.limits.json_nodes.saturating_mul(16), ..self.limits.clone() }
     }
 
     fn server_answers(&mut self, message: &Envelope<'_>, now: Instant) {
@@ -30,18 +35,17 @@ impl Switchboard {
         if let Some(purpose) = self.purposes.remove(id.as_ref()) {
             return self.own_answered(purpose, &id, message, now);
         }
-        if let Era::Probing { own, .. } = &self.era
-            && *own == id
-        {
-            match shows_modern(message) {
-                Some(true) => self.probed(true, now),
-                Some(false) => return self.probed(false, now),
-                None => self.not_probed(message),
+        if self.is_probing(&id) {
+            self.probe_answered(&id, message, now);
+            if matches!(self.era, Era::Legacy) {
+                // The host learns of the older server's session instead.
+                return;
             }
         }
         let own = self.down_name(&id);
         let Some(call) = self.calls.get(&own) else { return self.down_late(&own, message) };
         match call.path {
+            Path::Held => {}
             Path::Straight if call.method == "initialize" => self.initialize_answered(&own, message),
             Path::Straight => self.answer_host(&own, message),
             Path::Down => self.down_answered(&own, &id, message),
@@ -52,29 +56,11 @@ impl Switchboard {
     fn own_answered(&mut self, purpose: Purpose, own: &str, message: &Envelope<'_>, now: Instant) {
         match purpose {
             Purpose::Nothing => {}
-            Purpose::Probe => match shows_modern(message) {
-                Some(modern) => self.probed(modern, now),
-                None => self.not_probed(message),
-            },
+            Purpose::Probe => self.probe_answered(own, message, now),
             Purpose::Open => self.down_opened(message, now),
             Purpose::Discover { host } => self.up_discovered(host, message),
-            Purpose::Listen { host } => self.up_listen_ended(host, own, now),
+            Purpose::Listen { host } => self.up_listen_ended(host, own, message, now),
         }
-    }
-
-    /// A server that refuses `initialize` may be one that does not need it.
-    fn initialize_answered(&mut self, own: &str, message: &Envelope<'_>) {
-        let Some(host) = self.calls.get(own).map(|call| call.host) else { return };
-        let Some(state) = self.hosts.get_mut(&host) else { return };
-        if let Some(opening) = state.opening.as_mut().filter(|opening| opening.own == own) {
-            if message.kind == MessageKind::Error && shows_modern(message) == Some(false) {
-                opening.refusal = Some(message.text().to_owned());
-                self.own_request(Purpose::Discover { host }, "server/discover", &modern_params("{}"));
-                return;
-            }
-            state.opening = None;
-        }
-        self.answer_host(own, message);
     }
 
     fn server_says(&mut self, message: &Envelope<'_>, now: Instant) {
@@ -96,13 +82,27 @@ impl Switchboard {
                 let Some(call) = own.and_then(|own| self.calls.get_mut(&own)) else { return };
                 let Some(token) = &call.token else { return };
                 let told = rewrite::param(message.params, "progress")
-                    .and_then(|told| told.get().parse::<f64>().ok());
+                    .and_then(|told| told.get().parse::<f64>().ok())
+                    .filter(|told| told.is_finite());
                 call.moved = now;
-                call.progress = told.unwrap_or(call.progress);
-                let text = rewrite::with_notified_token(message, token.get());
+                let mut edit = Rewrite::of(message).param(rewrite::PROGRESS_TOKEN, token.get());
+                match told {
+                    // Progress must grow, and the host has seen more than the server knows.
+                    Some(told) if call.crumbs && told <= call.progress && call.progress.abs() < FAR => {
+                        call.progress += CRUMB;
+                        edit = edit.param("progress", call.progress.to_string());
+                    }
+                    Some(told) => call.progress = told,
+                    None => {}
+                }
+                let text = edit.to_text();
                 self.acts.push_back(Act::Host(call.host, Heard { text, about: Some(call.id.clone()) }));
             }
-            "notifications/cancelled" => self.server_cancels(message),
+            "notifications/cancelled" => self.server_cancels(message, now),
+            "notifications/resources/updated" => {
+                self.down_notified(method, message);
+                self.tell_updated(message);
+            }
             "notifications/message" => self.server_logs(message),
             _ => {
                 self.down_notified(method, message);
@@ -111,75 +111,36 @@ impl Switchboard {
         }
     }
 
-    /// The server takes a request of its own back.
-    fn server_cancels(&mut self, message: &Envelope<'_>) {
-        let Some(id) = rewrite::cancelled_request_id(message.params) else { return };
-        if let Some(host) = self.asked.remove(id.get()) {
-            let text = message.text().to_owned();
-            self.acts.push_back(Act::Host(host, Heard { text, about: None }));
+    /// Log messages name no request: they go to every session, and otherwise to one call of 2026-07-28 of each host that
+    /// asked for them.
+    fn server_logs(&mut self, message: &Envelope<'_>) {
+        self.tell_sessions(message.text());
+        let level = rewrite::param(message.params, "level").and_then(log_level);
+        let sessions = self.hosts.iter().filter(|(_, host)| host.session);
+        let mut told: BTreeSet<u64> = sessions.map(|(host, _)| *host).collect();
+        for (_, call) in self.calls.iter() {
+            let wanted = call.logs_from.is_some_and(|from| level.is_none_or(|level| level >= from));
+            if wanted && call.is_work() && told.insert(call.host) {
+                let text = message.text().to_owned();
+                self.acts.push_back(Act::Host(call.host, Heard { text, about: Some(call.id.clone()) }));
+            }
         }
     }
 
-    /// Log messages name no request: they go to every session, and to every call of 2026-07-28 that asked for them.
-    fn server_logs(&mut self, message: &Envelope<'_>) {
-        self.tell_sessions(message.text());
-        let told: Vec<Act> = self
-            .calls
-            .iter()
-            .filter(|(_, call)| call.wants_logs)
-            .map(|(_, call)| {
-                Act::Host(call.host, Heard { text: message.text().to_owned(), about: Some(call.id.clone()) })
-            })
-            .collect();
-        self.acts.extend(told);
+    /// The server has ended a subscription without an answer; its host gets one.
+    pub(super) fn subscription_over(&mut self, own: &str) {
+        let Some(call) = self.calls.get(own) else { return };
+        let result = format!(
+            r#"{{"resultType":"complete","_meta":{{"{}":{}}}}}"#,
+            rewrite::SUBSCRIPTION_ID,
+            call.id.get()
+        );
+        self.result_for(own, &result);
     }
 
     fn tell_sessions(&mut self, text: &str) {
         let sessions = self.hosts.iter().filter(|(_, host)| host.session);
         let heard = Heard { text: text.to_owned(), about: None };
         self.acts.extend(sessions.map(|(host, _)| Act::Host(*host, heard.clone())));
-    }
-
-    /// Asks the one host that a request of the server can concern.
-    fn server_asks(&mut self, message: &Envelope<'_>) {
-        let (Some(id), Some(method)) = (message.id, message.method.as_deref()) else { return };
-        let working: Vec<_> = self.calls.iter().filter(|(_, call)| call.is_work()).collect();
-        let about = match working.as_slice() {
-            [(_, call)] => Some(call.id.clone()),
-            _ => None,
-        };
-        let hosts: BTreeSet<u64> = working.iter().map(|(_, call)| call.host).collect();
-        let down: Vec<String> = self.down_candidates();
-        let sessions: Vec<u64> =
-            self.hosts.iter().filter(|(_, host)| host.session).map(|(host, _)| *host).collect();
-        if let [own] = down.as_slice()
-            && hosts.iter().all(|host| !sessions.contains(host))
-        {
-            let own = own.clone();
-            return self.down_asked(&own, id, method, message);
-        }
-        let mut hosts = hosts.into_iter();
-        let host = match (hosts.next(), hosts.next(), sessions.as_slice()) {
-            (Some(host), None, _) if down.is_empty() => Some(host),
-            (None, None, [host]) if down.is_empty() => Some(*host),
-            (_, _, _) => None,
-        };
-        match host {
-            Some(_) if method == "ping" => self.acts.push_back(Act::Server(empty_result(id))),
-            Some(_) if self.asked.len() >= ASKED => {
-                self.refuse_server(id.get(), FAILED, "busy", "too many requests wait for hosts");
-            }
-            Some(host) => {
-                self.asked.insert(id.get().to_owned(), host);
-                self.acts.push_back(Act::Host(host, Heard { text: message.text().to_owned(), about }));
-            }
-            None if method == "ping" => self.acts.push_back(Act::Server(empty_result(id))),
-            None => self.refuse_server(
-                id.get(),
-                FAILED,
-                "which_host",
-                "it is not known which of the hosts behind this client is meant",
-            ),
-        }
     }
 }

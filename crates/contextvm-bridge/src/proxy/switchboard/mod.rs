@@ -3,7 +3,8 @@
 //! Several hosts share one identity on Nostr. Their requests travel under ids and progress tokens of the switchboard, so
 //! that hosts which count from one never meet. A host and a server of different MCP eras are translated for each other:
 //! [`downgrade`] for a host of 2026-07-28 before an older server, [`upgrade`] for the reverse.
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::RandomState;
 use std::time::{Duration, Instant};
 
 use contextvm_core::Limits;
@@ -17,18 +18,23 @@ use crate::answer::{FAILED, Failure, INVALID_REQUEST};
 
 mod calls;
 mod downgrade;
+mod era;
 mod filter;
 mod heard;
+mod opening;
+mod questions;
+mod sharing;
 mod texts;
 mod upgrade;
 
 use calls::{Call, Calls, Path, renamed};
 use downgrade::Downgrade;
+use era::Era;
+use opening::Opening;
+use questions::Asked;
 use texts::{modern_params, request_text, with_result_subscription};
 use upgrade::Upgrade;
 
-/// How long a server may take to show which era it speaks before it is taken for an older one.
-const PROBE: Duration = Duration::from_secs(20);
 /// How long a server that has never said anything may take: less than hosts wait for the answer to `initialize`.
 const SILENT: Duration = Duration::from_secs(45);
 /// A server of 2026-07-28 may end subscriptions of a client that says nothing for long; so something is said before.
@@ -37,10 +43,10 @@ const LEASE: Duration = Duration::from_secs(600);
 const QUIET: Duration = Duration::from_secs(15);
 /// Reasons of the errors that our own client gives in place of an answer.
 pub(super) const LOCAL: [&str; 3] = ["no_reply", "not_sent", "closed"];
-/// Requests of the server that may wait for hosts.
-const ASKED: usize = 256;
 /// By how much such progress grows; real progress soon overtakes it.
 const CRUMB: f64 = 1e-6;
+/// Beyond this progress such a step would be lost in the number.
+const FAR: f64 = 1e9;
 
 /// What is to be done next.
 #[derive(Clone, Debug)]
@@ -58,31 +64,12 @@ struct Host {
     session: bool,
     /// Its `initialize`, until that is answered.
     opening: Option<Opening>,
+    /// What it said after its `initialize`, which comes first: messages, and of requests the own ids.
+    held: Vec<(Option<String>, String)>,
     /// Present when its messages are translated.
     upgrade: Option<Upgrade>,
-}
-
-/// An `initialize` that a host waits for.
-#[derive(Debug)]
-struct Opening {
-    own: String,
-    text: String,
-    /// What the server answered, while it is asked whether it can do without.
-    refusal: Option<String>,
-}
-
-/// Which revision the server is known to speak without `initialize`.
-#[derive(Debug)]
-enum Era {
-    Unknown,
-    /// Asked, and what waits for the answer.
-    Probing {
-        own: String,
-        since: Instant,
-        held: Vec<(String, String)>,
-    },
-    Modern,
-    Legacy,
+    /// The resources it subscribed to, if its messages are not translated.
+    uris: BTreeSet<String>,
 }
 
 /// What a request of the switchboard itself is for.
@@ -107,35 +94,37 @@ pub(super) struct Switchboard {
     hosts: BTreeMap<u64, Host>,
     calls: Calls,
     purposes: BTreeMap<String, Purpose>,
-    /// The server's open requests: by its id, the host that was asked.
-    asked: BTreeMap<String, u64>,
+    asked: Asked,
     era: Era,
     down: Downgrade,
     acts: VecDeque<Act>,
+    /// Hosts whose `initialize` is over while more of theirs is held.
+    resuming: Vec<u64>,
     /// When something was said to the server last.
     said: Option<Instant>,
     /// The server has said something since the connection was made.
     spoken: bool,
     next: u64,
-    nonce: u64,
+    secret: RandomState,
 }
 
 impl Switchboard {
-    /// Makes an empty one; `nonce` keeps what it hands out for later apart from that of earlier runs.
-    pub(super) fn new(limits: Limits, nonce: u64) -> Self {
+    /// Makes an empty one.
+    pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
             hosts: BTreeMap::new(),
             calls: Calls::default(),
             purposes: BTreeMap::new(),
-            asked: BTreeMap::new(),
+            asked: Asked::default(),
             era: Era::Unknown,
             down: Downgrade::default(),
             acts: VecDeque::new(),
+            resuming: Vec::new(),
             said: None,
             spoken: false,
             next: 0,
-            nonce,
+            secret: RandomState::new(),
         }
     }
 
@@ -150,25 +139,19 @@ impl Switchboard {
 
     /// Cancels what a host that is gone has left open.
     pub(super) fn closed(&mut self, host: u64) {
+        let state = self.hosts.remove(&host).unwrap_or_default();
         for own in self.calls.of_host(host) {
             self.cancel(&own, "the host is gone");
         }
-        if let Some(listen) = self.hosts.remove(&host).and_then(|host| host.upgrade).and_then(|up| up.listen)
-        {
-            self.purposes.remove(&listen);
-            self.tell_cancelled(&listen, "the host is gone");
+        if let Some(upgrade) = &state.upgrade {
+            self.up_stop_listening(upgrade, "the host is gone");
         }
-        let unanswered: Vec<String> =
-            self.asked.iter().filter(|(_, asked)| **asked == host).map(|(id, _)| id.clone()).collect();
-        for id in unanswered {
-            self.asked.remove(&id);
-            self.refuse_server(&id, FAILED, "host_gone", "the host that was asked is gone");
-        }
+        self.unshare(&state.uris);
+        self.asked_gone(host);
     }
 
     /// The connection to the server was made, perhaps anew: what must stay open is opened again.
     pub(super) fn reconnected(&mut self) {
-        self.down_reconnected();
         let upgraded: Vec<u64> =
             self.hosts.iter().filter(|(_, host)| host.upgrade.is_some()).map(|(host, _)| *host).collect();
         for host in upgraded {
@@ -184,13 +167,15 @@ impl Switchboard {
         }
         self.spoken = false;
         self.purposes.clear();
-        self.asked.clear();
-        self.down.lost();
+        self.asked = Asked::default();
+        self.down = Downgrade::default();
         if matches!(self.era, Era::Probing { .. }) {
             self.era = Era::Unknown;
         }
+        self.resuming.clear();
         for host in self.hosts.values_mut() {
             host.opening = None;
+            host.held.clear();
             if let Some(upgrade) = &mut host.upgrade {
                 upgrade.lost();
             }
@@ -202,19 +187,27 @@ impl Switchboard {
     pub(super) fn sweep(&mut self, now: Instant, silence: &dyn Fn(Duration) -> Failure) {
         let given_up =
             |call: &Call| !self.spoken && call.is_work() && now.duration_since(call.asked) >= SILENT;
-        let silent: Vec<String> =
-            self.calls.iter().filter(|(_, call)| given_up(call)).map(|(own, _)| own.clone()).collect();
-        for own in silent {
+        let silent: Vec<(String, Path)> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| given_up(call))
+            .map(|(own, call)| (own.clone(), call.path))
+            .collect();
+        for (own, path) in silent {
             self.failure_for(&own, &silence(SILENT));
-            self.tell_cancelled(&own, "no answer");
+            if path != Path::Held {
+                self.tell_cancelled(&own, "no answer");
+            }
         }
         let mut crumbs = Vec::new();
         for (_, call) in self.calls.iter_mut() {
             if let (Some(token), true) = (&call.token, now.duration_since(call.moved) >= QUIET)
                 && call.is_work()
+                && call.progress.abs() < FAR
             {
                 call.moved = now;
                 call.progress += CRUMB;
+                call.crumbs = true;
                 let text = format!(
                     r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{},"progress":{},"message":"waiting for the server"}}}}"#,
                     token.get(),
@@ -224,23 +217,26 @@ impl Switchboard {
             }
         }
         self.acts.extend(crumbs);
-        if let Era::Probing { since, .. } = &self.era
-            && now.duration_since(*since) >= PROBE
-        {
-            self.probed(false, now);
-        }
+        self.era_sweep(now);
         self.renew_leases(now);
+        self.asked_sweep(now);
         self.down_sweep(now);
         self.up_sweep(now);
+        self.resume();
     }
 
     /// Says something to a server that a subscription is open with, if nobody has for long.
     fn renew_leases(&mut self, now: Instant) {
-        let listening = self.calls.iter().any(|(_, call)| !call.is_work() && call.path == Path::Straight)
+        let listening = self.calls.iter().any(|(_, call)| !call.is_work() && call.path != Path::Held)
             || self.purposes.values().any(|purpose| matches!(purpose, Purpose::Listen { .. }));
         match self.said {
             Some(said) if listening && now.duration_since(said) >= LEASE => {
-                self.own_request(Purpose::Nothing, "server/discover", &modern_params("{}"));
+                match self.era {
+                    Era::Legacy => self.own_request(Purpose::Nothing, "ping", "{}"),
+                    Era::Unknown | Era::Probing { .. } | Era::Modern => {
+                        self.own_request(Purpose::Nothing, "server/discover", &modern_params("{}"))
+                    }
+                };
                 self.said = Some(now);
             }
             Some(_) => {}
@@ -257,6 +253,7 @@ impl Switchboard {
             MessageKind::Notification => self.host_says(host, &message),
             MessageKind::Response | MessageKind::Error => self.host_answers(host, &message),
         }
+        self.resume();
     }
 
     /// Nobody waits for this request any more.
@@ -264,6 +261,7 @@ impl Switchboard {
         if let Some(own) = self.calls.own_of(host, id) {
             self.cancel(&own, "the host stopped waiting");
         }
+        self.resume();
     }
 
     fn host_asks(&mut self, host: u64, message: &Envelope<'_>, now: Instant) {
@@ -271,12 +269,10 @@ impl Switchboard {
         let refuse = |failure: Failure| {
             Act::Host(host, Heard { text: failure.answer(id), about: Some(id.to_owned()) })
         };
-        if self.calls.len() >= self.limits.pending {
-            self.acts.push_back(refuse(Failure::new(
-                FAILED,
-                "busy",
-                "too many requests wait for the server",
-            )));
+        let bytes = self.calls.bytes().saturating_add(message.text().len());
+        if self.calls.len() >= self.limits.pending || bytes > self.limits.in_flight_bytes {
+            let failure = Failure::new(FAILED, "busy", "too many requests wait for the server");
+            self.acts.push_back(refuse(failure));
             return;
         }
         let own = self.own_id();
@@ -285,62 +281,34 @@ impl Switchboard {
             self.acts.push_back(refuse(failure));
             return;
         }
-        let method = message.method.as_deref().unwrap_or_default();
-        if rewrite::protocol_version(message.params).is_some() || method == "server/discover" {
+        if self.calls.get(&own).is_some_and(|call| call.modern) {
             let text = renamed(message, &own).to_text();
             return self.modern_request(own, text, now);
         }
-        let state = self.hosts.entry(host).or_default();
-        state.session = true;
-        if method == "initialize" {
-            state.opening =
-                Some(Opening { own: own.clone(), text: message.text().to_owned(), refusal: None });
-            state.upgrade = None;
-        } else if state.upgrade.is_some() {
-            return self.up_request(host, &own, message);
-        }
-        self.acts.push_back(Act::Server(renamed(message, &own).to_text()));
-    }
-
-    /// Sends a request of 2026-07-28 the way that suits the server.
-    fn modern_request(&mut self, own: String, text: String, now: Instant) {
-        match &mut self.era {
-            Era::Modern => self.acts.push_back(Act::Server(text)),
-            Era::Legacy => self.down_request(&own, &text, now),
-            Era::Probing { held, .. } => held.push((own, text)),
-            Era::Unknown => {
-                let discovering = self.calls.get(&own).is_some_and(|call| call.method == "server/discover");
-                if discovering {
-                    // The host's own question shows it just as well.
-                    self.era = Era::Probing { own, since: now, held: Vec::new() };
-                    self.acts.push_back(Act::Server(text));
-                    return;
-                }
-                let probe = self.own_request(Purpose::Probe, "server/discover", &modern_params("{}"));
-                self.era = Era::Probing { own: probe, since: now, held: vec![(own, text)] };
-            }
+        self.hosts.entry(host).or_default().session = true;
+        if message.method.as_deref() == Some("initialize") {
+            self.open_session(host, &own, message);
+        } else if !self.hold(host, Some(&own), message) {
+            self.session_request(host, &own, message);
         }
     }
 
-    /// The server has shown which era it speaks; what waited for that goes on.
-    fn probed(&mut self, modern: bool, now: Instant) {
-        let next = if modern { Era::Modern } else { Era::Legacy };
-        let Era::Probing { own, held, .. } = core::mem::replace(&mut self.era, next) else { return };
-        if !modern && self.calls.get(&own).is_some() {
-            self.down_request(&own, &request_text(&own, "server/discover", &modern_params("{}")), now);
+    /// Sends a request of a host with a session.
+    fn session_request(&mut self, host: u64, own: &str, message: &Envelope<'_>) {
+        if self.hosts.get(&host).is_some_and(|host| host.upgrade.is_some()) {
+            return self.up_request(host, own, message);
         }
-        for (own, text) in held {
-            if self.calls.get(&own).is_some() {
-                self.modern_request(own, text, now);
-            }
+        if self.is_shared(host, message) {
+            return self.result_for(own, "{}");
         }
+        self.send_call(own, Path::Straight, renamed(message, own).to_text());
     }
 
-    /// It could not be found out; whoever waits learns why, and the next request tries again.
-    fn not_probed(&mut self, answer: &Envelope<'_>) {
-        let Era::Probing { held, .. } = core::mem::replace(&mut self.era, Era::Unknown) else { return };
-        for (own, _) in held {
-            self.answer_host(&own, answer);
+    /// Sends a host's request to the server.
+    fn send_call(&mut self, own: &str, path: Path, text: String) {
+        if let Some(call) = self.calls.get_mut(own) {
+            call.path = path;
+            self.acts.push_back(Act::Server(text));
         }
     }
 
@@ -352,20 +320,14 @@ impl Switchboard {
             let Some(own) = own else { return };
             let reason = rewrite::param(message.params, "reason").and_then(object::string);
             self.cancel(&own, reason.as_deref().unwrap_or("cancelled by the host"));
+        } else if self.hold(host, None, message) {
         } else if self.hosts.get(&host).is_some_and(|host| host.upgrade.is_some()) {
             self.up_notification(host, method);
         } else {
             self.acts.push_back(Act::Server(message.text().to_owned()));
-        }
-    }
-
-    fn host_answers(&mut self, host: u64, message: &Envelope<'_>) {
-        let Some(id) = message.id else { return };
-        if self.asked.get(id.get()) == Some(&host) {
-            self.asked.remove(id.get());
-            self.acts.push_back(Act::Server(message.text().to_owned()));
-        } else {
-            self.up_answer(host, message);
+            if method == "notifications/initialized" {
+                self.share_again(host);
+            }
         }
     }
 
@@ -377,7 +339,7 @@ impl Switchboard {
 
     /// Answers a host's request as the server did, under the host's id.
     fn answer_host(&mut self, own: &str, message: &Envelope<'_>) {
-        let Some(call) = self.calls.close(own) else { return };
+        let Some(call) = self.close(own) else { return };
         let text = rewrite::with_id(message, call.id.get());
         let text = match call.is_work() {
             true => text,
@@ -388,26 +350,36 @@ impl Switchboard {
 
     /// Answers a host's request with a result of the switchboard's own.
     fn result_for(&mut self, own: &str, result: &str) {
-        let Some(call) = self.calls.close(own) else { return };
+        let Some(call) = self.close(own) else { return };
         let text = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, call.id.get());
         self.acts.push_back(Act::Host(call.host, Heard { text, about: Some(call.id) }));
     }
 
     fn failure_for(&mut self, own: &str, failure: &Failure) {
-        let Some(call) = self.calls.close(own) else { return };
+        let Some(call) = self.close(own) else { return };
         self.acts
             .push_back(Act::Host(call.host, Heard { text: failure.answer(&call.id), about: Some(call.id) }));
     }
 
+    /// Takes a call out of the table.
+    fn close(&mut self, own: &str) -> Option<Call> {
+        let call = self.calls.close(own)?;
+        if call.method == "initialize" {
+            self.opening_over(call.host, own);
+        }
+        Some(call)
+    }
+
     /// Ends a call that its host does not want any more.
     fn cancel(&mut self, own: &str, reason: &str) {
-        let Some(call) = self.calls.close(own) else { return };
+        let Some(call) = self.close(own) else { return };
+        self.probe_cancelled(own);
         if let Some(host) = self.hosts.get_mut(&call.host)
             && let Some(up) = &mut host.upgrade
         {
             up.forget_round(own);
         }
-        if !self.down_cancelled(own) {
+        if !self.down_cancelled(own) && call.path != Path::Held {
             let wire = self.down_wire_name(own);
             self.tell_cancelled(&wire, reason);
         }

@@ -1,6 +1,11 @@
 //! Scripts of what hosts and a server say, and of what each then hears.
 use super::*;
 
+mod attacks;
+mod down;
+mod scripts;
+mod up;
+
 /// A switchboard with its clock, and everything it did in readable lines.
 struct Bench {
     board: Switchboard,
@@ -9,7 +14,7 @@ struct Bench {
 
 impl Bench {
     fn new(hosts: u64) -> Self {
-        let mut board = Switchboard::new(Limits::default(), 0xabc);
+        let mut board = Switchboard::new(Limits::default());
         (1..=hosts).for_each(|host| board.opened(host));
         Self { board, now: Instant::now() }
     }
@@ -83,6 +88,12 @@ impl Bench {
             "{listening:?}"
         );
     }
+}
+
+/// The `requestState` of a round of input, as JSON.
+fn state_of(line: &str) -> String {
+    let (_, state) = line.split_once(r#""requestState":"#).unwrap();
+    state.trim_end_matches('}').to_owned()
 }
 
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":"a","method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{"elicitation":{}},"clientInfo":{"name":"h","version":"1"}}}"#;
@@ -216,238 +227,6 @@ fn a_failure_on_the_way_shows_nothing_about_the_server() {
         ]
     );
     assert!(bench.host(1, &modern(2, "tools/list", ""))[0].contains("server/discover"), "asked again");
-}
-
-#[test]
-fn a_server_that_does_not_know_the_question_is_an_older_one() {
-    let mut bench = Bench::new(1);
-    bench.older_server();
-    assert_eq!(
-        bench.host(1, &modern(1, "tools/call", r#""name":"t","arguments":{"n":1.0},"#)),
-        [
-            r#"> {"jsonrpc":"2.0","id":"cvm-3","method":"tools/call","params":{"name":"t","arguments":{"n":1.0},"_meta":{}}}"#
-        ]
-    );
-    assert_eq!(
-        bench.server(r#"{"jsonrpc":"2.0","id":"cvm-3","result":{"content":[],"x":1e2}}"#),
-        [r#"1(1)< {"jsonrpc":"2.0","id":1,"result":{"content":[],"x":1e2,"resultType":"complete"}}"#]
-    );
-    bench.host(1, &modern(2, "resources/read", r#""uri":"a:b","#));
-    assert_eq!(
-        bench.server(
-            r#"{"jsonrpc":"2.0","id":"cvm-4","error":{"code":-32002,"message":"m","data":{"uri":"a:b"}}}"#
-        ),
-        [r#"1(2)< {"jsonrpc":"2.0","id":2,"error":{"code":-32602,"message":"m","data":{"uri":"a:b"}}}"#]
-    );
-    bench.host(1, &modern(3, "tools/list", ""));
-    let listed = bench.server(r#"{"jsonrpc":"2.0","id":"cvm-5","result":{"tools":[]}}"#);
-    assert!(listed[0].contains(r#""ttlMs":0,"cacheScope":"private""#), "{listed:?}");
-}
-
-#[test]
-fn what_the_newer_revision_does_not_have_is_refused_by_its_name() {
-    let mut bench = Bench::new(1);
-    bench.older_server();
-    for method in ["ping", "resources/subscribe", "logging/setLevel"] {
-        let refused = bench.host(1, &modern(1, method, ""));
-        assert!(refused[0].contains("-32601") && refused[0].contains("2026-07-28"), "{refused:?}");
-    }
-    let other = modern(1, "tools/list", "").replace("2026-07-28", "1900-01-01");
-    let refused = bench.host(1, &other);
-    assert!(
-        refused[0].contains("-32022")
-            && refused[0].contains(r#""supported":["2026-07-28"],"requested":"1900-01-01""#),
-        "{refused:?}"
-    );
-    bench.host(1, &modern(2, "tools/call", r#""name":"t","#));
-    let refused = bench.server(
-        r#"{"jsonrpc":"2.0","id":"cvm-7","error":{"code":-32042,"message":"m","data":{"elicitations":[]}}}"#,
-    );
-    assert!(
-        refused[0].contains(r#""code":-32000"#)
-            && refused[0].contains("2026-07-28")
-            && refused[0].contains(r#""original":{"code":-32042"#),
-        "{refused:?}"
-    );
-}
-
-#[test]
-fn an_older_servers_question_becomes_a_round_of_input() {
-    let mut bench = Bench::new(1);
-    bench.older_server();
-    bench.host(1, &modern(1, "tools/call", r#""name":"t","#));
-    let asked = bench
-        .server(r#"{"jsonrpc":"2.0","id":55,"method":"elicitation/create","params":{"message":"who?"}}"#);
-    assert_eq!(
-        asked,
-        [
-            r#"1(1)< {"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{"ask-1":{"method":"elicitation/create","params":{"message":"who?"}}},"requestState":"cvm-0000000000000abc-4"}}"#
-        ]
-    );
-    let unknown = bench.host(1, &modern(2, "tools/call", r#""name":"t","requestState":"else","#));
-    assert!(unknown[0].contains("unknown_request_state"), "{unknown:?}");
-    let again =
-        bench.host(1, &modern(2, "tools/call", r#""name":"t","requestState":"cvm-0000000000000abc-4","#));
-    assert!(again[0].contains("input_required"), "what is missing is asked again: {again:?}");
-    let next = r#""name":"t","inputResponses":{"ask-1":{"action":"accept","content":{"n":"x"}}},"requestState":"cvm-0000000000000abc-7","#;
-    assert_eq!(
-        bench.host(1, &modern(3, "tools/call", next)),
-        [r#"> {"jsonrpc":"2.0","id":55,"result":{"action":"accept","content":{"n":"x"}}}"#]
-    );
-    assert_eq!(
-        bench.server(r#"{"jsonrpc":"2.0","id":"cvm-3","result":{"content":[]}}"#),
-        [r#"1(3)< {"jsonrpc":"2.0","id":3,"result":{"content":[],"resultType":"complete"}}"#],
-        "the first call is answered in the name of the latest request"
-    );
-    assert!(bench.board.down_candidates().is_empty() && bench.board.calls.len() == 0);
-}
-
-#[test]
-fn a_host_is_asked_only_what_it_offers_and_a_round_that_nobody_continues_ends() {
-    let mut bench = Bench::new(1);
-    bench.older_server();
-    bench.host(1, &modern(1, "tools/call", r#""name":"t","#));
-    let refused = bench.server(r#"{"jsonrpc":"2.0","id":1,"method":"sampling/createMessage","params":{}}"#);
-    assert!(refused[0].contains("the host does not offer sampling"), "{refused:?}");
-    bench.server(r#"{"jsonrpc":"2.0","id":2,"method":"elicitation/create","params":{}}"#);
-    assert_eq!(bench.pass(299), [""; 0]);
-    let ended = bench.pass(1);
-    assert!(
-        ended[0].contains(r#""id":2,"error""#) && ended[1].contains(r#""requestId":"cvm-3""#),
-        "{ended:?}"
-    );
-}
-
-#[test]
-fn a_subscription_before_an_older_server_hears_what_it_asked_for() {
-    let mut bench = Bench::new(1);
-    bench.older_server();
-    let listening = bench.host(1, &modern(9, "subscriptions/listen", r#""notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourceSubscriptions":["a:b"]},"#));
-    assert_eq!(
-        listening,
-        [
-            r#"1(9)< {"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":9},"notifications":{"toolsListChanged":true,"resourceSubscriptions":["a:b"]}}}"#,
-            r#"> {"jsonrpc":"2.0","id":"cvm-4","method":"resources/subscribe","params":{"uri":"a:b"}}"#,
-        ]
-    );
-    assert_eq!(
-        bench.server(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#),
-        [
-            r#"1(9)< {"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":9}}}"#
-        ]
-    );
-    assert_eq!(bench.server(r#"{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}"#), [""; 0]);
-    assert_eq!(
-        bench
-            .server(r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"a:b"}}"#)
-            .len(),
-        1
-    );
-    assert_eq!(
-        bench.host(1, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":9}}"#),
-        [r#"> {"jsonrpc":"2.0","id":"cvm-5","method":"resources/unsubscribe","params":{"uri":"a:b"}}"#]
-    );
-}
-
-#[test]
-fn an_older_host_reaches_a_newer_server() {
-    let mut bench = Bench::new(1);
-    bench.newer_server();
-    assert_eq!(
-        bench.host(
-            1,
-            r#"{"jsonrpc":"2.0","id":"b","method":"tools/call","params":{"name":"t","arguments":{"n":1.0}}}"#
-        ),
-        [
-            r#"> {"jsonrpc":"2.0","id":"cvm-4","method":"tools/call","params":{"name":"t","arguments":{"n":1.0},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"elicitation":{}},"io.modelcontextprotocol/clientInfo":{"name":"h","version":"1"}}}}"#
-        ]
-    );
-    assert_eq!(
-        bench.server(r#"{"jsonrpc":"2.0","id":"cvm-4","result":{"resultType":"complete","content":[]}}"#),
-        [r#"1("b")< {"jsonrpc":"2.0","id":"b","result":{"content":[]}}"#]
-    );
-    assert_eq!(
-        bench.host(1, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#),
-        [r#"1(1)< {"jsonrpc":"2.0","id":1,"result":{}}"#]
-    );
-    bench.host(1, r#"{"jsonrpc":"2.0","id":2,"method":"logging/setLevel","params":{"level":"info"}}"#);
-    assert!(
-        bench.host(1, r#"{"jsonrpc":"2.0","id":3,"method":"tools/list"}"#)[0]
-            .contains(r#""io.modelcontextprotocol/logLevel":"info""#)
-    );
-    assert_eq!(
-        bench.server(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"cvm-3"}}}"#),
-        [r#"1< {"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{}}}"#]
-    );
-}
-
-#[test]
-fn an_older_hosts_resource_subscription_is_answered_when_the_server_agrees() {
-    let mut bench = Bench::new(1);
-    bench.newer_server();
-    let asked =
-        bench.host(1, r#"{"jsonrpc":"2.0","id":"s","method":"resources/subscribe","params":{"uri":"a:b"}}"#);
-    assert!(asked[0].contains(r#""requestId":"cvm-3""#), "{asked:?}");
-    assert!(asked[1].contains(r#""id":"cvm-5","method":"subscriptions/listen","params":{"notifications":{"toolsListChanged":true,"resourceSubscriptions":["a:b"]}"#), "{asked:?}");
-    assert_eq!(
-        bench.server(r#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"cvm-5"},"notifications":{}}}"#),
-        [r#"1("s")< {"jsonrpc":"2.0","id":"s","result":{}}"#]
-    );
-    assert_eq!(
-        bench.server(r#"{"jsonrpc":"2.0","id":"cvm-5","error":{"code":-32001,"message":"m"}}"#),
-        [""; 0]
-    );
-    assert!(bench.pass(1)[0].contains("subscriptions/listen"), "a subscription that ended is opened again");
-}
-
-#[test]
-fn a_newer_servers_round_of_input_is_asked_of_an_older_host() {
-    let mut bench = Bench::new(1);
-    bench.newer_server();
-    bench.host(1, r#"{"jsonrpc":"2.0","id":"b","method":"tools/call","params":{"name":"t","_meta":{"progressToken":3}}}"#);
-    let asked = bench.server(r#"{"jsonrpc":"2.0","id":"cvm-4","result":{"resultType":"input_required","inputRequests":{"k":{"method":"elicitation/create","params":{"message":"who?"}}},"requestState":"opaque"}}"#);
-    assert_eq!(
-        asked,
-        [
-            r#"1("b")< {"jsonrpc":"2.0","id":"cvm-5","method":"elicitation/create","params":{"message":"who?"}}"#
-        ]
-    );
-    let next = bench.host(1, r#"{"jsonrpc":"2.0","id":"cvm-5","result":{"action":"accept","content":{}}}"#);
-    assert_eq!(next.len(), 1);
-    assert!(
-        next[0].starts_with(r#"> {"jsonrpc":"2.0","id":"cvm-7","method":"tools/call","params":{"name":"t","_meta":{"progressToken":"cvm-7","#)
-            && next[0].ends_with(r#","inputResponses":{"k":{"action":"accept","content":{}}},"requestState":"opaque"}}"#),
-        "{next:?}"
-    );
-    assert_eq!(
-        bench.server(r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"cvm-7","progress":1}}"#),
-        [r#"1("b")< {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":3,"progress":1}}"#]
-    );
-    assert_eq!(
-        bench.server(r#"{"jsonrpc":"2.0","id":"cvm-7","result":{"resultType":"complete","content":[]}}"#),
-        [r#"1("b")< {"jsonrpc":"2.0","id":"b","result":{"content":[]}}"#]
-    );
-}
-
-#[test]
-fn a_server_of_neither_era_is_quoted() {
-    let mut bench = Bench::new(1);
-    bench.host(1, INITIALIZE);
-    bench.server(r#"{"jsonrpc":"2.0","id":"cvm-1","error":{"code":-32603,"message":"broken"}}"#);
-    assert_eq!(
-        bench.server(r#"{"jsonrpc":"2.0","id":"cvm-2","error":{"code":-32601,"message":"what?"}}"#),
-        [r#"1("a")< {"jsonrpc":"2.0","id":"a","error":{"code":-32603,"message":"broken"}}"#]
-    );
-}
-
-#[test]
-fn a_host_that_may_not_call_learns_it_at_once() {
-    let mut bench = Bench::new(1);
-    bench.host(1, INITIALIZE);
-    assert_eq!(
-        bench.server(r#"{"jsonrpc":"2.0","id":"cvm-1","error":{"code":-32000,"message":"Unauthorized"}}"#),
-        [r#"1("a")< {"jsonrpc":"2.0","id":"a","error":{"code":-32000,"message":"Unauthorized"}}"#]
-    );
 }
 
 #[test]

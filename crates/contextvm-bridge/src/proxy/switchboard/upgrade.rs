@@ -12,23 +12,25 @@ use contextvm_core::rewrite::{self, PROGRESS_TOKEN, PROTOCOL_VERSION, Rewrite, S
 use serde_json::value::RawValue;
 
 use super::calls::{Path, renamed};
+use super::downgrade::{QUESTIONS, TASKS};
+use super::filter::{URIS, is_name};
 use super::texts::request_text;
 use super::{Act, Era, Purpose, Switchboard};
-use crate::answer::{FAILED, Failure};
+use crate::answer::{FAILED, Failure, METHOD_NOT_FOUND};
 use crate::proxy::conversation::Heard;
 use crate::revision::{
     CLIENT_CAPABILITIES, CLIENT_INFO, INVALID_PARAMS, LATEST_LEGACY, LEGACY, LOG_LEVEL, MODERN, NO_RESOURCE,
-    SERVER_INFO,
+    SERVER_INFO, log_level,
 };
 
 /// Rounds of input that one call may take.
 const ROUNDS: u32 = 16;
 /// Questions of one round.
 const ASKS: usize = 16;
-/// Resources that one host may subscribe to.
-const URIS: usize = 256;
 /// First and longest pause before a subscription that ended is opened again.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+const REPLACED: &str = "replaced by another subscription";
 
 /// The session of one host.
 #[derive(Debug, Default)]
@@ -39,12 +41,14 @@ pub(super) struct Upgrade {
     /// The list changes that the server tells of, as members of a filter.
     lists: Vec<&'static str>,
     uris: BTreeSet<String>,
-    pub(super) listen: Option<String>,
+    listen: Option<String>,
+    /// The subscription before that one, until the server has acknowledged the new one: nothing is missed in between.
+    replaced: Option<String>,
     /// When a subscription that ended is opened again, and after how many failures.
     again: Option<Instant>,
     failures: u32,
-    /// Requests for resource updates that wait for the server's acknowledgement.
-    awaiting: Vec<String>,
+    /// Requests for resource updates that wait for the server's acknowledgement, with the resources.
+    awaiting: Vec<(String, String)>,
     pub(super) rounds: BTreeMap<String, Round>,
     /// Questions put to the host: by their id, the call and the key of the answer.
     asked: BTreeMap<String, (String, String)>,
@@ -72,6 +76,7 @@ impl Upgrade {
     /// Forgets what was open on a connection that is gone.
     pub(super) fn lost(&mut self) {
         self.listen = None;
+        self.replaced = None;
         self.awaiting.clear();
         self.rounds.clear();
         self.asked.clear();
@@ -120,7 +125,7 @@ impl Switchboard {
         let (Some(result), true) = (answer.result, versions.iter().any(|version| version == MODERN)) else {
             // Neither era: the server's own refusal says best why.
             let refusal = opening.refusal.unwrap_or_default();
-            if let Ok(refusal) = Envelope::parse(&refusal, &self.limits.clone()) {
+            if let Ok(refusal) = Envelope::parse(&refusal, &self.answer_limits()) {
                 self.answer_host(&opening.own, &refusal);
             }
             return;
@@ -156,32 +161,41 @@ impl Switchboard {
 
     /// Sends a request of an earlier revision to a server of 2026-07-28.
     pub(super) fn up_request(&mut self, host: u64, own: &str, message: &Envelope<'_>) {
-        if let Some(call) = self.calls.get_mut(own) {
-            call.path = Path::Up;
-        }
         let Some(upgrade) = self.upgrade_of(host) else { return };
-        let uri = || {
-            rewrite::param(message.params, "uri").and_then(object::string).unwrap_or_default().into_owned()
-        };
+        let uri = rewrite::param(message.params, "uri").and_then(object::string).unwrap_or_default();
+        let level = rewrite::param(message.params, "level");
         match message.method.as_deref().unwrap_or_default() {
             "ping" => self.result_for(own, "{}"),
+            "logging/setLevel" if level.and_then(log_level).is_none() => {
+                let why = "there is no such level of log messages";
+                self.failure_for(own, &Failure::new(INVALID_PARAMS, "invalid_params", why));
+            }
             "logging/setLevel" => {
-                upgrade.level = rewrite::param(message.params, "level").map(|level| level.get().to_owned());
+                upgrade.level = level.map(|level| level.get().to_owned());
                 self.result_for(own, "{}");
+            }
+            "resources/subscribe" if !is_name(&uri) => {
+                let why = "there can be no resource of this name";
+                self.failure_for(own, &Failure::new(INVALID_PARAMS, "invalid_params", why));
             }
             "resources/subscribe" => {
                 if upgrade.uris.len() >= URIS {
                     let why = "this host has subscribed to too many resources";
                     return self.failure_for(own, &Failure::new(FAILED, "busy", why));
                 }
-                upgrade.uris.insert(uri());
-                upgrade.awaiting.push(own.to_owned());
+                upgrade.uris.insert(uri.clone().into_owned());
+                upgrade.awaiting.push((own.to_owned(), uri.into_owned()));
                 self.up_listen(host);
             }
             "resources/unsubscribe" => {
-                upgrade.uris.remove(&uri());
+                upgrade.uris.remove(uri.as_ref());
                 self.result_for(own, "{}");
                 self.up_listen(host);
+            }
+            method if method.starts_with(TASKS) => {
+                let why =
+                    format!("the server speaks MCP {MODERN}, whose tasks are not those of {LATEST_LEGACY}");
+                self.failure_for(own, &Failure::new(METHOD_NOT_FOUND, "revision", why));
             }
             method => {
                 let text = upgrade.complete(renamed(message, own)).to_text();
@@ -195,7 +209,7 @@ impl Switchboard {
                     };
                     upgrade.rounds.insert(own.to_owned(), round);
                 }
-                self.acts.push_back(Act::Server(text));
+                self.send_call(own, Path::Up, text);
             }
         }
     }
@@ -211,12 +225,12 @@ impl Switchboard {
     pub(super) fn up_listen(&mut self, host: u64) {
         let Some(upgrade) = self.upgrade_of(host) else { return };
         upgrade.again = None;
-        let old = upgrade.listen.take();
-        let filter = upgrade.filter();
-        if let Some(old) = old {
-            self.purposes.remove(&old);
-            self.tell_cancelled(&old, "replaced by another subscription");
-        }
+        let (old, filter) = (upgrade.listen.take(), upgrade.filter());
+        let over = match old {
+            Some(old) => upgrade.replaced.replace(old),
+            None => None,
+        };
+        self.up_stop(over, REPLACED);
         let Some(filter) = filter else { return self.up_acknowledged(host) };
         let own = self.own_id();
         let params = format!(r#"{{"notifications":{filter}}}"#);
@@ -230,41 +244,65 @@ impl Switchboard {
         self.acts.push_back(Act::Server(text));
     }
 
+    /// Ends the subscription of a session that is over.
+    pub(super) fn up_stop_listening(&mut self, upgrade: &Upgrade, reason: &str) {
+        self.up_stop(upgrade.listen.clone(), reason);
+        self.up_stop(upgrade.replaced.clone(), reason);
+    }
+
+    fn up_stop(&mut self, listen: Option<String>, reason: &str) {
+        if let Some(listen) = listen.filter(|listen| self.purposes.remove(listen).is_some()) {
+            self.tell_cancelled(&listen, reason);
+        }
+    }
+
     fn up_acknowledged(&mut self, host: u64) {
         let Some(upgrade) = self.upgrade_of(host) else { return };
         upgrade.failures = 0;
-        for own in core::mem::take(&mut upgrade.awaiting) {
+        let replaced = upgrade.replaced.take();
+        for (own, _) in core::mem::take(&mut upgrade.awaiting) {
             self.result_for(&own, "{}");
         }
+        self.up_stop(replaced, REPLACED);
     }
 
     /// Tells a host what its subscription brought.
     pub(super) fn up_listened(&mut self, host: u64, own: &str, method: &str, message: &Envelope<'_>) {
-        if self.upgrade_of(host).is_none_or(|upgrade| upgrade.listen.as_deref() != Some(own)) {
-            return;
-        }
+        let Some(upgrade) = self.upgrade_of(host) else { return };
+        let is_latest = upgrade.listen.as_deref() == Some(own);
         if method == "notifications/subscriptions/acknowledged" {
-            return self.up_acknowledged(host);
+            if is_latest {
+                self.up_acknowledged(host);
+            }
+            return;
         }
         let text = Rewrite::of(message).without_meta(SUBSCRIPTION_ID).to_text();
         self.acts.push_back(Act::Host(host, Heard { text, about: None }));
     }
 
     /// A subscription that ended is opened again after a while; who waited for it learns that it did not come about.
-    pub(super) fn up_listen_ended(&mut self, host: u64, own: &str, now: Instant) {
+    pub(super) fn up_listen_ended(&mut self, host: u64, own: &str, end: &Envelope<'_>, now: Instant) {
         let Some(upgrade) = self.upgrade_of(host) else { return };
         if upgrade.listen.as_deref() != Some(own) {
+            upgrade.replaced.take_if(|replaced| replaced == own);
             return;
         }
         upgrade.listen = None;
+        let replaced = upgrade.replaced.take();
         let pause =
             PAUSES.0.saturating_mul(1_u32.checked_shl(upgrade.failures).unwrap_or(u32::MAX)).min(PAUSES.1);
         upgrade.failures = upgrade.failures.saturating_add(1).min(16);
-        upgrade.again = Some(now + pause);
+        // A server that does not know what a subscription is never will.
+        upgrade.again = (end.error_code() != Some(METHOD_NOT_FOUND)).then(|| now + pause);
+        let awaiting = core::mem::take(&mut upgrade.awaiting);
+        for (_, uri) in &awaiting {
+            upgrade.uris.remove(uri);
+        }
         let failure = Failure::new(FAILED, "subscription_ended", "the server ended the subscription");
-        for own in core::mem::take(&mut upgrade.awaiting) {
+        for (own, _) in awaiting {
             self.failure_for(&own, &failure);
         }
+        self.up_stop(replaced, REPLACED);
     }
 
     pub(super) fn up_sweep(&mut self, now: Instant) {
@@ -337,10 +375,20 @@ impl Switchboard {
                 Failure::new(FAILED, "too_many_questions", "the server asks too many questions at once");
             return self.failure_for(own, &failure);
         }
+        let asks = |request: &RawValue| {
+            object::member(request, "method").and_then(object::string).unwrap_or_default().into_owned()
+        };
+        let mut methods = requests.iter().flat_map(Object::iter).map(|(_, request)| asks(request));
+        if let Some(method) = methods.find(|method| !QUESTIONS.iter().any(|(known, _)| known == method)) {
+            let why = format!("the server asks for {}, which no host knows", Printable::short(&method, 60));
+            return self.failure_for(own, &Failure::new(FAILED, "not_supported", why));
+        }
         let about = self.calls.get(own).map(|call| call.id.clone());
         for (key, request) in requests.iter().flat_map(Object::iter) {
-            let method = object::member(request, "method").and_then(object::string).unwrap_or_default();
-            let params = object::member(request, "params").map_or("{}", RawValue::get);
+            let method = asks(request);
+            let params =
+                object::member(request, "params").filter(|params| Object::parse(params.get()).is_ok());
+            let params = params.map_or("{}", RawValue::get);
             let id = self.own_id();
             let text = request_text(&id, &method, params);
             self.acts.push_back(Act::Host(host, Heard { text, about: about.clone() }));
@@ -382,7 +430,7 @@ impl Switchboard {
     /// Repeats the request with the host's answers, once all are there.
     fn up_next_round(&mut self, host: u64, own: &str) {
         let new = self.own_id();
-        let limits = self.limits.clone();
+        let limits = self.answer_limits();
         let Some(upgrade) = self.upgrade_of(host) else { return };
         if upgrade.rounds.get(own).is_none_or(|round| round.answers.values().any(Option::is_none)) {
             return;

@@ -50,7 +50,7 @@ fn hear(lane: &mut Lane, text: &str) -> Vec<Action> {
 fn to_backend(actions: &[Action]) -> Vec<&str> {
     let lines = actions.iter().filter_map(|action| match action {
         Action::Backend(line) => Some(line.as_str()),
-        Action::Caller(_) | Action::Kick | Action::Tell(_) => None,
+        Action::Caller(_) | Action::Kick | Action::Release | Action::Tell(_) => None,
     });
     lines.collect()
 }
@@ -58,7 +58,7 @@ fn to_backend(actions: &[Action]) -> Vec<&str> {
 fn to_caller(actions: &[Action]) -> Vec<&str> {
     let lines = actions.iter().filter_map(|action| match action {
         Action::Caller(line) => Some(line.as_str()),
-        Action::Backend(_) | Action::Kick | Action::Tell(_) => None,
+        Action::Backend(_) | Action::Kick | Action::Release | Action::Tell(_) => None,
     });
     lines.collect()
 }
