@@ -42,6 +42,7 @@ pub(crate) fn log_level(level: &RawValue) -> Option<usize> {
 }
 
 /// Whether a revision has no `initialize` and no sessions.
+#[cfg(any(feature = "http", test))]
 pub(crate) fn is_modern(version: &str) -> bool {
     version >= MODERN
 }

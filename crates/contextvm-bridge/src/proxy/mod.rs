@@ -75,6 +75,10 @@ impl ProxyBuilder {
 #[derive(Clone, Debug)]
 pub struct Proxy {
     servers: Vec<(String, ClientOptions)>,
+    #[cfg_attr(
+        not(feature = "http"),
+        expect(dead_code, reason = "on standard streams several are always merged")
+    )]
     merged: bool,
     reporter: Reporter,
     hint: String,
