@@ -166,6 +166,7 @@ impl ClientMachine {
         let Some(question) = question.filter(|_| !self.closed) else {
             return self.drop_because(DropReason::Uncorrelated);
         };
+        self.extend_all(now);
         let text = rewrite::with_id(envelope, question.id.get());
         let tags = vec![tags::recipient(&self.config.server), tags::answered(&question.event)];
         if !self.publish_loose(tags.clone(), text, now) {

@@ -211,15 +211,20 @@ impl Pending {
             // It ends by answer, cancellation from either side, or close.
             self.deadline = None;
         }
-        if let Some(deadline) = self.deadline {
-            let last = self.started.after(timeout.saturating_mul(TOTAL_FACTOR));
-            self.deadline = Some(now.after(timeout).min(last).max(deadline));
-        }
+        self.extend(timeout, now);
         self.sent = Sent::Taken;
         self.same_at = None;
         self.same_for_relay = false;
         if self.rewrap_at.is_some() {
             self.rewrap_at = Some(now.after(rewrap_delay(self.rewraps.max(PATIENT), chance)));
+        }
+    }
+
+    /// Gives the call as much time as it had at first, up to its last moment.
+    pub(super) fn extend(&mut self, timeout: Duration, now: Mono) {
+        if let Some(deadline) = self.deadline {
+            let last = self.started.after(timeout.saturating_mul(TOTAL_FACTOR));
+            self.deadline = Some(now.after(timeout).min(last).max(deadline));
         }
     }
 

@@ -94,6 +94,10 @@ impl ClientMachine {
     }
 
     fn wake_call(&mut self, event: &EventId, now: Now) {
+        if self.asked.len() > 0 && self.pending.get(event).is_some_and(|call| is_over(call, now.mono)) {
+            // The server waits for an answer of the application, which may take a person's time.
+            self.extend(event, now);
+        }
         let Self { pending, session, chance, .. } = self;
         let due = pending.change(event, |call| (call.on_wake(&session.tags, now.mono, chance), call.ticket));
         match due {
@@ -106,6 +110,19 @@ impl ClientMachine {
             }
             Some((Due::Nothing, _)) | None => {}
         }
+    }
+
+    /// Gives every call time to go on after the application has answered what its server wanted to know.
+    pub(super) fn extend_all(&mut self, now: Now) {
+        let events: Vec<EventId> = self.pending.in_order().collect();
+        for event in events {
+            self.extend(&event, now);
+        }
+    }
+
+    fn extend(&mut self, event: &EventId, now: Now) {
+        let timeout = self.config.limits.request_timeout;
+        self.pending.change(event, |call| call.extend(timeout, now.mono));
     }
 
     fn wake_loose(&mut self, now: Now) {

@@ -117,3 +117,28 @@ fn an_answer_that_is_too_large_becomes_an_error_so_that_the_server_does_not_wait
         ]
     );
 }
+
+#[test]
+fn a_call_waits_while_a_person_is_asked_and_goes_on_afterwards() {
+    check(
+        answering(),
+        r#"
+        > app {"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"pay"}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_server_requests {"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"pay"}}
+        > ok 1
+        > server 1059 {"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{}}
+        deliver {"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{}}
+        > wait 60000
+        > wait 60000
+        > wait 50000
+        > app {"jsonrpc":"2.0","id":1,"result":{"action":"accept"}}
+        publish 2 1059 e:said1 {"jsonrpc":"2.0","id":1,"result":{"action":"accept"}}
+        > ok 2
+        forget 2
+        > wait 59999
+        > server 1059 e1 {"jsonrpc":"2.0","id":"a","result":{}}
+        forget 1
+        deliver {"jsonrpc":"2.0","id":"a","result":{}}
+        "#,
+    );
+}
