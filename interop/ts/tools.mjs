@@ -41,8 +41,6 @@ export function makeServer(name) {
           });
         }
       }
-      // The client's SDK loses a progress notification that is right ahead of the answer.
-      await pause(delay_ms);
       return text(`${steps} steps`);
     },
   );

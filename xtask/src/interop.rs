@@ -1,9 +1,14 @@
-//! Both existing SDKs against ours, each as client and as server, and the official MCP client through `cvm use`.
+//! Both existing SDKs against ours, each as client and as server, and existing servers and clients at both ends of a tunnel.
+mod bridges;
+
+use std::fs;
 use std::process::Stdio;
 use std::time::Instant;
 
 use serde_json::Value;
 
+use self::bridges::Needs;
+use crate::conformance::prepare_server;
 use crate::process::Process;
 use crate::shell::{Outcome, command, present, root, run as run_program};
 
@@ -26,6 +31,8 @@ const OUR_SERVER: &[&str] = &["target/debug/examples/interop_server"];
 const OUR_CLIENT: &[&str] = &["target/debug/examples/interop_client"];
 const RELAY: &str = "target/debug/examples/relay";
 const CVM: &str = "target/debug/cvm";
+const VENV: &str = "target/interop/python";
+const REQUIREMENTS: &str = "interop/python/requirements.txt";
 /// How long a step may take, milliseconds; steps that fail for a known reason take all of it.
 const TIMEOUT: &str = "6000";
 const WIRES: [&str; 3] = ["plain", "persistent", "ephemeral"];
@@ -68,42 +75,74 @@ enum Kind {
     ServerRestart,
 }
 
-/// Runs every cell whose name contains `filter`.
-pub(crate) fn run(filter: Option<&str>) -> Outcome {
-    let wanted = |name: &str| filter.is_none_or(|filter| name.contains(filter));
-    let cells: Vec<Cell<'_>> = matrix().into_iter().filter(|cell| wanted(&cell.name)).collect();
-    prepare(&cells, wanted("everything"))?;
-    let mut relay = Process::start(RELAY, &[])?;
-    let url = relay.text("url")?;
-    let mut failed = Vec::new();
-    let mut passed = 0_usize;
-    for cell in &cells {
-        report(&cell.name, || play(cell, &url), &mut passed, &mut failed);
-    }
-    if wanted("everything") {
-        report("everything through cvm use", || everything(&url), &mut passed, &mut failed);
-    }
-    println!("interop: {passed} cells passed, {} failed", failed.len());
-    if failed.is_empty() { Ok(()) } else { Err(failed) }
+/// What became of the cells.
+#[derive(Default)]
+struct Report {
+    passed: usize,
+    failed: Vec<String>,
 }
 
-fn report(
-    name: &str,
-    cell: impl FnOnce() -> Result<String, Vec<String>>,
-    passed: &mut usize,
-    failed: &mut Vec<String>,
-) {
-    let started = Instant::now();
-    match cell() {
-        Ok(detail) => {
-            *passed += 1;
-            println!("ok    {name}  {:.1} s  {detail}", started.elapsed().as_secs_f32());
-        }
-        Err(lines) => {
-            println!("FAIL  {name}");
-            failed.extend(lines.into_iter().map(|line| format!("{name}: {line}")));
+impl Report {
+    fn add(&mut self, name: &str, outcome: Result<String, Vec<String>>) {
+        match outcome {
+            Ok(detail) => {
+                self.passed += 1;
+                println!("ok    {name}  {detail}");
+            }
+            Err(lines) => {
+                println!("FAIL  {name}");
+                self.failed.extend(lines.into_iter().map(|line| format!("{name}: {line}")));
+            }
         }
     }
+}
+
+/// Runs every cell whose name contains `filter`, as far as this machine has what it needs; returns what it lacks.
+pub(crate) fn run(filter: Option<&str>) -> Result<Vec<String>, Vec<String>> {
+    let wanted = |name: &str| filter.is_none_or(|filter| name.contains(filter));
+    let mut skipped = Vec::new();
+    let mut has = Vec::new();
+    if has_node() {
+        has.push(Needs::Node);
+    } else {
+        skipped.push(
+            "interop with @contextvm/sdk, the official TypeScript client and servers (no node and npm)"
+                .to_owned(),
+        );
+    }
+    if has_python() {
+        has.push(Needs::Python);
+    } else {
+        skipped.push(
+            "interop with the official Python client and server (no python3 with venv, 3.10 or later)"
+                .to_owned(),
+        );
+    }
+    let has_peer = |cell: &Cell<'_>| has.contains(&Needs::Node) || !cell.name.starts_with("ts-sdk");
+    let cells: Vec<Cell<'_>> =
+        matrix().into_iter().filter(|cell| wanted(&cell.name) && has_peer(cell)).collect();
+    let bridges = bridges::wanted(wanted);
+    prepare(&cells, bridges, &has)?;
+    let mut relay = Process::start(RELAY, &[])?;
+    let url = relay.text("url")?;
+    let mut report = Report::default();
+    for cell in &cells {
+        let started = Instant::now();
+        let outcome = play(cell, &url);
+        let seconds = started.elapsed().as_secs_f32();
+        report.add(&cell.name, outcome.map(|detail| format!("{seconds:.1} s  {detail}")));
+    }
+    if bridges {
+        bridges::play(&url, &has, wanted, &mut report);
+    }
+    println!("interop: {} cells passed, {} failed", report.passed, report.failed.len());
+    for part in &skipped {
+        println!("skipped: {part}");
+    }
+    if report.passed == 0 && report.failed.is_empty() && skipped.is_empty() {
+        return Err(vec!["interop: no cell has such a name".to_owned()]);
+    }
+    if report.failed.is_empty() { Ok(skipped) } else { Err(report.failed) }
 }
 
 fn matrix() -> Vec<Cell<'static>> {
@@ -133,44 +172,44 @@ fn matrix() -> Vec<Cell<'static>> {
     cells
 }
 
-/// Builds what the cells start.
-fn prepare(cells: &[Cell<'_>], everything: bool) -> Outcome {
-    run_program(
-        "cargo",
-        &[
-            "build",
-            "--quiet",
-            "-p",
-            "contextvm-local-relay",
-            "-p",
-            "contextvm-cli",
-            "-p",
-            "contextvm",
-            "--bin",
-            "cvm",
-            "--example",
-            "relay",
-            "--example",
-            "interop_server",
-            "--example",
-            "interop_client",
-        ],
-    )?;
-    if everything || cells.iter().any(|cell| cell.name.starts_with("ts-sdk")) {
-        prepare_ts()?;
-    }
-    if cells.iter().any(|cell| cell.name.starts_with("rs-sdk")) {
+/// Builds and installs what the cells start.
+fn prepare(cells: &[Cell<'_>], bridges: bool, has: &[Needs]) -> Outcome {
+    let packages = ["-p", "contextvm-local-relay", "-p", "contextvm-cli", "-p", "contextvm"];
+    let programs = ["--bin", "cvm", "--example", "relay", "--example", "interop_server"];
+    let last = ["--example", "interop_client"];
+    run_program("cargo", &[&["build", "--quiet"], packages.as_slice(), &programs, &last].concat())?;
+    let wants = |peer: &str| cells.iter().any(|cell| cell.name.starts_with(peer));
+    if wants("rs-sdk") {
         prepare_rs(false)?;
     }
-    Ok(())
+    if wants("ts-sdk") || (bridges && has.contains(&Needs::Node)) {
+        prepare_ts()?;
+    }
+    if bridges && has.contains(&Needs::Python) {
+        prepare_python()?;
+    }
+    if bridges { prepare_server() } else { Ok(()) }
 }
 
 /// Installs what the TypeScript programs need, unless it is there.
 pub(crate) fn prepare_ts() -> Outcome {
-    if root().join("interop/ts/node_modules/.package-lock.json").exists() {
+    let written = |path: &str| fs::metadata(root().join(path)).and_then(|file| file.modified()).ok();
+    if written("interop/ts/node_modules/.package-lock.json") >= written("interop/ts/package-lock.json") {
         return Ok(());
     }
     run_program("npm", &["ci", "--prefix", "interop/ts", "--no-audit", "--no-fund", "--silent"])
+}
+
+/// Installs the official Python SDK, unless it is there.
+fn prepare_python() -> Outcome {
+    let wanted = fs::read_to_string(root().join(REQUIREMENTS)).map_err(|error| vec![error.to_string()])?;
+    let installed = root().join(VENV).join("installed.txt");
+    if fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    run_program("python3", &["-m", "venv", "--clear", VENV])?;
+    run_program(bridges::PYTHON, &["-m", "pip", "install", "--quiet", "--requirement", REQUIREMENTS])?;
+    fs::write(&installed, wanted).map_err(|error| vec![format!("{}: {error}", installed.display())])
 }
 
 /// Builds the programs on the existing Rust SDK.
@@ -275,7 +314,7 @@ struct Known {
 
 impl Known {
     fn concerns(&self, [server, client]: [&str; 2], stateless: bool) -> bool {
-        let is = |pattern: &str, name: &str| pattern == "*" || pattern == name;
+        let is = |pattern: &str, name: &str| pattern == "*" || name.starts_with(pattern);
         is(&self.server, server)
             && is(&self.client, client)
             && self.stateless.is_none_or(|state| state == stateless)
@@ -328,19 +367,17 @@ fn collect(program: &str, args: &[&str], known: &[Known]) -> Result<String, Vec<
     Ok(format!("{ran} steps{}", excused.concat()))
 }
 
-/// The reference server behind `cvm serve`, the official client in front of `cvm use`.
-fn everything(url: &str) -> Result<String, Vec<String>> {
-    let script = "interop/ts/node_modules/@modelcontextprotocol/server-everything/dist/index.js";
-    let mut serve = Process::start(
-        CVM,
-        &["serve", "--ephemeral", "--open", "--json", "--relay", url, "--", "node", script, "stdio"],
-    )?;
-    let key = serve.text("server")?;
-    let program = root().join(CVM).display().to_string();
-    collect("node", &["interop/ts/everything-host.mjs", "--", &program, "use", &key, "--relay", url], &[])
-}
-
 /// Whether the TypeScript programs can run here.
 pub(crate) fn has_node() -> bool {
     present("node", &["--version"]) && present("npm", &["--version"])
+}
+
+/// Whether the Python programs can be installed here.
+fn has_python() -> bool {
+    present("python3", &["-c", "import ensurepip, sys, venv; assert sys.version_info >= (3, 10)"])
+}
+
+/// Makes a path below the root of the workspace absolute.
+fn absolute(path: &str) -> String {
+    root().join(path).display().to_string()
 }

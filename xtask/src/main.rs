@@ -11,6 +11,7 @@ mod shell;
 mod source;
 mod test;
 mod tidy;
+mod tunnel;
 
 use std::process::ExitCode;
 
@@ -20,9 +21,10 @@ usage: cargo xtask COMMAND
   arch              check crates, edges, layers, dependencies and forbidden words against architecture.rules.toml
   tidy              check first lines, file sizes, glossary and limits table
   lint              rustfmt, clippy with warnings denied, documentation without warnings, cargo deny
-  test [--no-skips] everything that shows the workspace works; parts that need Node are skipped by name without it
-  interop [FILTER]  both existing SDKs against ours, each as client and as server, and the official MCP client
-  conformance [--spec REVISION] [--quick] [--child] [--cvm PATH]
+  test [--no-skips] everything that shows the workspace works; parts that need Node or Python are skipped by name without it
+  interop [FILTER]  both existing SDKs against ours, each as client and as server; existing MCP servers behind `cvm serve`,
+                    driven by the official clients
+  conformance [--spec REVISION] [--quick] [--child] [--across] [--cvm PATH]
                     MCP's own suite against a server, and against the same server through Nostr; without Node it is skipped
   bench [CALLS]     calls/s, latency, CPU per call and memory of server, client and relay, beside both existing SDKs and the
                     cost of the cryptography alone";
@@ -36,9 +38,9 @@ fn main() -> ExitCode {
         ["lint"] => shell::lint(),
         ["test"] => test::run(false),
         ["test", "--no-skips"] => test::run(true),
-        ["conformance", args @ ..] => conformance::run(args),
-        ["interop"] => interop::run(None),
-        ["interop", filter] => interop::run(Some(filter)),
+        ["conformance", args @ ..] => conformance::run(args).map(drop),
+        ["interop"] => interop::run(None).map(drop),
+        ["interop", filter] => interop::run(Some(filter)).map(drop),
         ["bench"] => bench::run(None),
         ["bench", calls] => bench::run(Some(calls)),
         _ => Err(vec![USAGE.to_owned()]),

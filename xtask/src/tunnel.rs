@@ -1,4 +1,4 @@
-//! An HTTP server reached through Nostr: `cvm use --http` <- relay <- `cvm serve`.
+//! A server reached through Nostr: `cvm use --http` <- relay <- `cvm serve`.
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -12,42 +12,47 @@ use crate::shell::root;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What tunnels are made of.
-pub(super) struct Nostr {
+pub(crate) struct Nostr {
     /// The binary.
     cvm: String,
     relay: String,
+    /// Where both ends of every tunnel log, below the root of the workspace.
+    log: String,
     /// Lives as long as tunnels are wanted; `None` where another process keeps it.
     _relay: Option<Process>,
 }
 
-/// One HTTP server behind Nostr; both ends are killed when it is dropped.
-pub(super) struct Tunnel {
-    /// Where the server is reached.
-    pub(super) url: String,
+/// One server behind Nostr; both ends are killed when it is dropped.
+pub(crate) struct Tunnel {
+    /// Where it is reached over HTTP.
+    pub(crate) url: String,
+    /// Its key on Nostr.
+    pub(crate) key: String,
     _serve: Process,
     _use: Process,
 }
 
 impl Nostr {
-    /// Starts a relay.
-    pub(super) fn start(cvm: &str) -> Result<Self, Vec<String>> {
+    /// Starts a relay; tunnels log in `log`, a directory below the root of the workspace.
+    pub(crate) fn start(cvm: &str, log: &str) -> Result<Self, Vec<String>> {
         let mut process = Process::start(cvm, &["relay", "run", "--port", "0", "--json"])?;
-        Ok(Self { cvm: cvm.to_owned(), relay: process.text("url")?, _relay: Some(process) })
+        let relay = process.text("url")?;
+        Ok(Self { _relay: Some(process), ..Self::at(cvm, &relay, log) })
     }
 
     /// Uses a relay that runs already.
-    pub(super) fn at(cvm: &str, relay: &str) -> Self {
-        Self { cvm: cvm.to_owned(), relay: relay.to_owned(), _relay: None }
+    pub(crate) fn at(cvm: &str, relay: &str, log: &str) -> Self {
+        Self { cvm: cvm.to_owned(), relay: relay.to_owned(), log: log.to_owned(), _relay: None }
     }
 
     /// The words that [`Self::at`] takes.
-    pub(super) fn words(&self) -> [&str; 2] {
+    pub(crate) fn words(&self) -> [&str; 2] {
         [&self.cvm, &self.relay]
     }
 
-    /// Puts `upstream`, a URL or `--` and a command, behind Nostr; what both ends say is kept in `target/conformance/log/NAME-*.txt`.
-    pub(super) fn tunnel(&self, upstream: &[&str], name: &str) -> Result<Tunnel, Vec<String>> {
-        let log = |end: &str| -> PathBuf { root().join(format!("target/conformance/log/{name}-{end}.txt")) };
+    /// Puts `upstream`, options of `cvm serve` with a URL or a command, behind Nostr; what both ends say is kept in `NAME-*.txt`.
+    pub(crate) fn tunnel(&self, upstream: &[&str], name: &str) -> Result<Tunnel, Vec<String>> {
+        let log = |end: &str| -> PathBuf { root().join(&self.log).join(format!("{name}-{end}.txt")) };
         let serve = ["serve", "--ephemeral", "--open", "--json", "-v", "--relay", &self.relay];
         let mut serve = Process::start_logged(&self.cvm, &[&serve, upstream].concat(), &log("serve"))?;
         let key = serve.text("server")?;
@@ -56,8 +61,13 @@ impl Nostr {
         let args =
             ["use", &key, "--key", "ephemeral", "-v", "--relay", &self.relay, "--http", &place, "--no-token"];
         let front = Process::start_logged(&self.cvm, &args, &log("use"))?;
-        wait_until_ready(address)?;
-        Ok(Tunnel { url: format!("http://{address}/mcp"), _serve: serve, _use: front })
+        if !is_ready_in_time(address) {
+            return Err(vec![format!(
+                "{name}: the tunnel was not ready after {PATIENCE:?}; see {}",
+                self.log
+            )]);
+        }
+        Ok(Tunnel { url: format!("http://{address}/mcp"), key, _serve: serve, _use: front })
     }
 }
 
@@ -66,15 +76,15 @@ fn free_address() -> Result<SocketAddr, Vec<String>> {
     bound.map_err(|error| vec![error.to_string()])
 }
 
-fn wait_until_ready(address: SocketAddr) -> Result<(), Vec<String>> {
+fn is_ready_in_time(address: SocketAddr) -> bool {
     let started = Instant::now();
     while started.elapsed() < PATIENCE {
         if is_ready(address).unwrap_or(false) {
-            return Ok(());
+            return true;
         }
         sleep(Duration::from_millis(50));
     }
-    Err(vec![format!("the tunnel was not ready after {PATIENCE:?}; see target/conformance/log")])
+    false
 }
 
 fn is_ready(address: SocketAddr) -> std::io::Result<bool> {

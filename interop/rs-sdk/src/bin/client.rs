@@ -247,6 +247,8 @@ async fn run_progress(steps: &mut Steps<'_>, caller: &Caller, ear: &Ear) {
             ear.progress.lock().unwrap_or_else(PoisonError::into_inner).clear();
             let text = caller.text("slow-with-progress", json!({ "steps": 3, "delay_ms": 100 })).await?;
             check(text == "3 steps", || text.clone())?;
+            // The library hands notifications to tasks of their own, which may come later than the answer.
+            pause(200).await;
             let heard = ear.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
             check(heard == ["1/3", "2/3", "3/3"], || format!("progress heard: {heard:?}"))?;
             Ok(json!(heard))

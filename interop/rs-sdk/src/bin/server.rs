@@ -70,9 +70,8 @@ impl TestServer {
         meta: Meta,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResult, ErrorData> {
-        let pause = || tokio::time::sleep(Duration::from_millis(delay_ms));
         for step in 1..=steps {
-            pause().await;
+            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
             if context.ct.is_cancelled() {
                 self.seen.cancelled.fetch_add(1, Relaxed);
                 return text("cancelled");
@@ -84,7 +83,6 @@ impl TestServer {
                 let _ = context.peer.notify_progress(params).await;
             }
         }
-        pause().await;
         text(format!("{steps} steps"))
     }
 
