@@ -1,5 +1,6 @@
-//! Resource subscriptions of hosts with sessions: to the server all hosts are one client, and none may end what another
-//! listens to.
+//! Resource subscriptions of hosts with sessions, which one server takes for one client.
+//!
+//! None of the hosts may end what another listens to.
 use std::collections::BTreeSet;
 
 use contextvm_core::envelope::Envelope;
