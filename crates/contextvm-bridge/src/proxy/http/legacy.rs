@@ -151,12 +151,16 @@ pub(super) fn get(endpoint: &Arc<Endpoint>, headers: &HeaderMap) -> Result<Respo
     check_accept(headers, &[EVENT_STREAM])?;
     let session = session_of(endpoint, headers)?;
     let bad = |_| Refusal::new(StatusCode::BAD_REQUEST, "the Last-Event-ID header is malformed");
+    let unknown = || Refusal::new(StatusCode::BAD_REQUEST, "this event is not known");
     let stream = match single(headers, LAST_EVENT_ID).map_err(bad)? {
-        None => session.read_own(),
-        Some(last) => parse_id(last).and_then(|(stream, number)| session.resume(stream, number)),
+        None => session.read_own().ok_or_else(unknown)?,
+        Some(last) => {
+            let (stream, number) = parse_id(last).ok_or_else(unknown)?;
+            // That of a cancelled request is over. Clients take this answer for "there is nothing to be resumed", and every
+            // other one for a fault.
+            session.resume(stream, number).ok_or_else(|| Refusal::method("POST, DELETE"))?
+        }
     };
-    let unknown = Refusal::new(StatusCode::BAD_REQUEST, "this event is not known");
-    let stream = stream.ok_or(unknown)?;
     Ok(stream_of(endpoint, headers, &session, stream))
 }
 

@@ -46,7 +46,7 @@ impl Switchboard {
     }
 
     fn probe(&mut self, held: Vec<(String, String)>, since: Instant) {
-        let own = self.own_request(Purpose::Probe, "server/discover", &modern_params("{}"));
+        let own = self.own_request(Purpose::Probe, "server/discover", &modern_params(""));
         self.era = Era::Probing { own, since, held };
     }
 
@@ -70,7 +70,7 @@ impl Switchboard {
         let next = if modern { Era::Modern } else { Era::Legacy };
         let Era::Probing { own, held, .. } = core::mem::replace(&mut self.era, next) else { return };
         if !modern && self.calls.get(&own).is_some() {
-            self.down_request(&own, &request_text(&own, "server/discover", &modern_params("{}")), now);
+            self.down_request(&own, &request_text(&own, "server/discover", &modern_params("")), now);
         }
         for (own, text) in held {
             if self.calls.get(&own).is_some() {

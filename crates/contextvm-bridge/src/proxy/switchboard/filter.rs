@@ -1,4 +1,4 @@
-//! What a subscription of 2026-07-28 wants to hear of an older server.
+//! What a subscription of 2026-07-28 wants to hear.
 use std::collections::BTreeSet;
 
 use contextvm_core::object::{self, Edit, quote};
@@ -11,7 +11,7 @@ pub(super) const URIS: usize = 256;
 const NAME: usize = 2_048;
 
 /// What one subscription wants to hear.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Filter {
     tools: bool,
     prompts: bool,
@@ -20,24 +20,39 @@ pub(super) struct Filter {
 }
 
 impl Filter {
+    /// The changes of lists that a server tells of.
+    pub(super) fn lists(server: &RawValue) -> Self {
+        let told = |part: &str| offers(server, part, "listChanged");
+        Self {
+            tools: told("tools"),
+            prompts: told("prompts"),
+            resources: told("resources"),
+            uris: BTreeSet::new(),
+        }
+    }
+
     /// What of a host's wishes this server can fulfil.
     pub(super) fn read(params: Option<&RawValue>, server: &RawValue) -> Self {
         let wanted = rewrite::param(params, "notifications");
-        let offered = |part: &str, flag: &str| {
-            let part = object::member(server, "capabilities").and_then(|all| object::member(all, part));
-            part.and_then(|part| object::member(part, flag)).is_some_and(is_true)
-        };
         let wish = |name: &str| wanted.and_then(|wanted| object::member(wanted, name));
-        let uris = wish("resourceSubscriptions").filter(|_| offered("resources", "subscribe"));
+        let told = Self::lists(server);
+        let uris = wish("resourceSubscriptions").filter(|_| offers(server, "resources", "subscribe"));
         let uris: Vec<String> =
             uris.and_then(|uris| serde_json::from_str(uris.get()).ok()).unwrap_or_default();
         Self {
-            tools: wish("toolsListChanged").is_some_and(is_true) && offered("tools", "listChanged"),
-            prompts: wish("promptsListChanged").is_some_and(is_true) && offered("prompts", "listChanged"),
-            resources: wish("resourcesListChanged").is_some_and(is_true)
-                && offered("resources", "listChanged"),
+            tools: told.tools && wish("toolsListChanged").is_some_and(is_true),
+            prompts: told.prompts && wish("promptsListChanged").is_some_and(is_true),
+            resources: told.resources && wish("resourcesListChanged").is_some_and(is_true),
             uris: uris.into_iter().filter(|uri| is_name(uri)).take(URIS).collect(),
         }
+    }
+
+    /// Wants what another wants, too.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.tools |= other.tools;
+        self.prompts |= other.prompts;
+        self.resources |= other.resources;
+        self.uris.extend(other.uris.iter().cloned());
     }
 
     pub(super) fn to_text(&self) -> String {
@@ -82,6 +97,12 @@ pub(super) fn covers(subscribed: &str, updated: &str) -> bool {
     updated
         .strip_prefix(subscribed)
         .is_some_and(|rest| rest.is_empty() || subscribed.ends_with('/') || rest.starts_with(['/', '?', '#']))
+}
+
+/// Whether a server announces a flag of one of its capabilities.
+fn offers(server: &RawValue, part: &str, flag: &str) -> bool {
+    let part = object::member(server, "capabilities").and_then(|all| object::member(all, part));
+    part.and_then(|part| object::member(part, flag)).is_some_and(is_true)
 }
 
 fn is_true(value: &RawValue) -> bool {

@@ -59,16 +59,15 @@ impl Switchboard {
             Purpose::Probe => self.probe_answered(own, message, now),
             Purpose::Open => self.down_opened(message, now),
             Purpose::Discover { host } => self.up_discovered(host, message),
-            Purpose::Listen { host } => self.up_listen_ended(host, own, message, now),
+            Purpose::Listen => self.listen_ended(own, message, now),
         }
     }
 
     fn server_says(&mut self, message: &Envelope<'_>, now: Instant) {
         let method = message.method.as_deref().unwrap_or_default();
         if let Some(id) = rewrite::subscription_id(message.params).map(rewrite::plain_text) {
-            if let Some(Purpose::Listen { host }) = self.purposes.get(id.as_ref()) {
-                let host = *host;
-                return self.up_listened(host, &id, method, message);
+            if let Some(Purpose::Listen) = self.purposes.get(id.as_ref()) {
+                return self.listened(&id, method, message, now);
             }
             let Some(call) = self.calls.get(&id) else { return };
             let text = rewrite::with_subscription_id(message, call.id.get());

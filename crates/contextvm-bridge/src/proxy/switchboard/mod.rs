@@ -21,6 +21,7 @@ mod downgrade;
 mod era;
 mod filter;
 mod heard;
+mod listening;
 mod opening;
 mod questions;
 mod sharing;
@@ -30,6 +31,7 @@ mod upgrade;
 use calls::{Call, Calls, Path, renamed};
 use downgrade::Downgrade;
 use era::Era;
+use listening::Listening;
 use opening::Opening;
 use questions::Asked;
 use texts::{modern_params, request_text, with_result_subscription};
@@ -83,8 +85,8 @@ enum Purpose {
     Open,
     /// Asks a server of 2026-07-28 about itself, for a host that said `initialize` in the call of this id.
     Discover { host: u64 },
-    /// Listens for a host of an earlier revision.
-    Listen { host: u64 },
+    /// Listens for the hosts of earlier revisions.
+    Listen,
 }
 
 /// The proxy's memory.
@@ -97,6 +99,7 @@ pub(super) struct Switchboard {
     asked: Asked,
     era: Era,
     down: Downgrade,
+    listening: Listening,
     acts: VecDeque<Act>,
     /// Hosts whose `initialize` is over while more of theirs is held.
     resuming: Vec<u64>,
@@ -104,6 +107,8 @@ pub(super) struct Switchboard {
     said: Option<Instant>,
     /// The server has said something since the connection was made.
     spoken: bool,
+    /// The host whose session began last.
+    latest: u64,
     next: u64,
     secret: RandomState,
 }
@@ -119,10 +124,12 @@ impl Switchboard {
             asked: Asked::default(),
             era: Era::Unknown,
             down: Downgrade::default(),
+            listening: Listening::default(),
             acts: VecDeque::new(),
             resuming: Vec::new(),
             said: None,
             spoken: false,
+            latest: 0,
             next: 0,
             secret: RandomState::new(),
         }
@@ -143,8 +150,8 @@ impl Switchboard {
         for own in self.calls.of_host(host) {
             self.cancel(&own, "the host is gone");
         }
-        if let Some(upgrade) = &state.upgrade {
-            self.up_stop_listening(upgrade, "the host is gone");
+        if state.upgrade.is_some() {
+            self.listen();
         }
         self.unshare(&state.uris);
         self.asked_gone(host);
@@ -152,11 +159,7 @@ impl Switchboard {
 
     /// The connection to the server was made, perhaps anew: what must stay open is opened again.
     pub(super) fn reconnected(&mut self) {
-        let upgraded: Vec<u64> =
-            self.hosts.iter().filter(|(_, host)| host.upgrade.is_some()).map(|(host, _)| *host).collect();
-        for host in upgraded {
-            self.up_listen(host);
-        }
+        self.listen();
     }
 
     /// The connection to the server is gone, with everything that was open on it.
@@ -169,6 +172,7 @@ impl Switchboard {
         self.purposes.clear();
         self.asked = Asked::default();
         self.down = Downgrade::default();
+        self.listening = Listening::default();
         if matches!(self.era, Era::Probing { .. }) {
             self.era = Era::Unknown;
         }
@@ -221,20 +225,20 @@ impl Switchboard {
         self.renew_leases(now);
         self.asked_sweep(now);
         self.down_sweep(now);
-        self.up_sweep(now);
+        self.listen_sweep(now);
         self.resume();
     }
 
     /// Says something to a server that a subscription is open with, if nobody has for long.
     fn renew_leases(&mut self, now: Instant) {
         let listening = self.calls.iter().any(|(_, call)| !call.is_work() && call.path != Path::Held)
-            || self.purposes.values().any(|purpose| matches!(purpose, Purpose::Listen { .. }));
+            || self.purposes.values().any(|purpose| matches!(purpose, Purpose::Listen));
         match self.said {
             Some(said) if listening && now.duration_since(said) >= LEASE => {
                 match self.era {
                     Era::Legacy => self.own_request(Purpose::Nothing, "ping", "{}"),
                     Era::Unknown | Era::Probing { .. } | Era::Modern => {
-                        self.own_request(Purpose::Nothing, "server/discover", &modern_params("{}"))
+                        self.own_request(Purpose::Nothing, "server/discover", &modern_params(""))
                     }
                 };
                 self.said = Some(now);
@@ -322,10 +326,11 @@ impl Switchboard {
             self.cancel(&own, reason.as_deref().unwrap_or("cancelled by the host"));
         } else if self.hold(host, None, message) {
         } else if self.hosts.get(&host).is_some_and(|host| host.upgrade.is_some()) {
-            self.up_notification(host, method);
+            self.up_notification(method);
         } else {
             self.acts.push_back(Act::Server(message.text().to_owned()));
             if method == "notifications/initialized" {
+                self.latest = host;
                 self.share_again(host);
             }
         }
@@ -364,6 +369,7 @@ impl Switchboard {
     /// Takes a call out of the table.
     fn close(&mut self, own: &str) -> Option<Call> {
         let call = self.calls.close(own)?;
+        self.listening.forget(own);
         if call.method == "initialize" {
             self.opening_over(call.host, own);
         }

@@ -23,8 +23,8 @@ impl Switchboard {
         let state = self.hosts.entry(host).or_default();
         state.opening = Some(Opening { own: own.to_owned(), text: message.text().to_owned(), refusal: None });
         state.uris.clear();
-        if let Some(upgrade) = state.upgrade.take() {
-            self.up_stop_listening(&upgrade, "the host begins another session");
+        if state.upgrade.take().is_some() {
+            self.stop_listening(host);
         }
         self.send_call(own, Path::Straight, renamed(message, own).to_text());
     }
@@ -78,7 +78,7 @@ impl Switchboard {
             && shows_modern(message).is_some()
         {
             opening.refusal = Some(message.text().to_owned());
-            self.own_request(Purpose::Discover { host }, "server/discover", &modern_params("{}"));
+            self.own_request(Purpose::Discover { host }, "server/discover", &modern_params(""));
             return;
         }
         self.answer_host(own, message);

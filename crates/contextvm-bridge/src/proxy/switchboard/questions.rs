@@ -46,7 +46,10 @@ impl Switchboard {
                 let own = own.clone();
                 return self.down_asked(&own, id, method, message, now);
             }
-            ([host], [], _) | ([], [], [host]) => *host,
+            ([host], [], _) => *host,
+            // To the server all hosts are one client, whose session is the one that began last.
+            ([], [], sessions) if sessions.contains(&self.latest) => self.latest,
+            ([], [], [host]) => *host,
             _ => {
                 let why = "it is not known which of the hosts behind this client is meant";
                 return self.refuse_server(id.get(), FAILED, "which_host", why);
@@ -82,10 +85,9 @@ impl Switchboard {
             return self.acts.push_back(Act::Host(host, Heard { text, about: None }));
         }
         let own = rewrite::plain_text(id);
-        if let Some(Purpose::Listen { host }) = self.purposes.get(own.as_ref()) {
-            let host = *host;
+        if let Some(Purpose::Listen) = self.purposes.get(own.as_ref()) {
             self.purposes.remove(own.as_ref());
-            return self.up_listen_ended(host, &own, message, now);
+            return self.listen_ended(&own, message, now);
         }
         if let Some(call) = self.calls.get(&own).filter(|call| !call.is_work()) {
             let text = rewrite::with_cancelled_request_id(message, call.id.get());

@@ -17,11 +17,11 @@ pub(super) fn request_text(id: &str, method: &str, params: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{},"method":{},"params":{params}}}"#, quote(id), quote(method))
 }
 
-/// Prints params that hold nothing but the `_meta` of 2026-07-28.
-pub(super) fn modern_params(capabilities: &str) -> String {
+/// Prints params of 2026-07-28: `members`, each with a comma behind it, and what the switchboard says of itself.
+pub(super) fn modern_params(members: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     format!(
-        r#"{{"_meta":{{"{PROTOCOL_VERSION}":"{MODERN}","{CLIENT_CAPABILITIES}":{capabilities},"{CLIENT_INFO}":{{"name":"cvm","version":"{version}"}}}}}}"#
+        r#"{{{members}"_meta":{{"{PROTOCOL_VERSION}":"{MODERN}","{CLIENT_CAPABILITIES}":{{}},"{CLIENT_INFO}":{{"name":"cvm","version":"{version}"}}}}}}"#
     )
 }
 

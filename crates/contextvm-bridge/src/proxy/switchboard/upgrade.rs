@@ -1,21 +1,20 @@
 //! Hosts of earlier revisions before a server of 2026-07-28.
 //!
-//! Each host's session lives here: what it said in `initialize` goes into the `_meta` of every request, its resource
-//! subscriptions become one `subscriptions/listen`, and a round of input becomes requests that the host is asked.
+//! Each host's session lives here: what it said in `initialize` goes into the `_meta` of every request, and a round of
+//! input becomes requests that the host is asked. What it wants to hear becomes part of what all hosts are `listening` to.
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
 
 use contextvm_core::Printable;
 use contextvm_core::envelope::{Envelope, MessageKind};
 use contextvm_core::object::{self, Edit, Object, quote};
-use contextvm_core::rewrite::{self, PROGRESS_TOKEN, PROTOCOL_VERSION, Rewrite, SUBSCRIPTION_ID};
+use contextvm_core::rewrite::{self, PROGRESS_TOKEN, PROTOCOL_VERSION, Rewrite};
 use serde_json::value::RawValue;
 
 use super::calls::{Path, renamed};
 use super::downgrade::{QUESTIONS, TASKS};
-use super::filter::{URIS, is_name};
+use super::filter::{Filter, is_name};
 use super::texts::request_text;
-use super::{Act, Era, Purpose, Switchboard};
+use super::{Act, Era, Switchboard};
 use crate::answer::{FAILED, Failure, METHOD_NOT_FOUND};
 use crate::proxy::conversation::Heard;
 use crate::revision::{
@@ -27,28 +26,14 @@ use crate::revision::{
 const ROUNDS: u32 = 16;
 /// Questions of one round.
 const ASKS: usize = 16;
-/// First and longest pause before a subscription that ended is opened again.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
-const REPLACED: &str = "replaced by another subscription";
-
 /// The session of one host.
 #[derive(Debug, Default)]
 pub(super) struct Upgrade {
     capabilities: String,
     info: Option<String>,
     level: Option<String>,
-    /// The list changes that the server tells of, as members of a filter.
-    lists: Vec<&'static str>,
-    uris: BTreeSet<String>,
-    listen: Option<String>,
-    /// The subscription before that one, until the server has acknowledged the new one: nothing is missed in between.
-    replaced: Option<String>,
-    /// When a subscription that ended is opened again, and after how many failures.
-    again: Option<Instant>,
-    failures: u32,
-    /// Requests for resource updates that wait for the server's acknowledgement, with the resources.
-    awaiting: Vec<(String, String)>,
+    /// What the host wants to hear.
+    pub(super) wants: Filter,
     pub(super) rounds: BTreeMap<String, Round>,
     /// Questions put to the host: by their id, the call and the key of the answer.
     asked: BTreeMap<String, (String, String)>,
@@ -75,24 +60,8 @@ impl Upgrade {
 
     /// Forgets what was open on a connection that is gone.
     pub(super) fn lost(&mut self) {
-        self.listen = None;
-        self.replaced = None;
-        self.awaiting.clear();
         self.rounds.clear();
         self.asked.clear();
-    }
-
-    fn filter(&self) -> Option<String> {
-        let mut filter = Edit::new();
-        for list in &self.lists {
-            filter.set(*list, "true");
-        }
-        if !self.uris.is_empty() {
-            let uris: Vec<String> = self.uris.iter().map(|uri| quote(uri)).collect();
-            filter.set("resourceSubscriptions", format!("[{}]", uris.join(",")));
-        }
-        let text = filter.to_text();
-        (text != "{}").then_some(text)
     }
 
     /// Adds what every request of 2026-07-28 says of its client.
@@ -112,7 +81,7 @@ impl Upgrade {
 }
 
 impl Switchboard {
-    fn upgrade_of(&mut self, host: u64) -> Option<&mut Upgrade> {
+    pub(super) fn upgrade_of(&mut self, host: u64) -> Option<&mut Upgrade> {
         self.hosts.get_mut(&host)?.upgrade.as_mut()
     }
 
@@ -134,20 +103,10 @@ impl Switchboard {
         let limits = self.limits.clone();
         let Ok(initialize) = Envelope::parse(&opening.text, &limits) else { return };
         let said = |name| rewrite::param(initialize.params, name);
-        let capabilities = object::member(result, "capabilities");
-        let tells = |list: &str| {
-            let list = capabilities.and_then(|all| object::member(all, list));
-            list.and_then(|list| object::member(list, "listChanged")).is_some_and(|flag| flag.get() == "true")
-        };
-        let lists = [
-            ("tools", "toolsListChanged"),
-            ("prompts", "promptsListChanged"),
-            ("resources", "resourcesListChanged"),
-        ];
         let upgrade = Upgrade {
             capabilities: said("capabilities").map_or("{}", RawValue::get).to_owned(),
             info: said("clientInfo").map(|info| info.get().to_owned()),
-            lists: lists.into_iter().filter(|(list, _)| tells(list)).map(|(_, flag)| flag).collect(),
+            wants: Filter::lists(result),
             ..Upgrade::default()
         };
         let asked = said("protocolVersion").and_then(object::string);
@@ -178,20 +137,8 @@ impl Switchboard {
                 let why = "there can be no resource of this name";
                 self.failure_for(own, &Failure::new(INVALID_PARAMS, "invalid_params", why));
             }
-            "resources/subscribe" => {
-                if upgrade.uris.len() >= URIS {
-                    let why = "this host has subscribed to too many resources";
-                    return self.failure_for(own, &Failure::new(FAILED, "busy", why));
-                }
-                upgrade.uris.insert(uri.clone().into_owned());
-                upgrade.awaiting.push((own.to_owned(), uri.into_owned()));
-                self.up_listen(host);
-            }
-            "resources/unsubscribe" => {
-                upgrade.uris.remove(uri.as_ref());
-                self.result_for(own, "{}");
-                self.up_listen(host);
-            }
+            "resources/subscribe" => self.subscribe(host, own, uri.into_owned()),
+            "resources/unsubscribe" => self.unsubscribe(host, own, &uri),
             method if method.starts_with(TASKS) => {
                 let why =
                     format!("the server speaks MCP {MODERN}, whose tasks are not those of {LATEST_LEGACY}");
@@ -215,103 +162,9 @@ impl Switchboard {
     }
 
     /// Of a session's notifications only its beginning means anything to a server without sessions.
-    pub(super) fn up_notification(&mut self, host: u64, method: &str) {
+    pub(super) fn up_notification(&mut self, method: &str) {
         if method == "notifications/initialized" {
-            self.up_listen(host);
-        }
-    }
-
-    /// Opens the one subscription of a host anew, with all that it wants to hear by now.
-    pub(super) fn up_listen(&mut self, host: u64) {
-        let Some(upgrade) = self.upgrade_of(host) else { return };
-        upgrade.again = None;
-        let (old, filter) = (upgrade.listen.take(), upgrade.filter());
-        let over = match old {
-            Some(old) => upgrade.replaced.replace(old),
-            None => None,
-        };
-        self.up_stop(over, REPLACED);
-        let Some(filter) = filter else { return self.up_acknowledged(host) };
-        let own = self.own_id();
-        let params = format!(r#"{{"notifications":{filter}}}"#);
-        let text = request_text(&own, "subscriptions/listen", &params);
-        let limits = self.limits.clone();
-        let Ok(message) = Envelope::parse(&text, &limits) else { return };
-        let Some(upgrade) = self.upgrade_of(host) else { return };
-        upgrade.listen = Some(own.clone());
-        let text = upgrade.complete(Rewrite::of(&message)).to_text();
-        self.purposes.insert(own, Purpose::Listen { host });
-        self.acts.push_back(Act::Server(text));
-    }
-
-    /// Ends the subscription of a session that is over.
-    pub(super) fn up_stop_listening(&mut self, upgrade: &Upgrade, reason: &str) {
-        self.up_stop(upgrade.listen.clone(), reason);
-        self.up_stop(upgrade.replaced.clone(), reason);
-    }
-
-    fn up_stop(&mut self, listen: Option<String>, reason: &str) {
-        if let Some(listen) = listen.filter(|listen| self.purposes.remove(listen).is_some()) {
-            self.tell_cancelled(&listen, reason);
-        }
-    }
-
-    fn up_acknowledged(&mut self, host: u64) {
-        let Some(upgrade) = self.upgrade_of(host) else { return };
-        upgrade.failures = 0;
-        let replaced = upgrade.replaced.take();
-        for (own, _) in core::mem::take(&mut upgrade.awaiting) {
-            self.result_for(&own, "{}");
-        }
-        self.up_stop(replaced, REPLACED);
-    }
-
-    /// Tells a host what its subscription brought.
-    pub(super) fn up_listened(&mut self, host: u64, own: &str, method: &str, message: &Envelope<'_>) {
-        let Some(upgrade) = self.upgrade_of(host) else { return };
-        let is_latest = upgrade.listen.as_deref() == Some(own);
-        if method == "notifications/subscriptions/acknowledged" {
-            if is_latest {
-                self.up_acknowledged(host);
-            }
-            return;
-        }
-        let text = Rewrite::of(message).without_meta(SUBSCRIPTION_ID).to_text();
-        self.acts.push_back(Act::Host(host, Heard { text, about: None }));
-    }
-
-    /// A subscription that ended is opened again after a while; who waited for it learns that it did not come about.
-    pub(super) fn up_listen_ended(&mut self, host: u64, own: &str, end: &Envelope<'_>, now: Instant) {
-        let Some(upgrade) = self.upgrade_of(host) else { return };
-        if upgrade.listen.as_deref() != Some(own) {
-            upgrade.replaced.take_if(|replaced| replaced == own);
-            return;
-        }
-        upgrade.listen = None;
-        let replaced = upgrade.replaced.take();
-        let pause =
-            PAUSES.0.saturating_mul(1_u32.checked_shl(upgrade.failures).unwrap_or(u32::MAX)).min(PAUSES.1);
-        upgrade.failures = upgrade.failures.saturating_add(1).min(16);
-        // A server that does not know what a subscription is never will.
-        upgrade.again = (end.error_code() != Some(METHOD_NOT_FOUND)).then(|| now + pause);
-        let awaiting = core::mem::take(&mut upgrade.awaiting);
-        for (_, uri) in &awaiting {
-            upgrade.uris.remove(uri);
-        }
-        let failure = Failure::new(FAILED, "subscription_ended", "the server ended the subscription");
-        for (own, _) in awaiting {
-            self.failure_for(&own, &failure);
-        }
-        self.up_stop(replaced, REPLACED);
-    }
-
-    pub(super) fn up_sweep(&mut self, now: Instant) {
-        let due = |host: &super::Host| {
-            host.upgrade.as_ref().and_then(|upgrade| upgrade.again).is_some_and(|again| again <= now)
-        };
-        let due: Vec<u64> = self.hosts.iter().filter(|(_, host)| due(host)).map(|(host, _)| *host).collect();
-        for host in due {
-            self.up_listen(host);
+            self.listen();
         }
     }
 

@@ -82,10 +82,10 @@ async fn an_event_that_is_not_known_is_not_resumed_from() {
     let (host, _server) = stage.session().await;
     let (other, _other_server) = stage.session().await;
     let (_answer, primed) = host.ask(&request("1", "tools/call")).await;
-    for event in ["x", "7-0", "9999999999-1"] {
-        assert_eq!(host.resume(event).await.status, 400, "{event}");
+    for (event, status) in [("x", 400), ("7-0", 405), ("9999999999-1", 405)] {
+        assert_eq!(host.resume(event).await.status, status, "{event}");
     }
-    assert_eq!(other.resume(&primed).await.status, 400);
+    assert_eq!(other.resume(&primed).await.status, 405);
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn ended_streams_are_kept_for_a_while_and_not_for_ever() {
         assert_eq!(answer.data().await.unwrap(), result(&id, n));
         primed.push(first);
     }
-    assert_eq!(host.resume(&primed[0]).await.status, 400);
+    assert_eq!(host.resume(&primed[0]).await.status, 405);
     assert_eq!(host.resume(&primed[39]).await.data().await.unwrap(), result("39", 39));
     let large = format!(r#"{{"jsonrpc":"2.0","id":"l","result":{{"x":"{}"}}}}"#, "x".repeat(20_000));
     let (mut answer, first) = host.ask(&request("\"l\"", "ping")).await;
@@ -108,5 +108,5 @@ async fn ended_streams_are_kept_for_a_while_and_not_for_ever() {
     assert_eq!(answer.data().await.unwrap(), large);
     assert_eq!(host.resume(&first).await.data().await.unwrap(), large);
     let (_answer, _) = host.ask(&request("\"next\"", "ping")).await;
-    assert_eq!(host.resume(&first).await.status, 400);
+    assert_eq!(host.resume(&first).await.status, 405);
 }

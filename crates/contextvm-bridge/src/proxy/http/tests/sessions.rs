@@ -170,7 +170,7 @@ async fn a_cancelled_request_frees_its_connection_and_its_id() {
     assert_eq!(host.post(cancel).send().await.status, 202);
     assert_eq!(server.said().await, cancel);
     assert!(soon(answer.event()).await.is_none());
-    assert_eq!(host.resume(&primed).await.status, 400);
+    assert_eq!(host.resume(&primed).await.status, 405);
     // An answer that comes all the same is nobody's.
     let mut own = host.call("GET").send().await;
     server.says(Some("1"), &result("1", 1)).await;

@@ -373,3 +373,21 @@ fn a_host_that_stops_listening_does_not_end_what_another_listens_to() {
     let left = bench.drain();
     assert!(left.iter().any(|line| line.contains("resources/unsubscribe")), "{left:?}");
 }
+
+#[test]
+fn a_question_beside_all_calls_goes_to_the_host_whose_session_began_last() {
+    let mut bench = Bench::new(2);
+    for host in [1, 2] {
+        bench.host(host, INITIALIZE);
+        bench.server(&format!(r#"{{"jsonrpc":"2.0","id":"cvm-{host}","result":{{}}}}"#));
+        bench.host(host, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    }
+    assert_eq!(bench.server(&ask("1", "roots/list")), [format!("2< {}", ask("1", "roots/list"))]);
+    bench.board.closed(2);
+    bench.drain();
+    assert_eq!(
+        bench.server(&ask("2", "roots/list")),
+        [format!("1< {}", ask("2", "roots/list"))],
+        "the only one left"
+    );
+}
