@@ -1,7 +1,7 @@
 //! The proxy: servers on Nostr, spoken to over the standard streams of this process or over HTTP.
 //!
-//! A front ([`stdio`], [`http`]) knows how a host speaks and nothing of Nostr; [`exchange`] keeps the connection to the
-//! server; between them the [`switchboard`] decides who gets what and translates between the eras of MCP. Every request
+//! A front (`stdio`, `http`) knows how a host speaks and nothing of Nostr; `exchange` keeps the connection to the
+//! server; between them the `switchboard` decides who gets what and translates between the eras of MCP. Every request
 //! of a host is answered, also when no relay can be reached.
 use std::pin::Pin;
 
