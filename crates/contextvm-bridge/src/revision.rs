@@ -41,6 +41,13 @@ pub(crate) fn log_level(level: &RawValue) -> Option<usize> {
     LOG_LEVELS.iter().position(|known| *known == level)
 }
 
+/// Whether an update of one resource concerns a subscription to another: it may name a part of it.
+pub(crate) fn covers(subscribed: &str, updated: &str) -> bool {
+    updated
+        .strip_prefix(subscribed)
+        .is_some_and(|rest| rest.is_empty() || subscribed.ends_with('/') || rest.starts_with(['/', '?', '#']))
+}
+
 /// Whether a revision has no `initialize` and no sessions.
 #[cfg(any(feature = "http", test))]
 pub(crate) fn is_modern(version: &str) -> bool {

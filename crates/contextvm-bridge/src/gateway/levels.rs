@@ -2,11 +2,9 @@
 use std::collections::BTreeMap;
 
 use contextvm_core::envelope::Envelope;
-use contextvm_core::object;
 use nostr::key::PublicKey;
 
-/// MCP's levels, the most talkative first.
-const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+use crate::revision::{LOG_LEVELS, log_level};
 
 /// A level of log messages; the lower, the more is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,12 +15,11 @@ impl Level {
 
     /// Reads `params.level` of a request or of a log message.
     pub(super) fn of(message: &Envelope<'_>) -> Option<Self> {
-        let level = message.param("level").and_then(object::string)?;
-        LEVELS.iter().position(|known| *known == level).map(Self)
+        message.param("level").and_then(log_level).map(Self)
     }
 
     pub(super) fn name(self) -> &'static str {
-        LEVELS.get(self.0).copied().unwrap_or_default()
+        LOG_LEVELS.get(self.0).copied().unwrap_or_default()
     }
 }
 

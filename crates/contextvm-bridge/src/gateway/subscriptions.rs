@@ -3,6 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nostr::key::PublicKey;
 
+use crate::revision::covers;
+
 /// Most resources listened to at once; the oldest listeners stay, later ones hear nothing.
 const RESOURCES: usize = 4_096;
 /// Most resources that one caller listens to, so that it leaves room for others.
@@ -44,11 +46,7 @@ impl Subscriptions {
 
     /// Who hears of a change: an update may name a part of what was subscribed to.
     pub(super) fn listeners(&self, uri: &str) -> BTreeSet<PublicKey> {
-        let covering = self.0.iter().filter(|(subscribed, _)| {
-            uri.strip_prefix(subscribed.as_str()).is_some_and(|rest| {
-                rest.is_empty() || subscribed.ends_with('/') || rest.starts_with(['/', '?', '#'])
-            })
-        });
+        let covering = self.0.iter().filter(|(subscribed, _)| covers(subscribed, uri));
         covering.flat_map(|(_, callers)| callers.iter().copied()).collect()
     }
 

@@ -12,11 +12,10 @@ use super::gather::{LISTS, What};
 use super::merger::{Call, Merger, Work, is_modern};
 use super::names::Named;
 use crate::answer::{Failure, METHOD_NOT_FOUND};
+use crate::revision::{INVALID_PARAMS, NO_RESOURCE};
 
-/// MCP: invalid params; also that there is no such tool, prompt or, in 2026-07-28, resource.
-const INVALID_PARAMS: i64 = -32602;
 /// Errors that a server gives which does not know a resource, with that of revisions before 2026-07-28 and the general one.
-const UNKNOWN: [i64; 4] = [INVALID_PARAMS, METHOD_NOT_FOUND, -32002, -32603];
+const UNKNOWN: [i64; 4] = [INVALID_PARAMS, METHOD_NOT_FOUND, NO_RESOURCE, -32603];
 /// Resource subscriptions of a host whose servers are remembered.
 const SUBSCRIBED: usize = 1_024;
 /// Longest of their URIs, bytes.

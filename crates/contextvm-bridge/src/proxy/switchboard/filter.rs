@@ -5,6 +5,8 @@ use contextvm_core::object::{self, Edit, quote};
 use contextvm_core::rewrite;
 use serde_json::value::RawValue;
 
+use crate::revision::covers;
+
 /// Resources of one subscription.
 pub(super) const URIS: usize = 256;
 /// Longest name of a resource that is listened to, bytes.
@@ -90,13 +92,6 @@ impl Filter {
 /// Whether a resource can be listened to by this name.
 pub(super) fn is_name(uri: &str) -> bool {
     !uri.is_empty() && uri.len() <= NAME
-}
-
-/// Whether an update of one resource concerns a subscription to another: it may name a part of it.
-pub(super) fn covers(subscribed: &str, updated: &str) -> bool {
-    updated
-        .strip_prefix(subscribed)
-        .is_some_and(|rest| rest.is_empty() || subscribed.ends_with('/') || rest.starts_with(['/', '?', '#']))
 }
 
 /// Whether a server announces a flag of one of its capabilities.

@@ -12,7 +12,7 @@ use contextvm_core::rewrite::{Rewrite, SUBSCRIPTION_ID};
 use super::calls::Call;
 use super::filter::{Filter, URIS};
 use super::texts::modern_params;
-use super::{Act, Purpose, Switchboard};
+use super::{Act, Host, Purpose, Switchboard};
 use crate::answer::{FAILED, Failure, METHOD_NOT_FOUND};
 use crate::proxy::conversation::Heard;
 
@@ -155,9 +155,10 @@ impl Switchboard {
             if let Some((old, _)) = self.listening.standing.replace((new, now)) {
                 self.end(&old, "replaced by another subscription");
             }
+            self.listening.again = None;
             self.listen();
         }
-        let wants = |host: &super::Host| {
+        let wants = |host: &Host| {
             host.upgrade.as_ref().is_some_and(|upgrade| upgrade.wants.wants(method, message.params))
         };
         let told = self.hosts.iter().filter(|(_, host)| wants(host));

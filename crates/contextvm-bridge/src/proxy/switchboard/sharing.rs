@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use contextvm_core::envelope::Envelope;
 use contextvm_core::{object, rewrite};
 
-use super::filter::{covers, is_name};
+use super::filter::is_name;
 use super::{Act, Host, Switchboard};
 use crate::proxy::conversation::Heard;
+use crate::revision::covers;
 
 /// Resources that are remembered of one host.
 const URIS: usize = 1_024;

@@ -3,6 +3,7 @@ use super::*;
 
 mod attacks;
 mod down;
+mod listening;
 mod scripts;
 mod up;
 
@@ -87,7 +88,15 @@ impl Bench {
             ),
             "{listening:?}"
         );
+        assert_eq!(self.server(&agreed("cvm-3")), [""; 0]);
     }
+}
+
+/// What a server of 2026-07-28 says when a subscription begins.
+fn agreed(own: &str) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":"{own}"}},"notifications":{{}}}}}}"#
+    )
 }
 
 /// The `requestState` of a round of input, as JSON.

@@ -252,27 +252,6 @@ fn a_host_hears_a_log_message_once_and_only_from_its_level_on() {
 }
 
 #[test]
-fn a_session_that_begins_again_leaves_no_subscription_behind() {
-    let mut bench = Bench::new(1);
-    bench.newer_server();
-    let again = bench.host(1, &INITIALIZE.replace(r#""id":"a""#, r#""id":"z""#));
-    assert!(again.iter().any(|line| line.contains(r#""requestId":"cvm-3""#)), "{again:?}");
-}
-
-#[test]
-fn a_resource_that_the_server_refuses_to_tell_of_is_not_asked_for_again() {
-    let mut bench = Bench::new(1);
-    bench.newer_server();
-    bench.host(1, r#"{"jsonrpc":"2.0","id":"s","method":"resources/subscribe","params":{"uri":"bad:"}}"#);
-    let ended = bench.server(r#"{"jsonrpc":"2.0","id":"cvm-5","error":{"code":-32602,"message":"m"}}"#);
-    assert!(ended[0].contains("subscription_ended"), "{ended:?}");
-    let again = bench.pass(1);
-    assert!(again[0].contains("subscriptions/listen") && !again[0].contains("bad:"), "{again:?}");
-    bench.server(r#"{"jsonrpc":"2.0","id":"cvm-6","error":{"code":-32601,"message":"m"}}"#);
-    assert_eq!(bench.pass(120), [""; 0], "and a server without subscriptions is left alone");
-}
-
-#[test]
 fn nonsense_of_an_older_host_ends_here() {
     let mut bench = Bench::new(1);
     bench.newer_server();

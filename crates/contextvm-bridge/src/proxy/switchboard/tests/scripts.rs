@@ -141,6 +141,8 @@ impl Play {
         self.drain();
         assert_eq!(self.board.calls.len(), self.book.open.len(), "step {step}");
         assert!(self.board.resuming.is_empty() && self.board.purposes.len() <= self.book.wire.len());
+        let listens = self.board.purposes.values().filter(|purpose| matches!(purpose, Purpose::Listen));
+        assert!(listens.count() <= 2, "step {step}");
     }
 
     fn ask(&mut self, host: u64, id: String) {

@@ -34,31 +34,6 @@ fn an_older_host_reaches_a_newer_server() {
 }
 
 #[test]
-fn an_older_hosts_resource_subscription_is_answered_when_the_server_agrees() {
-    let mut bench = Bench::new(1);
-    bench.newer_server();
-    let asked =
-        bench.host(1, r#"{"jsonrpc":"2.0","id":"s","method":"resources/subscribe","params":{"uri":"a:b"}}"#);
-    assert!(
-        asked.len() == 1
-            && asked[0].contains(r#""id":"cvm-5","method":"subscriptions/listen""#)
-            && asked[0].contains(r#"{"toolsListChanged":true,"resourceSubscriptions":["a:b"]}"#),
-        "{asked:?}"
-    );
-    let change = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"cvm-3"}}}"#;
-    assert_eq!(bench.server(change).len(), 1, "nothing is missed until the new one stands");
-    let agreed = bench.server(r#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"cvm-5"},"notifications":{}}}"#);
-    assert_eq!(agreed[0], r#"1("s")< {"jsonrpc":"2.0","id":"s","result":{}}"#);
-    assert!(agreed.len() == 2 && agreed[1].contains(r#""requestId":"cvm-3""#), "{agreed:?}");
-    assert_eq!(bench.server(change), [""; 0]);
-    assert_eq!(
-        bench.server(r#"{"jsonrpc":"2.0","id":"cvm-5","error":{"code":-32001,"message":"m"}}"#),
-        [""; 0]
-    );
-    assert!(bench.pass(1)[0].contains("subscriptions/listen"), "a subscription that ended is opened again");
-}
-
-#[test]
 fn a_newer_servers_round_of_input_is_asked_of_an_older_host() {
     let mut bench = Bench::new(1);
     bench.newer_server();
