@@ -312,7 +312,13 @@ impl ServerMachine {
                 let id = rewrite::cancelled_request_id(message.params);
                 let key = id.and_then(|id| self.routes.find(event.pubkey, |other| is_same(id, other)));
                 let key = key.ok_or(DropReason::UnknownRequest)?;
-                self.routes.cancel(&key, now.mono.after(self.config.limits.request_timeout));
+                if self.routes.get(&key).is_some_and(|route| route.listens) {
+                    // Nothing goes on behind it, so it takes up no place any more.
+                    self.take_route(&key, now);
+                    self.routes.expect_late(key);
+                } else {
+                    self.routes.cancel(&key, now.mono.after(self.config.limits.request_timeout));
+                }
                 edit = edit.param(REQUEST_ID, object::quote(&key.id.to_hex()));
             }
             "notifications/progress" => {

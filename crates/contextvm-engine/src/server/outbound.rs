@@ -382,7 +382,7 @@ impl ServerMachine {
         event_len(draft) <= most
     }
 
-    fn take_route(&mut self, key: &RequestKey, now: Now) -> Option<Route> {
+    pub(super) fn take_route(&mut self, key: &RequestKey, now: Now) -> Option<Route> {
         let route = self.routes.take(key)?;
         self.sessions.close(&key.caller, now.mono);
         Some(route)

@@ -50,3 +50,18 @@ fn an_answer_to_a_subscription_names_it_by_the_callers_own_id() {
         &[(Step::From(1, PLAIN, LISTEN), &[DELIVER_0]), (Step::App(1, answer), &[heard])],
     );
 }
+
+#[test]
+fn a_subscription_that_its_caller_ends_makes_room_for_the_next_at_once() {
+    let mut world = World::new(ServerConfig::default());
+    for n in 0..100 {
+        world.from(1, PLAIN, &format!(r#"{{"jsonrpc":"2.0","id":{n},"method":"subscriptions/listen"}}"#));
+        assert_eq!(world.machine.load().in_flight, 1);
+        let cancel =
+            format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{n}}}}}"#);
+        assert!(world.from(1, PLAIN, &cancel).iter().any(|line| line.starts_with("deliver c1")));
+        assert_eq!(world.machine.load().in_flight, 0);
+    }
+    let late = r#"{"jsonrpc":"2.0","id":"$0","result":{}}"#;
+    assert!(world.app(1, late).iter().all(|line| !line.contains("publish")));
+}
