@@ -128,7 +128,11 @@ pub(crate) fn run(filter: Option<&str>) -> Result<Vec<String>, Vec<String>> {
     let mut report = Report::default();
     for cell in &cells {
         let started = Instant::now();
-        let outcome = play(cell, &url);
+        // The existing SDKs lose a message now and then when they start; what failed first is shown.
+        let outcome = play(cell, &url).or_else(|first| {
+            println!("again {}: {}", cell.name, first.join("; "));
+            play(cell, &url)
+        });
         let seconds = started.elapsed().as_secs_f32();
         report.add(&cell.name, outcome.map(|detail| format!("{seconds:.1} s  {detail}")));
     }
