@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use contextvm_client::{Client, ClientOptions, Messages};
 use contextvm_core::Limits;
 use contextvm_core::envelope::{Envelope, MessageKind};
-use contextvm_core::object::{self, Object, quote};
+use contextvm_core::object::quote;
 use contextvm_core::rewrite;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -17,7 +17,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::conversation::{Counterpart, Heard, Readiness, Said};
-use super::switchboard::{Act, LOCAL, Switchboard};
+use super::facts::{self, Facts};
+use super::switchboard::{Act, Switchboard};
 use crate::answer::{Failure, TIMED_OUT};
 use crate::notice::{Notice, Reporter};
 
@@ -218,8 +219,12 @@ impl Room {
             }
             Event::Connected(outcome) => self.connected(outcome),
             Event::Heard(Some(text)) => {
-                let text = self.with_facts(text);
-                self.board.hear_server(&text, Instant::now());
+                let now = Instant::now();
+                let text = match facts::may_be_failure(&text) {
+                    true => self.facts().added_to(text, &self.limits, |id| self.board.waited(id, now)),
+                    false => text,
+                };
+                self.board.hear_server(&text, now);
             }
             Event::Heard(None) | Event::Sent(false) => {
                 let failure = Failure::new(TIMED_OUT, "closed", "the connection to the server was lost")
@@ -378,29 +383,14 @@ impl Room {
         self.setup.options.server.key.to_bech32().unwrap_or_default()
     }
 
-    /// Adds to an error of our own client what a person needs: which server, which relays, what to do.
-    fn with_facts(&self, text: String) -> String {
-        if !text.contains(r#""reason""#) {
-            return text;
+    /// What a person needs to know about the other side when a call fails.
+    fn facts(&self) -> Facts {
+        Facts {
+            server: self.server(),
+            client: self.setup.options.keys.public_key().to_bech32().unwrap_or_default(),
+            relays: relays_json(self.link.relays()),
+            hint: self.setup.hint.clone(),
         }
-        let edited = Envelope::parse(&text, &self.limits).ok().and_then(|message| {
-            let error = message.error?;
-            let data = object::member(error, "data")?;
-            let reason = object::member(data, "reason").and_then(object::string)?;
-            if !LOCAL.contains(&reason.as_ref()) {
-                return None;
-            }
-            let mut data = Object::parse(data.get()).ok()?.into_edit();
-            data.set_string("server", &self.server());
-            data.set("relays", relays_json(self.link.relays()));
-            data.set_string("hint", &self.setup.hint);
-            let mut error = Object::parse(error.get()).ok()?.into_edit();
-            error.set("data", data.to_text());
-            let mut whole = Object::parse(message.text()).ok()?.into_edit();
-            whole.set("error", error.to_text());
-            Some(whole.to_text())
-        });
-        edited.unwrap_or(text)
     }
 
     /// Says goodbye: whoever waits is answered, as far as it reads; what is open is cancelled.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 mod conversation;
 mod exchange;
+mod facts;
 #[cfg(feature = "http")]
 mod http;
 mod merge;

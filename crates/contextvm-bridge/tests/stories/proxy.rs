@@ -185,3 +185,20 @@ async fn a_silent_server_is_told_of_in_the_answer() {
     drop(input);
     running.await.unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_dies_is_told_with_the_relays_the_time_and_what_to_do() {
+    let stage = Stage::serve(child(&[])).await;
+    let mut host = Host::start(&stage.relay.url(), Duration::from_secs(5));
+    host.say(INITIALIZE).await;
+    host.hear().await;
+    host.say(r#"{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"die"}}"#).await;
+    let answer = host.hear().await;
+    let data = &answer["error"]["data"];
+    assert_eq!((&answer["id"], &data["reason"]), (&5.into(), &"child_exited".into()));
+    assert_eq!(data["relays"][0]["state"], "connected");
+    assert!(data["waitedMs"].is_u64() && data["hint"].is_string() && data["server"].is_string(), "{data}");
+    drop(host.input);
+    host.running.await.unwrap().unwrap();
+    stage.end().await;
+}

@@ -260,6 +260,11 @@ impl Switchboard {
         self.resume();
     }
 
+    /// How long a host has waited for the call that the server knows by this id.
+    pub(super) fn waited(&self, wire: &str, now: Instant) -> Option<Duration> {
+        self.calls.get(&self.down_name(wire)).map(|call| now.duration_since(call.asked))
+    }
+
     /// Nobody waits for this request any more.
     pub(super) fn abandon(&mut self, host: u64, id: &RawValue) {
         if let Some(own) = self.calls.own_of(host, id) {
