@@ -21,6 +21,8 @@ pub(crate) fn run(no_skips: bool) -> Outcome {
     if no_skips && !skipped.is_empty() {
         return Err(vec![format!("{} parts were skipped", skipped.len())]);
     }
+    // Tests start some of the examples as processes of their own.
+    run_program("cargo", &["build", "--quiet", "--workspace", "--examples"])?;
     let runner: &[&str] =
         if present("cargo", &["nextest", "--version"]) { &["nextest", "run"] } else { &["test"] };
     let which = ["--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"];

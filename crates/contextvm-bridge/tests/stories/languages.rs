@@ -88,7 +88,9 @@ impl Wording {
     /// What the child read since it started, beyond the opening of its session.
     fn reports(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.seen).unwrap_or_default();
-        let read = text.lines().map(|line| serde_json::from_str(line).expect(line));
+        // The child may be in the middle of a line.
+        let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
+        let read = whole.lines().map(|line| serde_json::from_str(line).expect(line));
         let opening = |report: &Value| {
             let method = report["method"].as_str().unwrap_or_default();
             method == "initialize" || method == "notifications/initialized"
