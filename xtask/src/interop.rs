@@ -128,7 +128,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<Vec<String>, Vec<String>> {
     let mut report = Report::default();
     for cell in &cells {
         let started = Instant::now();
-        // The existing SDKs lose a message now and then when they start; what failed first is shown.
+        // One such cell was seen to fail once in a great many runs, for a cause that is not known; what failed first is shown.
         let outcome = play(cell, &url).or_else(|first| {
             println!("again {}: {}", cell.name, first.join("; "));
             play(cell, &url)
