@@ -16,6 +16,7 @@
 //! # Ok(()) }
 //! ```
 
+pub use contextvm_announce as announce;
 pub use contextvm_bridge as bridge;
 pub use contextvm_client as client;
 pub use contextvm_core as core;

@@ -1,0 +1,3 @@
+//! Open streams (CEP-41) as machines.
+#![no_std]
+extern crate alloc;
