@@ -7,14 +7,15 @@ import { z } from 'zod';
 import { readOptions } from './options.mjs';
 import { Steps, check, pause } from './steps.mjs';
 
-const options = readOptions(['relay', 'server']);
+const options = readOptions(['server']);
 const signer = new PrivateKeySigner(options.key ?? randomBytes(32).toString('hex'));
 const me = await signer.getPublicKey();
 const transport = new NostrClientTransport({
   signer,
   serverPubkey: options.server,
-  relayHandler: options.relay,
-  discoveryRelayUrls: [],
+  relayHandler: options.relay.length > 0 ? options.relay : undefined,
+  // Without a relay the server's own list says where it is (CEP-17).
+  discoveryRelayUrls: options.discovery,
   isStateless: options.stateless,
   ...options.wireOptions,
   logLevel: process.env.LOG_LEVEL ?? 'silent',

@@ -15,6 +15,10 @@ pub struct Options {
     pub stateless: bool,
     /// Public keys let in; everybody when empty.
     pub allow: Vec<String>,
+    /// Relays where the server announces itself; not at all when empty.
+    pub announce: Vec<String>,
+    /// Where the client looks for the server's relay list when it is given no relay.
+    pub discovery: Vec<String>,
     /// Steps to run; all when empty.
     pub only: Vec<String>,
     /// Steps not to run.
@@ -31,7 +35,10 @@ impl Options {
     /// Reads the command line; ends the program with status 2 when it makes no sense.
     pub fn read(needs_server: bool) -> Self {
         match Self::parse(std::env::args().skip(1)) {
-            Ok(options) if !options.relays.is_empty() && (!needs_server || !options.server.is_empty()) => {
+            Ok(options)
+                if !(options.relays.is_empty() && options.discovery.is_empty())
+                    && (!needs_server || !options.server.is_empty()) =>
+            {
                 options
             }
             other => {
@@ -49,6 +56,8 @@ impl Options {
             key: None,
             stateless: false,
             allow: Vec::new(),
+            announce: Vec::new(),
+            discovery: Vec::new(),
             only: Vec::new(),
             skip: Vec::new(),
             timeout: Duration::from_secs(15),
@@ -65,6 +74,8 @@ impl Options {
             match name.as_str() {
                 "--relay" => options.relays.extend(list),
                 "--allow" => options.allow.extend(list),
+                "--announce" => options.announce.extend(list),
+                "--discovery" => options.discovery.extend(list),
                 "--only" => options.only.extend(list),
                 "--skip" => options.skip.extend(list),
                 "--server" => options.server = value,

@@ -154,7 +154,8 @@ async fn main() {
         .with_encryption_mode(options.encryption)
         .with_gift_wrap_mode(options.wrap)
         .with_stateless(options.stateless)
-        .with_discovery_relay_urls(Vec::new());
+        // Without a relay the server's own list says where it is (CEP-17).
+        .with_discovery_relay_urls(options.discovery.clone());
     let ear = Ear::default();
     let mut steps = Steps { options: &options, ran: 0, failed: Vec::new() };
     let mut running = None;

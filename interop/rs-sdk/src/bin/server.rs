@@ -1,6 +1,6 @@
 //! The test server on the existing Rust SDK: prints {"ready":true,"pubkey":...} and runs until standard input ends.
 use contextvm_interop_rs_sdk::Options;
-use contextvm_sdk::ClientPubkey;
+use contextvm_sdk::{ClientPubkey, ProfileMetadata};
 use contextvm_sdk::gateway::{GatewayConfig, NostrMCPGateway};
 use contextvm_sdk::transport::server::NostrServerTransportConfig;
 use rmcp::handler::server::wrapper::Parameters;
@@ -124,15 +124,21 @@ async fn main() {
     let options = Options::read(false);
     let keys = options.keys();
     let pubkey = keys.public_key().to_hex();
+    let announced = !options.announce.is_empty();
     let config = NostrServerTransportConfig::default()
-        .with_relay_urls(options.relays.clone())
+        // What is announced reaches only relays that the server itself uses: the SDK publishes to no others.
+        .with_relay_urls([options.relays.clone(), options.announce.clone()].concat())
+        .with_relay_list_urls(options.relays.clone())
         .with_encryption_mode(options.encryption)
         .with_gift_wrap_mode(options.wrap)
         .with_allowed_public_keys(options.allow.clone())
-        .with_announced_server(false)
-        // Nothing leaves the relay under test.
-        .with_publish_relay_list(false)
-        .with_bootstrap_relay_urls(Vec::new());
+        .with_announced_server(announced)
+        // Nothing leaves the relays under test.
+        .with_publish_relay_list(announced)
+        .with_bootstrap_relay_urls(options.announce.clone());
+    let mut profile = ProfileMetadata::default();
+    profile.name = Some("Interop RS".to_owned());
+    let config = if announced { config.with_profile_metadata(profile) } else { config };
     // The handler is served from its own task: serving returns only after a first client has initialised.
     let serving = tokio::spawn(async move {
         match NostrMCPGateway::serve_handler(keys, GatewayConfig::new(config), TestServer::default()).await {
