@@ -2,6 +2,7 @@
 //!
 //! They need no fuzzer. `cargo test` runs every committed input through them on the stable toolchain.
 
+mod announce;
 mod bytes;
 mod client;
 #[cfg(test)]
@@ -10,12 +11,17 @@ mod corpus;
 mod memory;
 mod operations;
 mod people;
+mod relay_info;
+mod schema;
 pub mod seeds;
 mod server;
 mod transfer;
 mod words;
 
+pub use announce::{announcement, relay_list};
 pub use client::client_engine;
+pub use relay_info::relay_info;
+pub use schema::tool_schema;
 pub use server::server_engine;
 pub use transfer::{transfer_frame, transfer_receiver};
 pub use words::{envelope, event, open, relay_frame, scan};
@@ -24,7 +30,7 @@ pub use words::{envelope, event, open, relay_frame, scan};
 pub type Target = fn(&[u8]);
 
 /// Every target under the name of its program and of its folder in `corpus`.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("relay_frame", relay_frame),
     ("event", event),
     ("envelope", envelope),
@@ -34,6 +40,10 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("server_engine", server_engine),
     ("transfer_frame", transfer_frame),
     ("transfer_receiver", transfer_receiver),
+    ("tool_schema", tool_schema),
+    ("announcement", announcement),
+    ("relay_list", relay_list),
+    ("relay_info", relay_info),
 ];
 
 /// Runs a target over the files named on the command line.

@@ -2,15 +2,21 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use contextvm_announce::schema::{MAX_TOOL, hash_tool};
+use contextvm_announce::{Directory, DirectoryLimits, Signed, ToolPins};
 use contextvm_core::object::compact;
 use contextvm_core::{Capability, ClientFrame, Envelope, Limits, RelayFrame, Rewrite, event, rewrite, scan};
 use contextvm_crypto::nip44::{ExtendedLength, conversation_key, encrypt};
 use contextvm_crypto::open;
+use serde_json::value::RawValue;
 
 use crate::people::{START, keys, tags};
 
 /// An event, and a line of a child process.
 const SIZES: [usize; 2] = [127 * 1024, 1024 * 1024];
+
+/// What a tool may cost while it is hashed or pinned, bytes: a tree of objects of one member each is the dearest.
+const TOOL_BYTES: usize = 32 * 1024 * 1024;
 
 struct Counting;
 
@@ -213,6 +219,69 @@ fn opening_takes_at_most_four_times_the_gift_wrap() {
             let wrap = one_time.sign_event(1059, START, tags(&me.public_key(), []), content.clone(), [1; 32]);
             let opened = bounded(name, &content, |_| open(&wrap, &me, START, &Limits::default()));
             assert!(opened.is_err());
+        }
+    }
+}
+
+#[test]
+fn a_tool_is_hashed_and_pinned_in_bounded_memory() {
+    let mut hashed = 0;
+    // Values of three bytes and more fill the smaller one, and longer ones the larger one, before there are too many of them.
+    for (name, value) in [values(MAX_TOOL / 2), values(MAX_TOOL * 7 / 8), values(MAX_TOOL - 64)].concat() {
+        let text = format!(r#"{{"name":"a","inputSchema":{value}}}"#);
+        let Ok(tool) = RawValue::from_string(text) else { continue };
+        hashed += usize::from(held(&format!("hash: {name}"), || hash_tool(&tool).is_ok()));
+        held(&format!("pin: {name}"), || ToolPins::of([&*tool]).is_ok());
+    }
+    assert!(hashed > 30, "{hashed}");
+}
+
+fn held<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    HELD.set((0, 0));
+    let result = work();
+    let most = HELD.get().1.unsigned_abs();
+    assert!(most <= TOOL_BYTES, "{what}: {most} bytes");
+    result
+}
+
+/// A view of strangers' servers costs what its account says, and no more than its limit.
+#[test]
+fn a_view_of_servers_takes_what_its_account_says() {
+    let limits = DirectoryLimits { bytes: 2 * 1024 * 1024, ..DirectoryLimits::default() };
+    let tags = [r#"["x","y"]"#, r#"["cap","tool:a","1","s"]"#, r#"["r","wss://a"]"#, r#"["t","a"]"#];
+    let contents = [
+        r#"{"protocolVersion":"1"}"#.to_owned(),
+        format!(r#"{{"tools":[{}]}}"#, items(8_000, |nth| format!(r#"{{"name":"{}"}}"#, key(nth + 1)))),
+        format!(r#"{{"name":"{}"}}"#, "n".repeat(900)),
+    ];
+    for tag in tags {
+        let tags: Vec<Vec<String>> =
+            serde_json::from_str(&format!("[{}]", items(3_000, |_| tag.to_owned()))).unwrap();
+        let tags = nostr::event::Tags::parse(tags).unwrap();
+        for (kinds, content) in
+            [([11316, 10002], &contents[0]), ([11317, 10002], &contents[1]), ([0, 10002], &contents[2])]
+        {
+            let events: Vec<Signed> = (1..=250)
+                .flat_map(|number| {
+                    let keys = keys(number);
+                    kinds.map(|kind| {
+                        Signed::verify(keys.sign_event(kind, START, tags.clone(), content.clone(), [1; 32]))
+                            .unwrap()
+                    })
+                })
+                .collect();
+            HELD.set((0, 0));
+            let mut view = Directory::new(limits);
+            for event in &events {
+                let _ = view.add(event, START);
+            }
+            let held = HELD.get().0.unsigned_abs();
+            assert!(view.bytes() <= limits.bytes);
+            assert!(
+                held <= view.bytes() * 5 / 4 + 64 * 1024,
+                "{tag} {kinds:?}: {held} bytes for {}",
+                view.bytes()
+            );
         }
     }
 }

@@ -4,7 +4,7 @@ use contextvm_crypto::{Entropy, seal};
 use nostr::event::Tag;
 
 use crate::people::{START, keys, message, tags};
-use crate::transfer;
+use crate::{announce, relay_info, schema, transfer};
 
 /// One input: its target, its file name, its bytes.
 pub type Seed = (&'static str, &'static str, Vec<u8>);
@@ -12,7 +12,9 @@ pub type Seed = (&'static str, &'static str, Vec<u8>);
 /// Every seed.
 #[must_use]
 pub fn all() -> Vec<Seed> {
-    [frames(), events(), envelopes(), scans(), opens(), clients(), servers(), transfer::seeds()].concat()
+    let words = [frames(), events(), envelopes(), scans(), opens()];
+    let machines = [clients(), servers(), transfer::seeds()];
+    [words.concat(), machines.concat(), schema::seeds(), relay_info::seeds(), announce::seeds()].concat()
 }
 
 /// One of them.
@@ -22,7 +24,7 @@ pub(crate) fn named(target: &str, name: &str) -> Vec<u8> {
     seed.expect("the seed is there").2
 }
 
-fn texts(target: &'static str, seeds: &[(&'static str, &str)]) -> Vec<Seed> {
+pub(crate) fn texts(target: &'static str, seeds: &[(&'static str, &str)]) -> Vec<Seed> {
     seeds.iter().map(|(name, text)| (target, *name, text.as_bytes().to_vec())).collect()
 }
 

@@ -1,13 +1,14 @@
-//! How a person names a server: hex, `npub`, `nprofile` or a `nostr:` URI.
+//! How a person names a server: hex, `npub`, `nprofile`, `naddr` of its announcement, or a `nostr:` URI.
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
 use nostr::key::PublicKey;
-use nostr::nips::nip19::{FromBech32, Nip19Profile, ToBech32};
+use nostr::nips::nip19::{FromBech32, Nip19Coordinate, Nip19Profile, ToBech32};
+use nostr::types::RelayUrl;
 
-use crate::Fault;
+use crate::{Fault, kind};
 
 /// Why a text names no server. No variant holds the text: it might be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,11 +21,14 @@ pub enum IdentityError {
     #[error("a secret key was given where a public key is wanted; it is not shown")]
     SecretKey,
     /// The text has none of the known forms.
-    #[error("server key is neither 64 hex digits nor npub nor nprofile")]
+    #[error("server key is neither 64 hex digits nor npub, nprofile or naddr")]
     Form,
-    /// The text looks like `npub` or `nprofile` but its checksum or content is wrong.
+    /// The text looks like `npub`, `nprofile` or `naddr` but its checksum or content is wrong.
     #[error("server key has a wrong checksum or content")]
     Bech32,
+    /// The text is the address of something else than a server's announcement (kind 11316, empty identifier).
+    #[error("the address is not that of a server's announcement")]
+    NotAServer,
     /// The 32 bytes are no point of the curve, so nobody can hold the key.
     #[error("server key is not a valid public key")]
     NotAKey,
@@ -51,7 +55,7 @@ impl IdentityError {
 pub struct ServerIdentity {
     /// The key.
     pub key: PublicKey,
-    /// Relay hints of an `nprofile`, in order; hints that are no websocket URL are left out.
+    /// Relay hints of an `nprofile` or `naddr`, in order; hints that are no websocket URL are left out.
     pub relays: Vec<String>,
 }
 
@@ -82,8 +86,14 @@ impl FromStr for ServerIdentity {
         } else if lower.starts_with("nprofile1") {
             let profile =
                 Nip19Profile::from_bech32(unmixed(name, &lower)?).map_err(|_| IdentityError::Bech32)?;
-            let relays = profile.relays.iter().map(|url| url.as_str_without_trailing_slash().to_string());
-            Self { key: profile.public_key, relays: relays.collect() }
+            Self { key: profile.public_key, relays: hints(&profile.relays) }
+        } else if lower.starts_with("naddr1") {
+            let address =
+                Nip19Coordinate::from_bech32(unmixed(name, &lower)?).map_err(|_| IdentityError::Bech32)?;
+            if address.kind.as_u16() != kind::SERVER_ANNOUNCEMENT || !address.identifier.is_empty() {
+                return Err(IdentityError::NotAServer);
+            }
+            Self { key: address.public_key, relays: hints(&address.relays) }
         } else {
             PublicKey::from_hex(&lower).map_err(|_| IdentityError::Form)?.into()
         };
@@ -95,7 +105,7 @@ impl FromStr for ServerIdentity {
 impl fmt::Display for ServerIdentity {
     /// Prints an `nprofile` when there are relays, else an `npub`.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let relays = self.relays.iter().filter_map(|url| nostr::types::RelayUrl::parse(url).ok());
+        let relays = self.relays.iter().filter_map(|url| RelayUrl::parse(url).ok());
         let profile = Nip19Profile::new(self.key, relays);
         let text = if profile.relays.is_empty() {
             self.key.to_bech32().map_err(|_| fmt::Error)?
@@ -104,6 +114,10 @@ impl fmt::Display for ServerIdentity {
         };
         out.write_str(&text)
     }
+}
+
+fn hints(relays: &[RelayUrl]) -> Vec<String> {
+    relays.iter().map(|url| url.as_str_without_trailing_slash().to_string()).collect()
 }
 
 /// Bech32 is written in one case; returns it in lowercase.
@@ -117,9 +131,13 @@ fn unmixed<'a>(name: &str, lower: &'a str) -> Result<&'a str, IdentityError> {
 mod tests {
     use super::*;
     use alloc::format;
+    use nostr::event::Kind;
+    use nostr::nips::nip01::Coordinate;
 
     const HEX: &str = "7e7e9c42a91bfef19fa929e5fda1b72e0ebc1a4c1141673e2794234d86addf4e";
     const NPUB: &str = "npub10elfcs4fr0l0r8af98jlmgdh9c8tcxjvz9qkw038js35mp4dma8qzvjptg";
+
+    const ARTICLE: &str = "naddr1qqxnzd3exgersv33xymnsve3qgs8suecw4luyht9ekff89x4uacneapk8r5dyk0gmn6uwwurf6u9rusrqsqqqa282m3gxt";
 
     fn parse(text: &str) -> Result<ServerIdentity, IdentityError> {
         text.parse()
@@ -171,6 +189,21 @@ mod tests {
     }
 
     #[test]
+    fn the_address_of_an_announcement_names_its_server() {
+        let key = parse(HEX).unwrap().key;
+        let address = |identifier: &str| {
+            let announcement = Kind::from_u16(kind::SERVER_ANNOUNCEMENT);
+            let coordinate = Coordinate::new(announcement, key).identifier(identifier);
+            let relays = [RelayUrl::parse("wss://a.example").unwrap()];
+            Nip19Coordinate::new(coordinate, relays).to_bech32().unwrap()
+        };
+        let expected = ServerIdentity { key, relays: ["wss://a.example".into()].to_vec() };
+        assert_eq!(parse(&address("")), Ok(expected.clone()));
+        assert_eq!(parse(&format!("nostr:{}", address(""))), Ok(expected));
+        assert_eq!(parse(&address("x")), Err(IdentityError::NotAServer));
+    }
+
+    #[test]
     fn every_refusal_has_its_own_name() {
         let mixed = format!("npub1{}", NPUB[5..].to_ascii_uppercase());
         let not_a_point = "ff".repeat(32);
@@ -182,7 +215,9 @@ mod tests {
             ("ncryptsec1qqq", IdentityError::SecretKey),
             ("7e7e", IdentityError::Form),
             ("note1qqq", IdentityError::Form),
-            ("naddr1qqq", IdentityError::Form),
+            ("naddr1qqq", IdentityError::Bech32),
+            // The address of somebody's article.
+            (ARTICLE, IdentityError::NotAServer),
             ("someone@example.com", IdentityError::Form),
             ("é", IdentityError::Form),
             ("npub1qqqq", IdentityError::Bech32),

@@ -26,9 +26,10 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`envelope`], [`object`], [`rewrite`], [`scan`] | JSON-RPC messages as borrowed text |
+//! | [`progress`] | what frames of transfers and of streams have in common |
 //! | [`capability`] | the one name that access and dispatch agree on |
 //! | [`tags`], [`kind`], [`event`], [`opened`] | what is in an event, before and after it was checked |
-//! | [`frame`] | what relays and their clients say to each other |
+//! | [`frame`], [`relay_info`] | what relays and their clients say to each other, and what a relay says of itself |
 //! | [`identity`], [`printable`] | what people type and see |
 //! | [`limits`], [`time`], [`fault`] | bounds, clocks as values, and who misbehaved |
 #![no_std]
@@ -45,6 +46,8 @@ pub mod limits;
 pub mod object;
 pub mod opened;
 pub mod printable;
+pub mod progress;
+pub mod relay_info;
 pub mod rewrite;
 pub mod scan;
 pub mod tags;
@@ -61,6 +64,7 @@ pub use limits::Limits;
 pub use object::{Object, ObjectError};
 pub use opened::{Opened, Refusal};
 pub use printable::Printable;
+pub use relay_info::RelayInfo;
 pub use rewrite::Rewrite;
 pub use scan::{Scan, ScanError};
 pub use tags::PeerTags;

@@ -76,6 +76,24 @@ pub struct Limits {
     pub transfer_total: Duration,
     /// Bytes of failed transfers per peer within ten minutes; beyond it no new one begins.
     pub transfer_waste: usize,
+    /// Most text in one chunk of a stream that we write, bytes.
+    pub stream_chunk: usize,
+    /// Bytes held for one stream: written and not sent yet, or received and not taken yet.
+    pub stream_buffer: usize,
+    /// Streams read from one peer at once.
+    pub streams_per_peer: usize,
+    /// Streams read at once, over all peers.
+    pub streams: usize,
+    /// Bytes held for all streams that are read.
+    pub streams_bytes: usize,
+    /// How long the peer of a stream may be silent before it is asked whether it is there, and how long a gap may last.
+    pub stream_idle: Duration,
+    /// How long it has to answer.
+    pub stream_probe: Duration,
+    /// How long frames may come that another one overtook: the start, and chunks after the close.
+    pub stream_grace: Duration,
+    /// How long a stream may last.
+    pub stream_total: Duration,
 }
 
 impl Default for Limits {
@@ -117,6 +135,15 @@ impl Default for Limits {
             transfer_idle: Duration::from_secs(60),
             transfer_total: Duration::from_secs(300),
             transfer_waste: 64 * 1024 * 1024,
+            stream_chunk: 8_000,
+            stream_buffer: 256 * 1024,
+            streams_per_peer: 8,
+            streams: 256,
+            streams_bytes: 32 * 1024 * 1024,
+            stream_idle: Duration::from_secs(30),
+            stream_probe: Duration::from_secs(20),
+            stream_grace: Duration::from_secs(5),
+            stream_total: Duration::from_secs(3_600),
         }
     }
 }
