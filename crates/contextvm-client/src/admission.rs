@@ -1,6 +1,7 @@
 //! What is taken from somebody else's list of relays: a stranger's list must not reach into our own network.
 use std::net::IpAddr;
 
+use contextvm_core::Limits;
 use contextvm_relay::Addresses;
 use nostr::types::RelayUrl;
 use nostr::types::url::{Host, Url};
@@ -20,8 +21,11 @@ pub(crate) struct Admission {
 
 impl Admission {
     pub(crate) const fn of(options: &ClientOptions) -> Self {
-        let addresses = if options.dangerous_local_relays { Addresses::Any } else { Addresses::Public };
-        let limits = &options.config.limits;
+        Self::new(options.dangerous_local_relays, &options.config.limits)
+    }
+
+    pub(crate) const fn new(local: bool, limits: &Limits) -> Self {
+        let addresses = if local { Addresses::Any } else { Addresses::Public };
         Self { addresses, read: limits.relay_list, taken: limits.relays_dialled }
     }
 

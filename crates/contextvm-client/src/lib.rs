@@ -3,26 +3,45 @@
 //! [`Client::connect`] resolves the server's relays (see [`resolve`]), connects, and gives a [`Client`] to send with and
 //! [`Messages`] to read from. [`Client::request`] makes one plain call ([`modern`] adds what MCP 2026-07-28 wants in each); the
 //! `rmcp` feature turns the pair into a typed MCP transport.
+//!
+//! Before a server can be talked to it has to be found: [`names`] reads what people type, [`nip05`] looks names up at their
+//! domains, and [`Discovery`] asks relays what servers announce about themselves and others say about them. [`Memory`] knows the
+//! newest that was ever seen of each, so that no relay can lead back behind it.
 
 pub mod client;
+pub mod discover;
 pub mod error;
+pub mod memory;
 pub mod modern;
+pub mod names;
+pub mod nip05;
 pub mod options;
+pub mod providers;
 pub mod resolve;
+pub mod review;
 #[cfg(feature = "rmcp")]
 pub mod rmcp;
 
 mod admission;
+mod asking;
 mod desk;
+mod recall;
+mod round;
 mod search;
+mod store;
 mod view;
 
 pub use client::{Answered, Client, ClientStatus, Messages};
 pub use contextvm_core::identity::ServerIdentity;
 pub use contextvm_engine::client::{Exchange, Lost};
 pub use contextvm_engine::{ClientConfig, EncryptionMode, GiftWrapMode};
+pub use discover::{DiscoverError, Discovery, Found, RelayAnswer, Role, Scope};
 pub use error::{CallError, Error, ErrorKind};
+pub use memory::{Memory, MemoryError};
+pub use names::{Name, NameError, Nip05, SchemaName};
+pub use nip05::{NameOptions, Nip05Error, Verification};
 pub use options::{ClientBuilder, ClientOptions};
+pub use providers::{Provider, Providers};
 pub use view::ServerView;
 
 #[cfg(feature = "rmcp")]

@@ -10,6 +10,7 @@ use contextvm_engine::{ClientConfig, EncryptionMode, GiftWrapMode};
 
 use crate::Error;
 use crate::client::{self, Client, Messages};
+use crate::memory::Memory;
 
 /// How long [`Client::connect`] waits for a relay by default: 10 s.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,6 +30,8 @@ pub struct ClientOptions {
     pub fallback_relays: Vec<String>,
     /// Take `ws://` and private addresses from relay lists and hints. Dangerous outside development.
     pub dangerous_local_relays: bool,
+    /// Remembers the newest relay list of each server, so that a relay cannot lead back to an older one.
+    pub memory: Memory,
     /// Policy of the endpoint; `config.server` is overwritten with `server.key`.
     pub config: ClientConfig,
     /// How long to wait for the first relay.
@@ -47,6 +50,7 @@ impl ClientOptions {
             discovery_relays: None,
             fallback_relays: Vec::new(),
             dangerous_local_relays: false,
+            memory: Memory::volatile(),
             config,
             ready_timeout: READY_TIMEOUT,
         }
@@ -104,6 +108,12 @@ impl ClientBuilder {
     /// Takes `ws://` and private addresses from relay lists and hints. Dangerous outside development.
     pub fn dangerous_local_relays(mut self) -> Self {
         self.options.dangerous_local_relays = true;
+        self
+    }
+
+    /// Sets what remembers the newest relay list of each server.
+    pub fn memory(mut self, memory: Memory) -> Self {
+        self.options.memory = memory;
         self
     }
 

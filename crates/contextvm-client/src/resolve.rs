@@ -1,6 +1,7 @@
 //! Which relays lead to a server (CEP-17): configured, hinted, listed by the server, or fallen back to.
 use std::time::Duration;
 
+use contextvm_announce::BOOTSTRAP_RELAYS;
 use contextvm_relay::Addresses;
 use nostr::types::RelayUrl;
 
@@ -10,14 +11,7 @@ use crate::options::ClientOptions;
 use crate::search::Search;
 
 /// Where servers publish their relay lists unless told otherwise.
-pub const DISCOVERY_RELAYS: [&str; 6] = [
-    "wss://relay.damus.io",
-    "wss://relay.primal.net",
-    "wss://nos.lol",
-    "wss://relay.snort.social/",
-    "wss://nostr.mom/",
-    "wss://nostr.oxtr.dev/",
-];
+pub const DISCOVERY_RELAYS: [&str; 6] = BOOTSTRAP_RELAYS;
 
 /// How long the server's own list is preferred over the fallback: 3 s.
 pub const PREFERENCE: Duration = Duration::from_secs(3);
@@ -56,7 +50,8 @@ pub struct Resolved {
 ///
 /// Configured relays win and nothing is asked; then usable hints; then the server's relay list, if a discovery relay
 /// has it within [`PREFERENCE`] ([`PATIENCE`] where there is no fallback) and within a second after the first of them
-/// has answered; then the fallback; then the discovery relays themselves.
+/// has answered, or the newest list that the memory of the options knows, when none of them has a newer one; then the
+/// fallback; then the discovery relays themselves.
 ///
 /// A [`Client`](crate::Client) that started without the list goes on looking for [`PATIENCE`] in all and adds the
 /// relays of a list that comes late to those in use.
@@ -86,7 +81,7 @@ pub(crate) async fn find(options: &ClientOptions) -> Result<(Resolved, Option<Se
     if discovery.is_empty() {
         return Ok((operator(fallback, Source::Fallback)?, None));
     }
-    let mut search = Search::start(&discovery, options.server.key, admission);
+    let mut search = Search::start(&discovery, options.server.key, admission, options.memory.clone());
     let patience = if fallback.is_empty() { PATIENCE } else { PREFERENCE };
     let listed = search.soon(patience).await;
     if !listed.is_empty() {

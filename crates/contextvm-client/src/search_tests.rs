@@ -1,7 +1,8 @@
 //! Tests of the search for a relay list: which list counts, when it is in time, and what a late one may add.
+use contextvm_core::event;
 use contextvm_core::identity::ServerIdentity;
 use contextvm_crypto::Keys;
-use contextvm_relay::RelaysConfig;
+use contextvm_relay::{QueryAnswer, QueryOutcome, RelaysConfig};
 use nostr::event::{Tag, Tags};
 
 use super::*;
@@ -11,16 +12,21 @@ fn keys(byte: u8) -> Keys {
     Keys::from_secret_bytes([byte; 32]).unwrap()
 }
 
-fn list(author: &Keys, created_at: u64, entries: &[&[&str]]) -> Event {
+fn list(author: &Keys, created_at: u64, entries: &[&[&str]]) -> Signed {
     let tags = entries.iter().map(|entry| Tag::custom("r", entry.iter().copied()));
     let tags = Tags::from_list(tags.collect());
-    author.sign_event(kind::RELAY_LIST, created_at, tags, String::new(), [0; 32])
+    let event = author.sign_event(kind::RELAY_LIST, created_at, tags, String::new(), [0; 32]);
+    Signed::verify(event).unwrap()
 }
 
 /// A search in which one relay after another answers: after so many milliseconds, with this list or without one.
-fn search(answers: impl IntoIterator<Item = (u64, Option<Event>)>) -> Search {
+fn search(answers: impl IntoIterator<Item = (u64, Option<Signed>)>) -> Search {
+    remembering(Memory::volatile(), answers)
+}
+
+fn remembering(memory: Memory, answers: impl IntoIterator<Item = (u64, Option<Signed>)>) -> Search {
     let options = ClientOptions::new(keys(1), ServerIdentity::from(keys(2).public_key()));
-    let mut search = Search::silent(Admission::of(&options));
+    let mut search = Search::silent(options.server.key, Admission::of(&options), memory);
     for (millis, list) in answers {
         search.asked.spawn(async move {
             tokio::time::sleep(Duration::from_millis(millis)).await;
@@ -37,30 +43,45 @@ fn texts(relays: &[RelayUrl]) -> Vec<&str> {
 #[test]
 fn the_newest_list_wins_and_only_the_server_signs_it() {
     let server = keys(2);
-    let text = |list: &Event| serde_json::to_string(list).unwrap();
+    let text = |list: &Signed| event::print(list);
+    let new = list(&server, 200, &[&["wss://new.example"]]);
     let old = text(&list(&server, 100, &[&["wss://old.example"]]));
-    let new = text(&list(&server, 200, &[&["wss://new.example"]]));
     let foreign = text(&list(&keys(3), 300, &[&["wss://foreign.example"]]));
     let forged =
         text(&list(&server, 400, &[&["wss://forged.example"]])).replace("forged.example", "stolen.example");
-    let events = [old.as_str(), &new, &foreign, &forged, "not json"];
-    let event = newest(events.into_iter(), server.public_key()).unwrap();
-    assert_eq!(listed(&event).collect::<Vec<_>>(), ["wss://new.example"]);
-    assert!(newest([foreign.as_str(), &forged].into_iter(), server.public_key()).is_none());
+    let report = |events: &[&str]| {
+        let events = events.iter().map(ToString::to_string).collect();
+        let url = RelayUrl::parse("wss://discovery.example").unwrap();
+        let answer = QueryAnswer { url, outcome: QueryOutcome::Complete, took: Duration::ZERO, events };
+        QueryReport { per_relay: vec![answer] }
+    };
+    let all = report(&[&old, &text(&new), &foreign, &forged, "not json"]);
+    assert_eq!(answer(&all, server.public_key()).list, Some(new));
+    assert!(answer(&report(&[&foreign, &forged]), server.public_key()).list.is_none());
 }
 
-#[test]
-fn unmarked_entries_win_over_marked_ones() {
+#[tokio::test(start_paused = true)]
+async fn a_list_older_than_the_newest_ever_seen_is_refused_and_the_newest_is_used() {
     let server = keys(2);
-    let mixed =
-        list(&server, 1, &[&["wss://r.example", "read"], &["wss://u.example"], &["wss://e.example", ""]]);
-    assert_eq!(listed(&mixed).collect::<Vec<_>>(), ["wss://u.example", "wss://e.example"]);
-    let marked = list(
-        &server,
-        1,
-        &[&["wss://w.example", "write"], &["wss://r.example", "read"], &["wss://x.example", "other"]],
-    );
-    assert_eq!(listed(&marked).collect::<Vec<_>>(), ["wss://r.example", "wss://w.example"]);
+    let yesterday = list(&server, 1, &[&["wss://yesterday.example"]]);
+    let today = list(&server, 2, &[&["wss://today.example"]]);
+    let memory = Memory::volatile();
+    let first = remembering(memory.clone(), [(100, Some(today))]).soon(Duration::from_secs(3)).await;
+    let second = remembering(memory.clone(), [(100, Some(yesterday))]).soon(Duration::from_secs(3)).await;
+    let nobody = remembering(memory, [(100, None)]).soon(Duration::from_secs(3)).await;
+    for relays in [first, second, nobody] {
+        assert_eq!(texts(&relays), ["wss://today.example"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_from_the_future_is_ignored_and_blocks_nothing() {
+    let server = keys(2);
+    let now = unix_now();
+    let future = list(&server, now + 16 * 60, &[&["wss://future.example"]]);
+    let soon = list(&server, now + 14 * 60, &[&["wss://soon.example"]]);
+    let mut search = search([(100, Some(future)), (200, Some(soon))]);
+    assert_eq!(texts(&search.soon(Duration::from_secs(3)).await), ["wss://soon.example"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,5 @@
 //! One client's connection: from the first bytes to the last.
+use crate::RelayOptions;
 use crate::auth;
 use crate::faults::CloseAfter;
 use crate::filter;
@@ -237,6 +238,12 @@ impl Connection<'_> {
         if event.kind.as_u16() == AUTH_KIND {
             return Some("invalid: authentication events are not published".to_owned());
         }
+        if let Some(reason) = self.room.options.refused_kinds.get(&event.kind.as_u16()) {
+            return Some(reason.clone());
+        }
+        if let Some(reason) = misdated(event.created_at.as_secs(), unix(), &self.room.options) {
+            return Some(reason.to_owned());
+        }
         self.room.faults().refuse.clone()
     }
 
@@ -244,10 +251,9 @@ impl Connection<'_> {
         let Ok(event) = Event::from_json(raw.get()) else {
             return self.reply(frame::notice("invalid: unreadable event"), false).await;
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let verdict = match &self.challenge {
             None => Verdict::no("unsupported: this relay asks nobody to authenticate"),
-            Some(challenge) => match auth::check(&event, challenge, self.addr, now) {
+            Some(challenge) => match auth::check(&event, challenge, self.addr, unix()) {
                 Ok(()) => {
                     self.authenticated = true;
                     Verdict::yes("")
@@ -264,6 +270,22 @@ impl Connection<'_> {
         }
         self.reply(frame::ok(id, verdict.accepted, &verdict.reason), true).await
     }
+}
+
+fn unix() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Says what is wrong with a stamp.
+fn misdated(created_at: u64, now: u64, options: &RelayOptions) -> Option<&'static str> {
+    let beyond = |by: u64, most: Option<Duration>| most.is_some_and(|most| by > most.as_secs());
+    if beyond(now.saturating_sub(created_at), options.max_age) {
+        return Some("invalid: created_at is too far in the past");
+    }
+    if beyond(created_at.saturating_sub(now), options.max_ahead) {
+        return Some("invalid: created_at is too far in the future");
+    }
+    None
 }
 
 fn id_of(raw: &RawValue) -> Option<String> {

@@ -88,6 +88,23 @@ mod tests {
     }
 
     #[test]
+    fn a_tag_filter_takes_any_single_letter_and_minds_its_case() {
+        let letters = ('a'..='z').chain('A'..='Z');
+        for letter in letters {
+            let name = letter.to_string();
+            let tagged = event(&keys(1), 1111, 100, &[&[&name, "x"]], "");
+            let other = if letter.is_ascii_lowercase() {
+                letter.to_ascii_uppercase()
+            } else {
+                letter.to_ascii_lowercase()
+            };
+            assert!(matches(&filter(&format!(r##"{{"#{name}":["y","x"]}}"##)), &tagged), "{letter}");
+            assert!(!matches(&filter(&format!(r##"{{"#{other}":["x"]}}"##)), &tagged), "{letter}");
+            assert!(!matches(&filter(&format!(r##"{{"#{name}":["y"]}}"##)), &tagged), "{letter}");
+        }
+    }
+
+    #[test]
     fn recipients_are_known_only_when_every_filter_names_them() {
         let with = filter(r##"{"#p":["bb","aa"]}"##);
         let without = filter(r#"{"kinds":[1]}"#);

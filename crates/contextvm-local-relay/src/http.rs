@@ -95,11 +95,14 @@ pub(crate) async fn answer(mut stream: TcpStream, asked: Asked, head: usize, opt
 }
 
 fn document(options: &RelayOptions) -> String {
+    if let Some(document) = &options.document {
+        return document.clone();
+    }
     let mut nips = vec![1, 9, 11];
     if options.auth {
         nips.push(42);
     }
-    serde_json::json!({
+    let mut document = serde_json::json!({
         "name": options.name,
         "description": "An embedded in-memory relay for demonstrations, development and tests.",
         "supported_nips": nips,
@@ -115,10 +118,16 @@ fn document(options: &RelayOptions) -> String {
             "max_subid_length": crate::filter::MAX_SUBSCRIPTION_ID,
             "auth_required": options.auth,
             "payment_required": false,
-            "restricted_writes": options.auth,
+            "restricted_writes": options.auth || !options.refused_kinds.is_empty(),
         },
-    })
-    .to_string()
+    });
+    let window = [("created_at_lower_limit", options.max_age), ("created_at_upper_limit", options.max_ahead)];
+    if let Some(limitation) = document.get_mut("limitation").and_then(serde_json::Value::as_object_mut) {
+        limitation.extend(
+            window.into_iter().filter_map(|(name, most)| Some((name.to_owned(), most?.as_secs().into()))),
+        );
+    }
+    document.to_string()
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ mod testing;
 pub use faults::{CloseAfter, Faults};
 
 use room::Room;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +69,14 @@ pub struct RelayOptions {
     pub seed: u64,
     /// Largest event taken, bytes of JSON; larger ones get `OK false`.
     pub max_event: usize,
+    /// Kinds that are refused, each with the text of its `OK false`.
+    pub refused_kinds: BTreeMap<u16, String>,
+    /// How far `created_at` may lie in the past; without it any past is taken.
+    pub max_age: Option<Duration>,
+    /// How far `created_at` may lie in the future; without it any future is taken.
+    pub max_ahead: Option<Duration>,
+    /// Served in place of the NIP-11 document that the other options make; it need not be true, and not even JSON.
+    pub document: Option<String>,
     /// Most events stored; the oldest arrival makes room.
     pub max_stored: usize,
     /// Most bytes stored, counted in event texts.
@@ -97,6 +106,10 @@ impl Default for RelayOptions {
             faults: Faults::default(),
             seed: 0,
             max_event: 128 * 1024,
+            refused_kinds: BTreeMap::new(),
+            max_age: None,
+            max_ahead: None,
+            document: None,
             max_stored: 10_000,
             max_stored_bytes: 64 * 1024 * 1024,
             max_seen: 65_536,

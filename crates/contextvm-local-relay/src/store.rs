@@ -294,6 +294,19 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_a_server_has_one_version_per_author() {
+        let mut store = Store::new(100, 1_000_000);
+        for kind in [0, 10_002, 11_316, 11_317, 11_318, 11_319, 11_320] {
+            let newer = event(&keys(1), kind, 11, &[], "new");
+            assert_eq!(put(&mut store, &event(&keys(1), kind, 10, &[], "old")), Kept::Yes);
+            assert_eq!(put(&mut store, &newer), Kept::Yes);
+            let filter = Filter::from_json(format!(r#"{{"kinds":[{kind}]}}"#)).unwrap();
+            let found = store.query(&[filter], 100, Instant::now());
+            assert_eq!(found.iter().map(|stored| stored.event.id).collect::<Vec<_>>(), [newer.id], "{kind}");
+        }
+    }
+
+    #[test]
     fn among_versions_of_one_second_the_lowest_id_wins() {
         let mut store = Store::new(100, 1_000_000);
         let mut pair = [event(&keys(1), 0, 10, &[], "a"), event(&keys(1), 0, 10, &[], "b")];

@@ -1,16 +1,19 @@
-//! Opening one websocket: checked addresses, bounded frames, explicit TLS.
+//! Opening one connection: checked addresses, explicit TLS, and mostly a websocket with bounded frames on top.
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use nostr::types::RelayUrl;
-use nostr::types::url::Host;
+use nostr::types::url::{Host, Url};
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -29,23 +32,46 @@ pub enum Addresses {
     /// Any address: for relays that the operator has named.
     #[default]
     Any,
-    /// Only `wss` at publicly routable addresses: for relays that somebody else has named.
+    /// Only TLS (`wss`, `https`) at publicly routable addresses: for hosts that somebody else has named.
     Public,
 }
 
-/// A byte stream under a websocket.
+/// A byte stream, plain or over TLS.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
 /// An open websocket, plain or over TLS.
 pub(crate) type Socket = WebSocketStream<Box<dyn Wire>>;
 
-/// Opens websockets, all with the same bounds.
+/// How a relay was reached, and how long each part took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reached {
+    /// Name lookup and TCP.
+    pub tcp: Duration,
+    /// TLS, if there is any.
+    pub tls: Option<Duration>,
+    /// The version of TLS in words such as `TLS 1.3`.
+    pub version: Option<&'static str>,
+    /// The upgrade to a websocket.
+    pub upgrade: Duration,
+}
+
+impl Reached {
+    /// Returns the time from the first step to the open websocket.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        self.tcp + self.tls.unwrap_or_default() + self.upgrade
+    }
+}
+
+/// Opens connections, all with the same bounds.
 #[derive(Clone)]
 pub(crate) struct Dialer {
     tls: Arc<rustls::ClientConfig>,
     socket: WebSocketConfig,
     timeout: Duration,
+    network: Arc<dyn Network>,
 }
 
 impl Dialer {
@@ -65,36 +91,70 @@ impl Dialer {
             .read_buffer_size(16 * 1024)
             .max_message_size(Some(largest))
             .max_frame_size(Some(largest));
-        Ok(Self { tls: Arc::new(tls(roots)?), socket, timeout })
+        Ok(Self { tls: Arc::new(tls(roots)?), socket, timeout, network: Arc::new(Internet) })
+    }
+
+    /// Puts another network under the dialer.
+    #[cfg(test)]
+    pub(crate) fn over(mut self, network: Arc<dyn Network>) -> Self {
+        self.network = network;
+        self
     }
 
     /// Opens one websocket at an admitted address.
     pub(crate) async fn dial(&self, url: &RelayUrl, addresses: Addresses) -> Result<Socket, DialError> {
+        self.measure(url, addresses).await.map(|(socket, _)| socket)
+    }
+
+    /// Opens one websocket at an admitted address and says how long that took.
+    pub(crate) async fn measure(
+        &self,
+        url: &RelayUrl,
+        addresses: Addresses,
+    ) -> Result<(Socket, Reached), DialError> {
         match tokio::time::timeout(self.timeout, Box::pin(self.open(url, addresses))).await {
             Ok(result) => result,
             Err(_) => Err(DialError::Timeout(self.timeout)),
         }
     }
 
-    async fn open(&self, url: &RelayUrl, addresses: Addresses) -> Result<Socket, DialError> {
-        let secure = url.scheme().is_secure();
+    async fn open(&self, url: &RelayUrl, addresses: Addresses) -> Result<(Socket, Reached), DialError> {
+        let target: &Url = url.into();
+        let (wire, reached) = self.wire(target, url.scheme().is_secure(), addresses).await?;
+        let start = Instant::now();
+        let upgraded = tokio_tungstenite::client_async_with_config(target.as_str(), wire, Some(self.socket));
+        match upgraded.await {
+            Ok((socket, _)) => Ok((socket, Reached { upgrade: start.elapsed(), ..reached })),
+            Err(error) => Err(DialError::Upgrade(printable(&error.to_string()))),
+        }
+    }
+
+    /// Opens a byte stream to the host of an address: looked up once, checked, and connected to what was checked.
+    pub(crate) async fn wire(
+        &self,
+        target: &Url,
+        secure: bool,
+        addresses: Addresses,
+    ) -> Result<(Box<dyn Wire>, Reached), DialError> {
         match addresses {
             Addresses::Public if !secure => return Err(DialError::Plain),
             Addresses::Public | Addresses::Any => {}
         }
-        let target: &nostr::types::url::Url = url.into();
         let host = target.host().ok_or(DialError::Host)?;
         let port = target.port_or_known_default().ok_or(DialError::Host)?;
-        let tcp = connect(&resolve(&host, port, addresses).await?).await?;
-        // Frames are small and wait for answers: Nagle's algorithm would only add delay.
+        let start = Instant::now();
+        let network = self.network.as_ref();
+        let tcp = connect(network, &resolve(network, &host, port, addresses).await?).await?;
+        // Messages are small and wait for answers: Nagle's algorithm would only add delay.
         tcp.set_nodelay(true).map_err(|error| DialError::Tcp(error.to_string()))?;
-        let wire: Box<dyn Wire> =
-            if secure { Box::new(self.secure(&host, tcp).await?) } else { Box::new(tcp) };
-        let upgraded = tokio_tungstenite::client_async_with_config(target.as_str(), wire, Some(self.socket));
-        match upgraded.await {
-            Ok((socket, _)) => Ok(socket),
-            Err(error) => Err(DialError::Upgrade(printable(&error.to_string()))),
+        let reached = Reached { tcp: start.elapsed(), ..Reached::default() };
+        if !secure {
+            return Ok((Box::new(tcp), reached));
         }
+        let start = Instant::now();
+        let stream = self.secure(&host, tcp).await?;
+        let version = stream.get_ref().1.protocol_version().map(version);
+        Ok((Box::new(stream), Reached { tls: Some(start.elapsed()), version, ..reached }))
     }
 
     async fn secure(
@@ -110,6 +170,33 @@ impl Dialer {
         let connector = TlsConnector::from(Arc::clone(&self.tls));
         connector.connect(name, tcp).await.map_err(|error| tls_failure(&error))
     }
+}
+
+/// Name lookup and TCP, which tests watch.
+pub(crate) trait Network: Send + Sync {
+    /// Looks a name up.
+    fn lookup<'a>(&'a self, name: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+
+    /// Connects to one address.
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>>;
+}
+
+/// The operating system's resolver and sockets.
+struct Internet;
+
+impl Network for Internet {
+    fn lookup<'a>(&'a self, name: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move { Ok(tokio::net::lookup_host((name, port)).await?.take(ADDRESSES).collect()) })
+    }
+
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
+        Box::pin(TcpStream::connect(address))
+    }
+}
+
+/// Names the version of TLS; rustls speaks only these two.
+fn version(version: rustls::ProtocolVersion) -> &'static str {
+    if version == rustls::ProtocolVersion::TLSv1_3 { "TLS 1.3" } else { "TLS 1.2" }
 }
 
 /// Builds the TLS settings with one named provider, so that no process-wide default is needed.
@@ -136,16 +223,20 @@ fn tls_failure(error: &std::io::Error) -> DialError {
 }
 
 /// Finds the addresses of a host; every one of them must be admitted.
-async fn resolve(host: &Host<&str>, port: u16, addresses: Addresses) -> Result<Vec<SocketAddr>, DialError> {
-    let found: Vec<SocketAddr> = match host {
+async fn resolve(
+    network: &dyn Network,
+    host: &Host<&str>,
+    port: u16,
+    addresses: Addresses,
+) -> Result<Vec<SocketAddr>, DialError> {
+    let mut found: Vec<SocketAddr> = match host {
         Host::Ipv4(ip) => vec![SocketAddr::new(IpAddr::V4(*ip), port)],
         Host::Ipv6(ip) => vec![SocketAddr::new(IpAddr::V6(*ip), port)],
-        Host::Domain(name) => tokio::net::lookup_host((*name, port))
-            .await
-            .map_err(|error| DialError::Name(error.to_string()))?
-            .take(ADDRESSES)
-            .collect(),
+        Host::Domain(name) => {
+            network.lookup(name, port).await.map_err(|error| DialError::Name(error.to_string()))?
+        }
     };
+    found.truncate(ADDRESSES);
     if found.is_empty() {
         return Err(DialError::Name("no address".to_owned()));
     }
@@ -159,14 +250,14 @@ async fn resolve(host: &Host<&str>, port: u16, addresses: Addresses) -> Result<V
 }
 
 /// Tries the addresses one after another with a head start each; the first connection wins.
-async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
+async fn connect(network: &dyn Network, addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
     let mut head_start = Duration::ZERO;
     let mut attempts = FuturesUnordered::new();
     for address in addresses {
         let wait = head_start;
         attempts.push(async move {
             tokio::time::sleep(wait).await;
-            TcpStream::connect(address).await
+            network.connect(*address).await
         });
         head_start += STAGGER;
     }
@@ -280,6 +371,33 @@ mod tests {
         let result = dialer.dial(&RelayUrl::parse(&url).unwrap(), Addresses::Any).await;
         assert!(matches!(result, Err(DialError::Tls(_))), "{:?}", result.err());
         server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed() {
+        let (listener, target) = (
+            tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        );
+        let url = format!("ws://{}", listener.local_addr().unwrap());
+        let location = target.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 2_048];
+            tokio::io::AsyncReadExt::read(&mut stream, &mut head).await.unwrap();
+            let answer =
+                format!("HTTP/1.1 307 Moved\r\nLocation: ws://{location}/\r\nContent-Length: 0\r\n\r\n");
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.unwrap();
+        });
+        let dialer = Dialer::new(1024, Duration::from_secs(5)).unwrap();
+        let result = dialer.dial(&RelayUrl::parse(&url).unwrap(), Addresses::Any).await;
+        assert!(
+            matches!(&result, Err(DialError::Upgrade(words)) if words.contains("307")),
+            "{:?}",
+            result.err()
+        );
+        let followed = tokio::time::timeout(Duration::from_millis(100), target.accept()).await;
+        assert!(followed.is_err(), "somebody connected to the target of the redirect");
     }
 
     #[tokio::test]

@@ -1,5 +1,8 @@
 //! What can go wrong before and while a relay is reached.
+use std::time::Duration;
+
 use contextvm_core::Fault;
+use contextvm_core::relay_info::RelayInfoError;
 
 /// Why relay connections could not be set up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +50,7 @@ pub enum DialError {
     #[error("address {0} is not public")]
     Private(std::net::IpAddr),
     /// The address has no TLS, which is demanded here.
-    #[error("address is not wss")]
+    #[error("address is not wss or https")]
     Plain,
     /// TCP failed.
     #[error("cannot connect: {0}")]
@@ -63,5 +66,50 @@ pub enum DialError {
     Upgrade(String),
     /// Nothing happened in time.
     #[error("no connection within {0:?}")]
-    Timeout(std::time::Duration),
+    Timeout(Duration),
+}
+
+/// Why a document was not fetched. All texts are printable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// The address is neither `https` nor `http`.
+    #[error("address is not https or http")]
+    Scheme,
+    /// No connection could be made.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The server answered with another status than 200; 3xx is a redirect, which is not followed.
+    #[error("answered with status {0}")]
+    Status(u16),
+    /// The document is larger than this many bytes.
+    #[error("more than {0} bytes")]
+    TooLarge(usize),
+    /// The answer was not there in time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// What came is not HTTP, or ended too early.
+    #[error("bad answer: {0}")]
+    Protocol(String),
+    /// The document is no relay information.
+    #[error(transparent)]
+    Document(#[from] RelayInfoError),
+    /// The connection could not be prepared on this side.
+    #[error(transparent)]
+    Local(#[from] RelayError),
+}
+
+impl FetchError {
+    /// Returns whose fault it is; `Peer` is whoever runs the server.
+    #[must_use]
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Scheme => Fault::Local,
+            Self::Dial(_) | Self::Status(_) | Self::TooLarge(_) | Self::Timeout(_) | Self::Protocol(_) => {
+                Fault::Peer
+            }
+            Self::Document(error) => error.fault(),
+            Self::Local(error) => error.fault(),
+        }
+    }
 }

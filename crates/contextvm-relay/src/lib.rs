@@ -2,7 +2,8 @@
 //!
 //! [`Relays`] holds a set of relays. What is published goes to all of them at once and is reported at the first success;
 //! what any of them sends comes out of one bounded [`Inbox`], raw and unchecked. One dead or slow relay delays nothing.
-//! [`Query`] asks a few relays one question and lets them go.
+//! [`Query`] asks a few relays one question and lets them go, [`Post`] publishes at a few relays and waits for all of
+//! them, [`Probe`] measures what a relay is good for, [`Fetch`] gets one document over HTTP.
 //!
 //! Connections are kept by `nostr-relay-pool`, behind a seam of three functions; it sees no frame (module `pool`).
 //! It logs under the target `nostr_relay_pool`, which says nothing that is not said here.
@@ -33,8 +34,14 @@ mod config;
 mod connect;
 mod dial;
 mod error;
+mod fetch;
+#[cfg(test)]
+mod hell_tests;
 mod link;
+mod oneshot;
 mod pool;
+mod post;
+mod probe;
 mod publish;
 mod query;
 mod relays;
@@ -44,9 +51,12 @@ mod tls_tests;
 
 pub use auth::{AuthSigner, SignedAuth};
 pub use config::{Filter, RelaysConfig, Timing};
-pub use dial::Addresses;
-pub use error::{DialError, RelayError};
+pub use dial::{Addresses, Reached};
+pub use error::{DialError, FetchError, RelayError};
+pub use fetch::{Fetch, relay_info};
+pub use post::{Post, PostAnswer, PostReport, Posted};
+pub use probe::{ClockFinding, KindFinding, Probe, ProbeReport, SizeFinding};
 pub use publish::{PublishEvent, PublishOutcome, PublishReport, RelayOutcome};
-pub use query::{Query, QueryOutcome, QueryReport, query};
+pub use query::{Query, QueryAnswer, QueryOutcome, QueryReport, query};
 pub use relays::{Inbox, Incoming, Relays};
 pub use status::{RelayCounts, RelayState, RelayStatus};

@@ -45,6 +45,11 @@ impl RelayOutcome {
             Self::Refused(_) | Self::QueueFull | Self::NotSent | Self::NoAnswer => false,
         }
     }
+
+    /// Whether the relay may have the event.
+    pub(crate) fn may_be_there(&self) -> bool {
+        self.is_success() || *self == Self::NoAnswer
+    }
 }
 
 /// What became of a publication as a whole.
@@ -74,17 +79,21 @@ impl PublishReport {
     /// Sums the outcomes up.
     #[must_use]
     pub fn outcome(&self) -> PublishOutcome {
-        let any =
-            |wanted: fn(&RelayOutcome) -> bool| self.per_relay.iter().any(|(_, outcome)| wanted(outcome));
-        if self.accepted.is_some() {
-            PublishOutcome::Accepted
-        } else if any(|outcome| *outcome == RelayOutcome::NoAnswer) {
-            PublishOutcome::Unknown
-        } else if any(|outcome| matches!(outcome, RelayOutcome::Refused(_))) {
-            PublishOutcome::Refused
-        } else {
-            PublishOutcome::NotSent
-        }
+        sum_up(self.per_relay.iter().map(|(_, outcome)| outcome))
+    }
+}
+
+/// Says what several relays together made of an event.
+pub(crate) fn sum_up<'a>(outcomes: impl Iterator<Item = &'a RelayOutcome> + Clone) -> PublishOutcome {
+    let any = |wanted: fn(&RelayOutcome) -> bool| outcomes.clone().any(wanted);
+    if any(RelayOutcome::is_success) {
+        PublishOutcome::Accepted
+    } else if any(|outcome| *outcome == RelayOutcome::NoAnswer) {
+        PublishOutcome::Unknown
+    } else if any(|outcome| matches!(outcome, RelayOutcome::Refused(_))) {
+        PublishOutcome::Refused
+    } else {
+        PublishOutcome::NotSent
     }
 }
 

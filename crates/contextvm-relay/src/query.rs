@@ -1,18 +1,20 @@
-//! One-shot fetches: a few relays are asked one question and let go.
-use std::sync::{Mutex, MutexGuard, PoisonError};
+//! One-shot questions: a few relays are asked at once and let go.
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use contextvm_core::Limits;
-use contextvm_core::frame::{self, RelayFrame};
+use contextvm_core::frame;
+use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{SinkExt as _, StreamExt as _};
 use nostr::types::RelayUrl;
 use tokio::time::{Instant, timeout_at};
-use tokio_tungstenite::tungstenite::Message;
 
-use crate::dial::{Addresses, Dialer, Socket};
+use crate::auth::AuthSigner;
+use crate::dial::{Addresses, Dialer};
 use crate::error::RelayError;
 use crate::link::printable;
+use crate::oneshot::{Heard, Line, unique};
 
 /// Name of the one subscription of a one-shot connection.
 const SUBSCRIPTION: &str = "q";
@@ -20,10 +22,10 @@ const SUBSCRIPTION: &str = "q";
 const BYTES: usize = 4 * 1024 * 1024;
 
 /// A question to be put to a few relays.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Query {
-    /// A NIP-01 filter as JSON text.
-    pub filter: String,
+    /// NIP-01 filters as JSON texts; an event that any of them takes is an answer.
+    pub filters: Vec<String>,
     /// Longest wait over all; 5 s.
     pub deadline: Duration,
     /// Longest wait for the others after the first relay has answered in full; 1 s.
@@ -34,6 +36,8 @@ pub struct Query {
     pub limits: Limits,
     /// Which network addresses may be dialled.
     pub addresses: Addresses,
+    /// Answers relays that ask who we are (NIP-42); without it they are told nothing.
+    pub signer: Option<Arc<dyn AuthSigner>>,
 }
 
 impl Query {
@@ -41,19 +45,34 @@ impl Query {
     #[must_use]
     pub fn new(filter: impl Into<String>) -> Self {
         Self {
-            filter: filter.into(),
+            filters: vec![filter.into()],
             deadline: Duration::from_secs(5),
             settle: Duration::from_secs(1),
             events: 256,
             limits: Limits::default(),
             addresses: Addresses::Any,
+            signer: None,
         }
+    }
+
+    /// Adds one filter to the question.
+    #[must_use]
+    pub fn with_filter(mut self, filter: impl Into<String>) -> Self {
+        self.filters.push(filter.into());
+        self
     }
 
     /// Sets the longest wait.
     #[must_use]
     pub const fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Sets the longest wait for the others after the first full answer; as long as the deadline, all are waited for.
+    #[must_use]
+    pub const fn with_settle(mut self, settle: Duration) -> Self {
+        self.settle = settle;
         self
     }
 
@@ -71,27 +90,31 @@ impl Query {
         self
     }
 
+    /// Sets who answers a relay's challenge.
+    #[must_use]
+    pub fn with_signer(mut self, signer: Arc<dyn AuthSigner>) -> Self {
+        self.signer = Some(signer);
+        self
+    }
+
     /// Asks all relays at once and returns what they said in time.
     ///
     /// # Errors
-    /// Returns [`RelayError::Filter`] when the filter is not a JSON object. Relays that fail are in the report.
+    /// Returns [`RelayError::Filter`] when a filter is not a JSON object, or there is none. Relays that fail are in the report.
     pub async fn ask(&self, urls: &[RelayUrl]) -> Result<QueryReport, RelayError> {
-        serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&self.filter)
-            .map_err(|_| RelayError::Filter)?;
-        let dialer = Dialer::new(self.limits.relay_frame, self.deadline)?;
-        let mut asked: Vec<Asked> = Vec::new();
-        for url in urls {
-            if !asked.iter().any(|asked| asked.url == *url) {
-                asked.push(Asked {
-                    url: url.clone(),
-                    events: Mutex::default(),
-                    outcome: Mutex::new(QueryOutcome::Late),
-                });
-            }
+        if self.filters.is_empty() {
+            return Err(RelayError::Filter);
         }
-        let mut until = Instant::now() + self.deadline;
+        for filter in &self.filters {
+            serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(filter)
+                .map_err(|_| RelayError::Filter)?;
+        }
+        let dialer = Dialer::new(self.limits.relay_frame, self.deadline)?;
+        let start = Instant::now();
+        let asked: Vec<Asked> = unique(urls).into_iter().map(Asked::new).collect();
+        let mut until = start + self.deadline;
         let mut running: FuturesUnordered<_> =
-            asked.iter().map(|asked| self.ask_one(&dialer, asked)).collect();
+            asked.iter().map(|asked| self.ask_one(&dialer, asked, start)).collect();
         let mut first = true;
         while let Ok(Some(complete)) = timeout_at(until, running.next()).await {
             if complete && std::mem::take(&mut first) {
@@ -99,73 +122,66 @@ impl Query {
             }
         }
         drop(running);
-        let mut report = QueryReport { events: Vec::new(), per_relay: Vec::new() };
-        for Asked { url, events, outcome } in asked {
-            report.events.append(&mut events.into_inner().unwrap_or_else(PoisonError::into_inner));
-            report.per_relay.push((url, outcome.into_inner().unwrap_or_else(PoisonError::into_inner)));
-        }
-        Ok(report)
+        let waited = start.elapsed();
+        Ok(QueryReport { per_relay: asked.into_iter().map(|asked| asked.report(waited)).collect() })
     }
 
     /// Asks one relay; returns whether it answered in full.
-    async fn ask_one(&self, dialer: &Dialer, asked: &Asked) -> bool {
-        let outcome = match dialer.dial(&asked.url, self.addresses).await {
-            Ok(socket) => self.converse(socket, asked).await,
+    async fn ask_one(&self, dialer: &Dialer, asked: &Asked, start: Instant) -> bool {
+        let outcome = match Line::open(dialer, &asked.url, self.addresses, self.signer.clone()).await {
+            Ok((mut line, _)) => match self.converse(&mut line, asked).await {
+                Ok(()) => {
+                    locked(&asked.end).get_or_insert((QueryOutcome::Complete, start.elapsed()));
+                    line.close().await;
+                    QueryOutcome::Complete
+                }
+                Err(reason) => QueryOutcome::Failed(reason),
+            },
             Err(error) => QueryOutcome::Failed(printable(&error.to_string())),
         };
         let complete = outcome == QueryOutcome::Complete;
-        *locked(&asked.outcome) = outcome;
+        locked(&asked.end).get_or_insert((outcome, start.elapsed()));
         complete
     }
 
-    async fn converse(&self, mut socket: Socket, asked: &Asked) -> QueryOutcome {
-        let request = Message::text(frame::req(SUBSCRIPTION, &[&self.filter]));
-        if let Err(error) = socket.send(request).await {
-            return QueryOutcome::Failed(printable(&error.to_string()));
-        }
+    /// Collects what one relay says; the error is why it said no more.
+    async fn converse(&self, line: &mut Line<'_>, asked: &Asked) -> Result<(), String> {
+        let request = frame::req(SUBSCRIPTION, &self.filters);
+        line.say(request.clone()).await?;
         let mut bytes = 0_usize;
-        let outcome = loop {
-            let text = match socket.next().await {
-                Some(Ok(Message::Text(text))) => text,
-                Some(Ok(Message::Close(_))) | None => {
-                    return QueryOutcome::Failed("closed by the relay".to_owned());
-                }
-                Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
-                    continue;
-                }
-                Some(Err(error)) => return QueryOutcome::Failed(printable(&error.to_string())),
-            };
-            match RelayFrame::parse(&text) {
-                Ok(RelayFrame::Event { subscription, event }) if subscription == SUBSCRIPTION => {
+        loop {
+            match line.hear().await? {
+                Heard::Event { subscription, json } if subscription == SUBSCRIPTION => {
                     let mut events = locked(&asked.events);
-                    bytes = bytes.saturating_add(event.get().len());
-                    events.push(event.get().to_owned());
+                    bytes = bytes.saturating_add(json.len());
+                    events.push(json);
                     if events.len() >= self.events || bytes >= BYTES {
-                        break QueryOutcome::Complete;
+                        return Ok(());
                     }
                 }
-                Ok(RelayFrame::EndOfStored { subscription }) if subscription == SUBSCRIPTION => {
-                    break QueryOutcome::Complete;
+                Heard::EndOfStored { subscription } if subscription == SUBSCRIPTION => return Ok(()),
+                Heard::Closed { subscription, text } if subscription == SUBSCRIPTION => {
+                    if !line.must_authenticate(&text) {
+                        return Err(text);
+                    }
                 }
-                Ok(RelayFrame::Closed { subscription, message }) if subscription == SUBSCRIPTION => {
-                    return QueryOutcome::Failed(printable(&message));
-                }
+                Heard::Authenticated => line.say(request.clone()).await?,
+                Heard::NotAuthenticated(text) => return Err(text),
                 // Anything else is not about our question.
-                Ok(
-                    RelayFrame::Event { .. }
-                    | RelayFrame::EndOfStored { .. }
-                    | RelayFrame::Closed { .. }
-                    | RelayFrame::Ok { .. }
-                    | RelayFrame::Notice { .. }
-                    | RelayFrame::Auth { .. }
-                    | RelayFrame::Count { .. },
-                )
-                | Err(_) => {}
+                Heard::Event { .. } | Heard::EndOfStored { .. } | Heard::Closed { .. } | Heard::Ok { .. } => {
+                }
             }
-        };
-        // Only courtesy: the socket is dropped right after.
-        let _ = tokio::time::timeout(Duration::from_millis(100), socket.close(None)).await;
-        outcome
+        }
+    }
+}
+
+impl fmt::Debug for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Query")
+            .field("filters", &self.filters)
+            .field("deadline", &self.deadline)
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
     }
 }
 
@@ -177,16 +193,40 @@ pub async fn query(urls: &[RelayUrl], filter: &str, deadline: Duration) -> Resul
     Query::new(filter).with_deadline(deadline).ask(urls).await
 }
 
-/// What a one-shot fetch brought.
+/// What a one-shot question brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryReport {
-    /// The events as JSON text, unchecked, relay by relay; the same event may come from several.
-    pub events: Vec<String>,
-    /// Every relay and how it went.
-    pub per_relay: Vec<(RelayUrl, QueryOutcome)>,
+    /// Every relay once, in the order in which they were given.
+    pub per_relay: Vec<QueryAnswer>,
 }
 
-/// How one relay answered a one-shot fetch.
+impl QueryReport {
+    /// Lists all events with the relays that they came from; the same event may come from several.
+    pub fn events(&self) -> impl Iterator<Item = (&RelayUrl, &str)> {
+        self.per_relay.iter().flat_map(|answer| answer.events.iter().map(|json| (&answer.url, json.as_str())))
+    }
+
+    /// Whether every relay has answered in full: what is not here is not there.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.per_relay.iter().all(|answer| answer.outcome == QueryOutcome::Complete)
+    }
+}
+
+/// What one relay said to a one-shot question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryAnswer {
+    /// The relay.
+    pub url: RelayUrl,
+    /// How it went.
+    pub outcome: QueryOutcome,
+    /// Time from the question to this outcome, connecting included.
+    pub took: Duration,
+    /// The events as JSON texts, unchecked.
+    pub events: Vec<String>,
+}
+
+/// How one relay answered a one-shot question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum QueryOutcome {
@@ -198,10 +238,24 @@ pub enum QueryOutcome {
     Failed(String),
 }
 
+/// One relay while it is asked; what it has said survives the end of the wait.
 struct Asked {
     url: RelayUrl,
     events: Mutex<Vec<String>>,
-    outcome: Mutex<QueryOutcome>,
+    end: Mutex<Option<(QueryOutcome, Duration)>>,
+}
+
+impl Asked {
+    fn new(url: RelayUrl) -> Self {
+        Self { url, events: Mutex::default(), end: Mutex::default() }
+    }
+
+    fn report(self, waited: Duration) -> QueryAnswer {
+        let end = self.end.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (outcome, took) = end.unwrap_or((QueryOutcome::Late, waited));
+        let events = self.events.into_inner().unwrap_or_else(PoisonError::into_inner);
+        QueryAnswer { url: self.url, outcome, took, events }
+    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -2,10 +2,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use contextvm_core::RelayInfo;
 use contextvm_crypto::Keys;
 use contextvm_local_relay::{LocalRelay, RelayOptions};
 use nostr::event::{Event, Tag, Tags};
 use nostr::types::RelayUrl;
+use nostr::types::url::Url;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -14,8 +16,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::dial::Dialer;
 use crate::{
-    DialError, Filter, Inbox, Incoming, PublishEvent, PublishOutcome, RelayOutcome, RelayStatus, Relays,
-    RelaysConfig, Timing,
+    Addresses, DialError, Fetch, FetchError, Filter, Inbox, Incoming, PublishEvent, PublishOutcome,
+    RelayOutcome, RelayStatus, Relays, RelaysConfig, Timing,
 };
 
 const ROOT: &[u8] = include_bytes!("testdata/root.pem");
@@ -73,10 +75,14 @@ fn config(urls: impl IntoIterator<Item = RelayUrl>, me: &Keys) -> RelaysConfig {
 
 /// Connects as the public function does, but trusts the authority of the tests.
 fn connect_trusting(config: RelaysConfig) -> (Relays, Inbox) {
+    let dialer = trusting(config.limits.relay_frame, config.timing.connect);
+    Relays::start(config, dialer).unwrap()
+}
+
+fn trusting(largest: usize, timeout: Duration) -> Dialer {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ROOT).unwrap()).unwrap();
-    let dialer = Dialer::trusting(roots, config.limits.relay_frame, config.timing.connect).unwrap();
-    Relays::start(config, dialer).unwrap()
+    Dialer::trusting(roots, largest, timeout).unwrap()
 }
 
 fn keys(number: u8) -> Keys {
@@ -164,4 +170,22 @@ async fn a_certificate_for_another_name_is_refused_in_words_that_name_both() {
         panic!("{relays:?}")
     };
     assert!(words.contains("127.0.0.1") && words.contains("localhost"), "{words}");
+}
+
+#[tokio::test]
+async fn the_way_to_a_relay_is_measured_and_its_document_fetched_over_tls() {
+    let relay = TlsRelay::start().await;
+    let dialer = trusting(1_024, PATIENCE);
+    let (_socket, reached) = dialer.measure(&relay.url("localhost"), Addresses::Any).await.unwrap();
+    assert_eq!(reached.version, Some("TLS 1.3"));
+    assert!(reached.tls.is_some_and(|tls| reached.total() == reached.tcp + tls + reached.upgrade));
+    let fetch = |host: &str| {
+        let url = Url::parse(&format!("https://{host}:{}/", relay.port)).unwrap();
+        Fetch::new(url).with_addresses(Addresses::Any).with_accept("application/nostr+json")
+    };
+    let document = fetch("localhost").get_through(&dialer).await.unwrap();
+    let info = RelayInfo::parse(std::str::from_utf8(&document).unwrap()).unwrap();
+    assert_eq!(info.name.as_deref(), Some("contextvm-local-relay"));
+    let other = fetch("127.0.0.1").get_through(&dialer).await;
+    assert!(matches!(other, Err(FetchError::Dial(DialError::Certificate(_)))), "{other:?}");
 }

@@ -2,7 +2,7 @@
 mod backlog;
 mod outbox;
 mod session;
-mod talk;
+pub(crate) mod talk;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

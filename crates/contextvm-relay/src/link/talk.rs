@@ -141,6 +141,11 @@ impl Talk {
         }
     }
 
+    /// Whether the relay knows us.
+    pub(crate) const fn is_authenticated(&self) -> bool {
+        matches!(self.auth.state, AuthState::Accepted)
+    }
+
     /// Takes in an OK that may be for our authentication.
     pub(crate) fn answered(&mut self, id: &EventId, accepted: bool) -> Authenticated {
         if !matches!(&self.auth.state, AuthState::Sent(sent) if sent == id) {

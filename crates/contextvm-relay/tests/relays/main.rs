@@ -2,7 +2,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail loudly")]
 mod adding;
 mod authenticating;
+mod fetching;
 mod leaks;
+mod posting;
+mod probing;
 mod publishing;
 mod querying;
 mod subscribing;

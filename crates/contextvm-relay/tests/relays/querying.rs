@@ -1,8 +1,10 @@
 //! One-shot fetches: what came in time is returned, and nobody is waited for in vain.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::{PATIENCE, Relay, soon};
+use contextvm_crypto::Keys;
 use contextvm_relay::{Addresses, Query, QueryOutcome, RelayError};
 use nostr::types::RelayUrl;
 use serde_json::json;
@@ -24,9 +26,10 @@ async fn events_of_all_relays_are_collected_until_each_has_said_everything() {
         while peer.hear().await.is_some() {}
     }
     let report = soon(asked).await.unwrap().unwrap();
-    assert_eq!(report.events, [r#"{"n":1}"#, r#"{"n":2}"#]);
+    let events: Vec<_> = report.events().collect();
+    assert_eq!(events, [(&a.url, r#"{"n":1}"#), (&b.url, r#"{"n":2}"#)]);
     assert_eq!(report.per_relay.len(), 2);
-    assert!(report.per_relay.iter().all(|(_, outcome)| *outcome == QueryOutcome::Complete));
+    assert!(report.is_complete());
 }
 
 #[tokio::test]
@@ -41,10 +44,13 @@ async fn one_silent_and_one_dead_relay_cost_the_short_wait_only() {
     let (subscription, _) = peer.req().await;
     peer.say(&json!(["EOSE", subscription])).await;
     let report = soon(asked).await.unwrap().unwrap();
-    assert_eq!(report.events, [r#"{"n":1}"#], "what the silent relay had said counts");
-    assert!(matches!(report.per_relay[0].1, QueryOutcome::Failed(_)));
-    assert_eq!(report.per_relay[1].1, QueryOutcome::Late);
-    assert_eq!(report.per_relay[2].1, QueryOutcome::Complete);
+    let events: Vec<_> = report.events().collect();
+    assert_eq!(events, [(&silent.url, r#"{"n":1}"#)], "what the silent relay had said counts");
+    let [dead, late, full] = &report.per_relay[..] else { panic!("{report:?}") };
+    assert!(matches!(dead.outcome, QueryOutcome::Failed(_)));
+    assert_eq!((&late.outcome, &full.outcome), (&QueryOutcome::Late, &QueryOutcome::Complete));
+    assert!(late.took >= full.took + Duration::from_secs(1), "{report:?}");
+    assert!(!report.is_complete());
 }
 
 #[tokio::test]
@@ -58,7 +64,8 @@ async fn one_relay_cannot_fill_the_report() {
         peer.say(&json!(["EVENT", subscription, {"n": number}])).await;
     }
     let report = soon(asked).await.unwrap().unwrap();
-    assert_eq!((report.events.len(), &report.per_relay[0].1), (3, &QueryOutcome::Complete));
+    assert_eq!(report.events().count(), 3);
+    assert_eq!(report.per_relay[0].outcome, QueryOutcome::Complete);
 }
 
 #[tokio::test]
@@ -66,13 +73,52 @@ async fn refusals_bad_filters_and_private_addresses_are_told_apart() {
     let relay = Relay::start().await;
     let urls = [relay.url.clone()];
     assert_eq!(Query::new("[]").ask(&urls).await, Err(RelayError::Filter));
+    assert_eq!(Query::new(FILTER).with_filter("7").ask(&urls).await, Err(RelayError::Filter));
     let public = Query::new(FILTER).with_addresses(Addresses::Public).ask(&urls).await.unwrap();
-    assert_eq!(public.per_relay[0].1, QueryOutcome::Failed("address is not wss".to_owned()));
+    assert_eq!(public.per_relay[0].outcome, QueryOutcome::Failed("address is not wss or https".to_owned()));
     let asked =
         tokio::spawn(async move { contextvm_relay::query(&urls, FILTER, Duration::from_secs(20)).await });
     let mut peer = relay.accept().await;
     let (subscription, _) = peer.req().await;
     peer.say(&json!(["CLOSED", subscription, "restricted: no"])).await;
     let report = soon(asked).await.unwrap().unwrap();
-    assert_eq!(report.per_relay[0].1, QueryOutcome::Failed("restricted: no".to_owned()));
+    assert_eq!(report.per_relay[0].outcome, QueryOutcome::Failed("restricted: no".to_owned()));
+}
+
+#[tokio::test]
+async fn several_filters_are_one_request_and_a_relay_that_demands_it_learns_who_asks() {
+    let relay = Relay::start().await;
+    let urls = [relay.url.clone()];
+    let keys = Keys::from_secret_bytes([7; 32]).unwrap();
+    let me = keys.public_key().to_hex();
+    let query = Query::new(FILTER).with_filter(r#"{"kinds":[0]}"#).with_signer(Arc::new(keys));
+    let asked = tokio::spawn(async move { query.with_deadline(PATIENCE).ask(&urls).await });
+    let mut peer = relay.accept().await;
+    peer.say(&json!(["AUTH", "prove it"])).await;
+    let (subscription, filters) = peer.req().await;
+    assert_eq!(filters, [json!({"kinds":[10002]}), json!({"kinds":[0]})]);
+    peer.say(&json!(["CLOSED", subscription, "auth-required: who are you"])).await;
+    let auth = peer.word("AUTH").await;
+    assert_eq!((&auth[1]["kind"], auth[1]["pubkey"].as_str()), (&json!(22242), Some(me.as_str())));
+    peer.ok(auth[1]["id"].as_str().unwrap(), true, "").await;
+    let (subscription, filters) = peer.req().await;
+    assert_eq!(filters.len(), 2);
+    peer.say(&json!(["EVENT", subscription, {"n": 1}])).await;
+    peer.say(&json!(["EOSE", subscription])).await;
+    let report = soon(asked).await.unwrap().unwrap();
+    assert_eq!((report.events().count(), report.is_complete()), (1, true));
+}
+
+#[tokio::test]
+async fn without_a_signer_a_demand_for_authentication_is_the_reason_of_the_failure() {
+    let relay = Relay::start().await;
+    let urls = [relay.url.clone()];
+    let asked = tokio::spawn(async move { Query::new(FILTER).with_deadline(PATIENCE).ask(&urls).await });
+    let mut peer = relay.accept().await;
+    peer.say(&json!(["AUTH", "prove it"])).await;
+    let (subscription, _) = peer.req().await;
+    peer.say(&json!(["CLOSED", subscription, "auth-required: who are you"])).await;
+    let report = soon(asked).await.unwrap().unwrap();
+    let reason = "auth-required: who are you".to_owned();
+    assert_eq!(report.per_relay[0].outcome, QueryOutcome::Failed(reason));
 }

@@ -9,6 +9,7 @@
 
 mod access;
 mod callers;
+mod discovery;
 mod eras;
 mod relays;
 mod resolution;

@@ -210,7 +210,7 @@ async fn answer(inbound: Inbound, message: Value, sender: SessionSender, seen: A
         }
         _ => {
             seen.executed.fetch_add(1, Ordering::SeqCst);
-            json!({"value": value, "caller": inbound.event.pubkey.to_hex()})
+            json!({"value": value, "caller": inbound.event.unwrap().pubkey.to_hex()})
         }
     };
     let answer = json!({"jsonrpc": "2.0", "id": id, "result": result});

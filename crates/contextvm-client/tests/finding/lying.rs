@@ -1,0 +1,102 @@
+//! Relays that send what was not asked for, what nobody signed, and what is from tomorrow.
+use std::time::Duration;
+
+use contextvm_client::{Discovery, Memory, Scope};
+use contextvm_core::event;
+
+use crate::support::*;
+
+#[tokio::test]
+async fn what_a_lying_relay_sends_is_counted_and_not_believed() {
+    let wanted = event::print(&announcement(&keys(1), NOW, "real"));
+    let forged = wanted.replace("real", "fake");
+    let unsigned = wanted.replace(r#""sig":""#, r#""sig":"00"#);
+    let stolen = wanted.replace(&keys(1).public_key().to_hex(), &keys(2).public_key().to_hex());
+    let huge = event::print(&announcement(&keys(3), NOW, &"x".repeat(140_000)));
+    let note = event::print(&signed(&keys(1), 1, NOW, &[], "a note"));
+    let other = event::print(&announcement(&keys(4), NOW, "somebody else"));
+    let events = vec![wanted, forged, unsigned, stolen, huge, "{}".into(), note, other];
+    let (liar, honest) = (liar(events).await, relay().await);
+    let scope = Scope { authors: vec![keys(1).public_key()], ..Scope::default() };
+    let found = discovery(&[&liar, &honest.url()]).servers(&scope).await.unwrap();
+    assert_eq!(names(&found), ["real"]);
+    let answer = answer(&found.per_relay, &liar);
+    // Of the stolen one the author is wrong before its signature is looked at.
+    assert_eq!((answer.events, answer.invalid, answer.unwanted), (1, 4, 3), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_relay_that_never_runs_out_is_left_after_a_bounded_number_of_pages() {
+    // Every page is the same thirty events, whatever time was asked for.
+    let events = (1..=30_u8).map(|byte| event::print(&announcement(&keys(byte), NOW, &format!("s{byte}"))));
+    let liar = liar(events.collect()).await;
+    let found = discovery(&[&liar]).servers(&Scope::default()).await.unwrap();
+    assert_eq!(found.directory.servers().count(), 30);
+    assert!(found.per_relay[0].is_complete(), "{:?}", found.per_relay);
+}
+
+#[tokio::test]
+async fn a_relay_that_floods_is_cut_and_its_answer_is_called_partial() {
+    let content = format!(r#"{{"tools":[{{"name":"{}","inputSchema":{{}}}}]}}"#, "x".repeat(100_000));
+    let events = (1..=60_u8).map(|byte| event::print(&signed(&keys(byte), 11317, NOW, &[], &content)));
+    let liar = liar(events.collect()).await;
+    let found =
+        discovery(&[&liar]).with_deadline(Duration::from_secs(10)).servers(&Scope::default()).await.unwrap();
+    let answer = answer(&found.per_relay, &liar);
+    assert!(answer.capped && found.is_partial(), "{answer:?}");
+    assert!((20..60).contains(&answer.events), "{answer:?}");
+}
+
+#[tokio::test]
+async fn what_is_stamped_tomorrow_is_ignored_and_blocks_nothing() {
+    let future = event::print(&announcement(&keys(1), NOW + 16 * 60, "future"));
+    let (liar, honest) = (liar(vec![future]).await, relay().await);
+    publish(&honest, [announcement(&keys(1), NOW, "today")]).await;
+    let memory = Memory::volatile();
+    let search = discovery(&[&liar, &honest.url()]).with_memory(memory.clone());
+    for _ in 0..2 {
+        let found = search.servers(&Scope::default()).await.unwrap();
+        assert_eq!(names(&found), ["today"]);
+        assert_eq!(answer(&found.per_relay, &liar).future, 1);
+    }
+    assert_eq!(memory.newest(&keys(1).public_key(), 11316).unwrap().created_at, NOW);
+}
+
+/// T70: a relay that still serves what the server replaced long ago cannot lead back to it, not even when it is alone.
+#[tokio::test]
+async fn yesterdays_list() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("newest");
+    let (listed, gone) = (relay().await, relay().await);
+    let server = keys(1);
+    let today = [announcement(&server, NOW, "today"), relay_list(&server, NOW, &[&listed.url()])];
+    let yesterday =
+        [announcement(&server, NOW - 86_400, "yesterday"), relay_list(&server, NOW - 86_400, &[&gone.url()])];
+    let (behind, honest) = (liar(yesterday.iter().map(event::print).collect()).await, relay().await);
+    publish(&honest, today).await;
+    publish(&listed, [announcement(&server, NOW, "today")]).await;
+    let search = |relays: &[&str]| discovery(relays).with_local_relays(true).with_memory(Memory::open(&path));
+    let identity = server.public_key().into();
+    // Both are asked, and the newest wins.
+    let both = search(&[&behind, &honest.url()]).server(&identity).await.unwrap();
+    assert_eq!(names(&both), ["today"]);
+    assert!(answer(&both.per_relay, &listed.url()).events > 0);
+    // A day later, by another process, only the one that is behind is left: its tale is known to be old, and the relays of
+    // the newest list are asked although nobody shows that list any more.
+    honest.shutdown().await;
+    let alone = search(&[&behind]).server(&identity).await.unwrap();
+    assert_eq!(names(&alone), ["today"]);
+    let answers = &alone.per_relay;
+    assert_eq!(answer(answers, &behind).stale, 2);
+    assert!(answer(answers, &listed.url()).events > 0);
+    assert!(!answers.iter().any(|answer| answer.url == url(&gone.url())));
+    assert_eq!(gone.stats().accepted_connections, 0);
+    // Even when nobody knows better now, what is old is not shown as if it were new.
+    listed.shutdown().await;
+    let nobody = search(&[&behind]).servers(&Scope::default()).await.unwrap();
+    assert_eq!(nobody.directory.servers().count(), 0);
+    assert_eq!(nobody.per_relay[0].stale, 1);
+    // Without a memory it would be.
+    let forgetful: Discovery = discovery(&[&behind]);
+    assert_eq!(names(&forgetful.servers(&Scope::default()).await.unwrap()), ["yesterday"]);
+}
