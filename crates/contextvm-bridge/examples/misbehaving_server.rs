@@ -128,6 +128,10 @@ fn tool(id: &Value, params: &Value) -> Option<Value> {
         }
         "ask" => Some(text(&ask()?)),
         "notes" => notes(params),
+        "changed" => {
+            send(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}));
+            Some(text("ok"))
+        }
         "progress" => {
             let token = &params["_meta"]["progressToken"];
             send(

@@ -24,6 +24,6 @@ pub use gateway::{Gateway, GatewayBuilder, Isolation, Target};
 pub use notice::{Notice, Reporter};
 #[cfg(feature = "http")]
 pub use proxy::{HttpOptions, HttpProxy, SecretToken};
-pub use proxy::{Proxy, ProxyBuilder};
+pub use proxy::{Judgement, Proxy, ProxyBuilder, ToolCheck, ToolsRefused};
 /// Stops a bridge from outside.
 pub use tokio_util::sync::CancellationToken;

@@ -1,6 +1,6 @@
 //! What an endpoint is told at birth.
 use alloc::{string::String, vec::Vec};
-use contextvm_core::Limits;
+use contextvm_core::{Limits, tags};
 use nostr::event::Tag;
 use nostr::key::PublicKey;
 
@@ -83,6 +83,29 @@ impl Default for ServerConfig {
             accept_from: 0,
             limits: Limits::default(),
         }
+    }
+}
+
+impl ServerConfig {
+    /// Returns the discovery tags of such a server, in the order in which it sends them; announcements carry the same.
+    #[must_use]
+    pub fn discovery_tags(&self) -> Vec<Tag> {
+        let identity = &self.identity;
+        let named = [
+            (tags::NAME, &identity.name),
+            (tags::ABOUT, &identity.about),
+            (tags::WEBSITE, &identity.website),
+            (tags::PICTURE, &identity.picture),
+        ];
+        let named = named.into_iter().filter_map(|(name, value)| Some(tags::valued(name, value.as_deref()?)));
+        let encrypts = self.encryption != EncryptionMode::Disabled;
+        let ephemeral = encrypts && self.gift_wrap != GiftWrapMode::Persistent;
+        named
+            .chain(encrypts.then(|| tags::flag(tags::SUPPORT_ENCRYPTION)))
+            .chain(ephemeral.then(|| tags::flag(tags::SUPPORT_ENCRYPTION_EPHEMERAL)))
+            .chain(identity.extra.iter().cloned())
+            .chain([tags::flag(tags::SUPPORT_REPEATS)])
+            .collect()
     }
 }
 

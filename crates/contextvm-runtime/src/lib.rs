@@ -23,7 +23,15 @@ pub use stats::{Counters, Stats};
 /// # Errors
 /// Fails when the host gives no randomness.
 pub fn new_keys() -> Result<contextvm_crypto::Keys, StartError> {
+    contextvm_crypto::Keys::from_entropy(random()?).map_err(|_| StartError::NoEntropy)
+}
+
+/// Draws bytes from the host's randomness.
+///
+/// # Errors
+/// Fails when the host gives no randomness.
+pub fn random() -> Result<[u8; 32], StartError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|_| StartError::NoEntropy)?;
-    contextvm_crypto::Keys::from_entropy(bytes).map_err(|_| StartError::NoEntropy)
+    Ok(bytes)
 }

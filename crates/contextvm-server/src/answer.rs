@@ -5,6 +5,8 @@ use serde_json::value::RawValue;
 
 /// Refusal by the transport: what the machine answers when it has no room itself.
 const REFUSED: i64 = -32000;
+/// JSON-RPC method not found.
+const NO_SUCH_METHOD: i64 = -32601;
 /// JSON-RPC invalid request.
 #[cfg(feature = "rmcp")]
 const INVALID_REQUEST: i64 = -32600;
@@ -18,6 +20,16 @@ pub(crate) fn busy(key: &RequestKey) -> Option<String> {
 #[cfg(feature = "rmcp")]
 pub(crate) fn unreadable(key: &RequestKey) -> Option<String> {
     error(key, INVALID_REQUEST, "the request does not have the form of its method")
+}
+
+/// Prints the answer of a local caller to a question that it knows nothing about.
+pub(crate) fn no_such_method(id: &RawValue) -> String {
+    envelope::response_error(id, NO_SUCH_METHOD, "Method not found", None)
+}
+
+/// Prints the answer to a ping.
+pub(crate) fn empty(id: &RawValue) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, id.get())
 }
 
 fn error(key: &RequestKey, code: i64, message: &str) -> Option<String> {

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::access::AccessCallback;
+use crate::listing::Listing;
 use crate::session::{Inbound, Session};
 
 /// Notifications that may wait in one session beyond its requests.
@@ -45,6 +46,16 @@ struct Seat {
     inbound: mpsc::Sender<Box<Inbound>>,
 }
 
+/// The ways between the desk and the application.
+pub(crate) struct Ways {
+    /// Sessions go out here.
+    pub(crate) accept: mpsc::Sender<Session>,
+    /// For the sessions to come; weak, so that the handles alone keep the server alive.
+    pub(crate) commands: mpsc::WeakSender<Command>,
+    /// Commands come in here.
+    pub(crate) inbox: mpsc::Receiver<Command>,
+}
+
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The server machine with its application side.
@@ -52,11 +63,9 @@ pub(crate) struct Desk {
     machine: ServerMachine,
     limits: Limits,
     callback: Option<Arc<dyn AccessCallback>>,
-    accept: mpsc::Sender<Session>,
-    /// For the sessions to come; weak, so that the handles alone keep the server alive.
-    commands: mpsc::WeakSender<Command>,
-    inbox: mpsc::Receiver<Command>,
+    ways: Ways,
     counters: Counters,
+    listing: Listing,
     seats: BTreeMap<PublicKey, Seat>,
     leaving: FuturesUnordered<Boxed<(PublicKey, u64)>>,
     verdicts: FuturesUnordered<Boxed<(u64, bool)>>,
@@ -72,19 +81,17 @@ impl Desk {
         machine: ServerMachine,
         limits: Limits,
         callback: Option<Arc<dyn AccessCallback>>,
-        accept: mpsc::Sender<Session>,
-        commands: mpsc::WeakSender<Command>,
-        inbox: mpsc::Receiver<Command>,
+        ways: Ways,
         counters: Counters,
+        listing: Listing,
     ) -> Self {
         Self {
             machine,
             limits,
             callback,
-            accept,
-            commands,
-            inbox,
+            ways,
             counters,
+            listing,
             seats: BTreeMap::new(),
             leaving: FuturesUnordered::new(),
             verdicts: FuturesUnordered::new(),
@@ -104,11 +111,11 @@ impl Endpoint for Desk {
     async fn next(&mut self) -> Event {
         loop {
             tokio::select! {
-                command = self.inbox.recv(), if !self.inbox_gone => {
+                command = self.ways.inbox.recv(), if !self.inbox_gone => {
                     self.inbox_gone = command.is_none();
                     return Event::Command(command.unwrap_or(Command::Shutdown));
                 }
-                () = self.accept.closed(), if !self.stopping => return Event::Command(Command::Shutdown),
+                () = self.ways.accept.closed(), if !self.stopping => return Event::Command(Command::Shutdown),
                 Some((caller, number)) = self.leaving.next(), if !self.leaving.is_empty() => {
                     return Event::Left(caller, number);
                 }
@@ -157,7 +164,10 @@ impl Desk {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Command(Command::Send { to, message }) => self.tell(ServerInput::Send { to, message }),
+            Event::Command(Command::Send { to, message }) => {
+                let input = self.listing.input(&self.machine, to, message);
+                self.tell(input);
+            }
             Event::Command(Command::Broadcast(message)) => self.tell(ServerInput::Broadcast(message)),
             Event::Command(Command::Shutdown) => {
                 self.stopping = true;
@@ -177,7 +187,7 @@ impl Desk {
         match output {
             ServerOutput::Publish(outbound) => return Some(Effect::Publish(outbound)),
             ServerOutput::Deliver { caller, delivery, message, event, tags } => {
-                self.deliver(caller, Box::new(Inbound { delivery, message, event, tags }));
+                self.deliver(caller, Box::new(Inbound { delivery, message, event: Some(event), tags }));
             }
             ServerOutput::Ask { id, question } => self.ask(id, question),
             ServerOutput::Restarted(caller) | ServerOutput::Ended(caller) => {
@@ -211,8 +221,8 @@ impl Desk {
     /// Finds or makes the seat of a caller; `None` when the application accepts no more sessions.
     fn seat(&mut self, caller: PublicKey) -> Option<&Seat> {
         if !self.seats.contains_key(&caller) {
-            let commands = self.commands.upgrade()?;
-            let place = self.accept.try_reserve().ok()?;
+            let commands = self.ways.commands.upgrade()?;
+            let place = self.ways.accept.try_reserve().ok()?;
             self.next_number = self.next_number.saturating_add(1);
             let number = self.next_number;
             let (inbound, messages) = mpsc::channel(seat_bound(self.limits.in_flight_per_caller));
@@ -284,6 +294,7 @@ fn reserve(in_flight: usize) -> usize {
     in_flight.saturating_mul(2)
 }
 
-fn seat_bound(in_flight: usize) -> usize {
+/// Messages that may wait in one session.
+pub(crate) fn seat_bound(in_flight: usize) -> usize {
     reserve(in_flight).saturating_add(NOTIFICATIONS)
 }

@@ -27,6 +27,9 @@ pub enum Error {
     /// The endpoint could not be started.
     #[error(transparent)]
     Start(#[from] contextvm_runtime::StartError),
+    /// The application leaves too many sessions unaccepted.
+    #[error("too many sessions wait for the application")]
+    Busy,
     /// The server was shut down.
     #[error("the server is shut down")]
     Closed,
@@ -39,7 +42,7 @@ impl Error {
         match self {
             Self::NoRelays | Self::RelayUrl(_) => ErrorKind::Config,
             Self::Start(contextvm_runtime::StartError::Relays(_)) => ErrorKind::Relay,
-            Self::Start(_) => ErrorKind::Host,
+            Self::Start(_) | Self::Busy => ErrorKind::Host,
             Self::Closed => ErrorKind::Closed,
         }
     }
@@ -47,6 +50,6 @@ impl Error {
     /// Whether the same call may succeed later without any change.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self.kind(), ErrorKind::Relay)
+        matches!(self.kind(), ErrorKind::Relay) || matches!(self, Self::Busy)
     }
 }

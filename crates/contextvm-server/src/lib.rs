@@ -5,8 +5,10 @@
 //! runs one typed MCP service per caller on top of it.
 
 pub mod access;
+pub mod announce;
 pub mod error;
 pub mod listener;
+pub mod local;
 pub mod options;
 #[cfg(feature = "rmcp")]
 pub mod rmcp;
@@ -14,12 +16,17 @@ pub mod session;
 
 mod answer;
 mod desk;
+mod listing;
+mod offline;
 
 pub use access::{AccessCallback, Answer};
+pub use announce::{AnnounceOptions, AnnounceStatus, Announcing};
+pub use contextvm_announce::{CommonSchemas, Price, Priced, Profile};
 pub use contextvm_engine::server::{Access, Delivery, RequestKey};
 pub use contextvm_engine::{EncryptionMode, GiftWrapMode, Identity, ServerConfig};
 pub use error::{Error, ErrorKind};
 pub use listener::{Listener, ServerHandle, ServerStatus};
+pub use local::{LocalCaller, LocalError, LocalSender};
 pub use options::{Server, ServerBuilder, ServerOptions};
 pub use session::{Inbound, Session, SessionSender};
 

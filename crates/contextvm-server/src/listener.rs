@@ -2,20 +2,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use contextvm_announce::{CommonSchemas, Price};
 use contextvm_core::Limits;
+use contextvm_crypto::Keys;
 use contextvm_engine::gate::Gate;
 use contextvm_engine::{ServerConfig, ServerMachine};
 use contextvm_relay::RelayState;
 use contextvm_runtime::{Counters, Driver, DriverOptions, Stats};
+use nostr::event::Tag;
 use nostr::key::PublicKey;
 use nostr::types::RelayUrl;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::Error;
-use crate::desk::{Command, Desk};
+use crate::desk::{Command, Desk, Ways, seat_bound};
+use crate::listing::{Listing, Prices};
+use crate::local::{Line, LocalCaller, Locals};
 use crate::options::ServerOptions;
 use crate::session::Session;
+use crate::{Error, offline};
 
 /// Application messages that may wait for the loop.
 const COMMANDS: usize = 64;
@@ -57,19 +62,94 @@ impl Listener {
 /// A handle on a running server; cloning gives another handle to the same server.
 #[derive(Clone, Debug)]
 pub struct ServerHandle {
-    public_key: PublicKey,
+    facts: Arc<Facts>,
     commands: mpsc::Sender<Command>,
-    relays: contextvm_relay::Relays,
+    /// Weak, so that the end of the loop is the end of the sessions.
+    accept: mpsc::WeakSender<Session>,
+    locals: Arc<Locals>,
+    prices: Prices,
+    /// Absent on a server without relays.
+    relays: Option<contextvm_relay::Relays>,
     counters: Counters,
     done: CancellationToken,
 }
 
+/// What does not change while a server runs.
+#[derive(Debug)]
+struct Facts {
+    keys: Arc<Keys>,
+    relay_urls: Vec<RelayUrl>,
+    config: ServerConfig,
+    schemas: Arc<CommonSchemas>,
+}
+
 impl ServerHandle {
-    /// Sends one notification to every initialised session that may hear it.
+    /// Opens a session inside the process, with the same application as callers have; [`Listener::accept`] yields it.
+    ///
+    /// It needs no relay and no access, and is counted nowhere as a caller. Each session is a new caller with a key that
+    /// belongs to nobody. One `initialize` belongs to one session.
+    ///
+    /// # Errors
+    /// Fails when the server is shut down, when the application does not accept sessions, or without randomness.
+    pub fn open_local(&self) -> Result<LocalCaller, Error> {
+        let accept = self.accept.upgrade().ok_or(Error::Closed)?;
+        let config = &self.facts.config;
+        let (inbound, messages) = mpsc::channel(seat_bound(config.limits.in_flight_per_caller));
+        let line = Line::new(config, inbound, self.counters.clone())?;
+        let caller = LocalCaller::new(Arc::clone(&line));
+        if !self.locals.add(&line) {
+            return Err(Error::Closed);
+        }
+        accept.try_send(Session::local(line, messages)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Busy,
+            mpsc::error::TrySendError::Closed(_) => Error::Closed,
+        })?;
+        Ok(caller)
+    }
+
+    /// Returns the prices that list answers and announcements say.
+    #[must_use]
+    pub fn prices(&self) -> Vec<Price> {
+        self.prices.borrow().clone()
+    }
+
+    /// Replaces the prices that list answers and announcements say, from the next one on.
+    pub fn set_prices(&self, prices: Vec<Price>) {
+        self.prices.send_replace(prices);
+    }
+
+    /// Returns the prices as they change.
+    pub(crate) fn watch_prices(&self) -> watch::Receiver<Vec<Price>> {
+        self.prices.subscribe()
+    }
+
+    pub(crate) fn common_schemas(&self) -> &CommonSchemas {
+        &self.facts.schemas
+    }
+
+    pub(crate) fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.facts.keys)
+    }
+
+    /// Returns the relays that the server serves on; none when it is offline.
+    pub(crate) fn relay_urls(&self) -> &[RelayUrl] {
+        &self.facts.relay_urls
+    }
+
+    /// Returns the discovery tags that callers are sent, in wire order.
+    #[must_use]
+    pub fn discovery_tags(&self) -> Vec<Tag> {
+        self.facts.config.discovery_tags()
+    }
+
+    /// Sends one notification to every initialised session that may hear it, and to local callers.
     ///
     /// # Errors
     /// Fails when the server is shut down.
     pub async fn broadcast(&self, message: String) -> Result<(), Error> {
+        if self.locals.broadcast(&message) {
+            return Ok(());
+        }
         self.commands.send(Command::Broadcast(message)).await.map_err(|_closed| Error::Closed)
     }
 
@@ -78,16 +158,16 @@ impl ServerHandle {
     pub fn status(&self) -> ServerStatus {
         let relays = self
             .relays
-            .statuses()
-            .into_iter()
+            .iter()
+            .flat_map(contextvm_relay::Relays::statuses)
             .map(|status| (status.url.to_string(), status.state == RelayState::Live));
-        ServerStatus { public_key: self.public_key, relays: relays.collect(), stats: self.counters.read() }
+        ServerStatus { public_key: self.public_key(), relays: relays.collect(), stats: self.counters.read() }
     }
 
     /// Returns the server's public key.
     #[must_use]
-    pub const fn public_key(&self) -> PublicKey {
-        self.public_key
+    pub fn public_key(&self) -> PublicKey {
+        self.facts.keys.public_key()
     }
 
     /// Stops taking requests, gives answers under way the shutdown grace, and closes the relays.
@@ -106,14 +186,14 @@ impl ServerHandle {
 /// Connects, waits for the replay barrier, and starts the loop.
 pub(crate) async fn start(options: ServerOptions) -> Result<Listener, Error> {
     let urls = relay_urls(&options.relays)?;
-    let public_key = options.keys.public_key();
+    let keys = options.keys;
     let mut config = options.config;
     let started = contextvm_runtime::clock::unix_now();
     let barrier = if options.known_key { started.saturating_add(1) } else { 0 };
     config.accept_from = config.accept_from.max(barrier);
     let driver = Driver::connect(DriverOptions {
-        keys: options.keys,
-        relays: urls,
+        keys: Arc::clone(&keys),
+        relays: urls.clone(),
         addresses: contextvm_relay::Addresses::Any,
         gift_wrap: config.gift_wrap,
         limits: config.limits.clone(),
@@ -125,31 +205,95 @@ pub(crate) async fn start(options: ServerOptions) -> Result<Listener, Error> {
     if !listening {
         tracing::warn!("no relay listens yet; serving begins when one does");
     }
-    Ok(spawn(driver, config, public_key, options.access_callback))
+    let facts = Facts { keys, relay_urls: urls, config, schemas: Arc::new(options.common_schemas) };
+    Ok(spawn(driver, facts, options.prices, options.access_callback))
+}
+
+/// Makes a listener whose sessions come from the process itself.
+pub(crate) fn start_offline(options: ServerOptions) -> Listener {
+    let facts = Facts {
+        keys: options.keys,
+        relay_urls: Vec::new(),
+        config: options.config,
+        schemas: Arc::new(options.common_schemas),
+    };
+    let seams = Seams::new(facts, options.prices, None, Counters::default());
+    let Seams { listener, accept, inbox, ending } = seams;
+    tokio::spawn(async move {
+        let _ending = ending;
+        offline::run(accept, inbox).await;
+    });
+    listener
+}
+
+/// What hangs together at the start: the application's side, and what its loop needs.
+struct Seams {
+    listener: Listener,
+    accept: mpsc::Sender<Session>,
+    inbox: mpsc::Receiver<Command>,
+    ending: Ending,
+}
+
+/// Tells everybody that the loop has ended, however it did.
+struct Ending {
+    locals: Arc<Locals>,
+    _done: DropGuard,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.locals.end();
+    }
+}
+
+impl Seams {
+    fn new(
+        facts: Facts,
+        prices: Vec<Price>,
+        relays: Option<contextvm_relay::Relays>,
+        counters: Counters,
+    ) -> Self {
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let (accept, sessions) = mpsc::channel(session_bound(&facts.config.limits));
+        let done = CancellationToken::new();
+        let locals = Arc::new(Locals::default());
+        let ending = Ending { locals: Arc::clone(&locals), _done: done.clone().drop_guard() };
+        let handle = ServerHandle {
+            facts: Arc::new(facts),
+            commands,
+            accept: accept.downgrade(),
+            locals,
+            prices: watch::Sender::new(prices),
+            relays,
+            counters,
+            done,
+        };
+        Self { listener: Listener { sessions, handle }, accept, inbox, ending }
+    }
 }
 
 /// Hands the driver to a task and makes the application's side.
 fn spawn(
     driver: Driver,
-    config: ServerConfig,
-    public_key: PublicKey,
+    facts: Facts,
+    prices: Vec<Price>,
     callback: Option<Arc<dyn crate::AccessCallback>>,
 ) -> Listener {
-    let (commands, inbox) = mpsc::channel(COMMANDS);
-    let (accept, sessions) = mpsc::channel(session_bound(&config.limits));
-    let done = CancellationToken::new();
-    let counters = driver.counters();
-    let relays = driver.relays();
+    let (config, public_key) = (facts.config.clone(), facts.keys.public_key());
+    let seams = Seams::new(facts, prices, Some(driver.relays()), driver.counters());
+    let Seams { listener, accept, inbox, ending } = seams;
+    let handle = &listener.handle;
+    let listing = Listing::new(Arc::clone(&handle.facts.schemas), handle.prices.subscribe());
     let limits = config.limits.clone();
     let gate = Gate::for_server(public_key, &config);
     let machine = ServerMachine::new(config, public_key, driver.seed());
-    let desk = Desk::new(machine, limits, callback, accept, commands.downgrade(), inbox, counters.clone());
-    let ended = done.clone().drop_guard();
+    let ways = Ways { accept, commands: handle.commands.downgrade(), inbox };
+    let desk = Desk::new(machine, limits, callback, ways, handle.counters.clone(), listing);
     tokio::spawn(async move {
-        let _ended = ended;
+        let _ending = ending;
         driver.run(desk, gate).await;
     });
-    Listener { sessions, handle: ServerHandle { public_key, commands, relays, counters, done } }
+    listener
 }
 
 /// Sessions that may wait for [`Listener::accept`]: as many as the machine can hold.

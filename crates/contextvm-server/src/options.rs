@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use contextvm_announce::{CommonSchemas, Price};
 use contextvm_core::Limits;
 use contextvm_crypto::Keys;
 use contextvm_engine::server::Access;
@@ -35,6 +36,10 @@ pub struct ServerOptions {
     pub known_key: bool,
     /// How long answers under way may take at shutdown; [`SHUTDOWN_GRACE`](contextvm_runtime::driver::SHUTDOWN_GRACE).
     pub shutdown_grace: Duration,
+    /// Which tools follow a common schema (CEP-15): answers to `tools/list` and announcements say so. None by default.
+    pub common_schemas: CommonSchemas,
+    /// What tools, prompts and resources cost: answers to list requests and announcements say so. Nothing by default.
+    pub prices: Vec<Price>,
 }
 
 impl fmt::Debug for ServerOptions {
@@ -63,6 +68,8 @@ impl Server {
                 ready_timeout: READY_TIMEOUT,
                 known_key: true,
                 shutdown_grace: contextvm_runtime::driver::SHUTDOWN_GRACE,
+                common_schemas: CommonSchemas::default(),
+                prices: Vec::new(),
             },
         }
     }
@@ -73,6 +80,14 @@ impl Server {
     /// Fails when the options cannot work.
     pub async fn start(options: ServerOptions) -> Result<Listener, Error> {
         listener::start(options).await
+    }
+
+    /// Makes a server that is on no relay and reaches nobody: its sessions come from
+    /// [`ServerHandle::open_local`](crate::ServerHandle::open_local) alone. For what must not leave the process, such as a
+    /// preview of announcements. Relays among the options are not used. Must be called in a tokio runtime.
+    #[must_use]
+    pub fn offline(options: ServerOptions) -> Listener {
+        listener::start_offline(options)
     }
 }
 
@@ -147,6 +162,18 @@ impl ServerBuilder {
     /// Sets the bounds.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.options.config.limits = limits;
+        self
+    }
+
+    /// Sets which tools follow a common schema (CEP-15).
+    pub fn common_schemas(mut self, schemas: CommonSchemas) -> Self {
+        self.options.common_schemas = schemas;
+        self
+    }
+
+    /// Sets what tools, prompts and resources cost; see [`ServerHandle::set_prices`](crate::ServerHandle::set_prices).
+    pub fn prices(mut self, prices: Vec<Price>) -> Self {
+        self.options.prices = prices;
         self
     }
 

@@ -33,8 +33,10 @@ const QUEUE: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Caller {
-    /// The caller's verified public key.
+    /// The caller's verified public key; that of a local caller belongs to nobody.
     pub key: PublicKey,
+    /// Whether the process itself calls, see [`ServerHandle::open_local`](crate::ServerHandle::open_local).
+    pub is_local: bool,
 }
 
 /// Returns who sent the request that a handler is working on.
@@ -43,7 +45,7 @@ pub fn caller(context: &RequestContext<RoleServer>) -> Option<Caller> {
     context.extensions.get::<Caller>().copied()
 }
 
-/// Returns the signed event that carried the request that a handler is working on.
+/// Returns the signed event that carried the request that a handler is working on; a local caller signs none.
 #[must_use]
 pub fn request_event(context: &RequestContext<RoleServer>) -> Option<Arc<Event>> {
     context.extensions.get::<Arc<Event>>().cloned()
@@ -111,7 +113,7 @@ where
 {
     let mut desks = Desks {
         factory,
-        caller: Caller { key: session.caller() },
+        caller: Caller { key: session.caller(), is_local: session.is_local() },
         sender: session.sender(),
         legacy: None,
         modern: None,

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
 use crate::desk::Command;
+use crate::local::Line;
 
 /// One message from a caller.
 #[derive(Clone, Debug)]
@@ -18,8 +19,8 @@ pub struct Inbound {
     pub delivery: Delivery,
     /// The JSON-RPC text: a request's id and progress token are its inner event id in hex.
     pub message: String,
-    /// The signed inner event.
-    pub event: Arc<Event>,
+    /// The signed inner event; `None` from a local caller, whose messages are not signed by anybody.
+    pub event: Option<Arc<Event>>,
     /// What the caller has said about itself.
     pub tags: Arc<PeerTags>,
 }
@@ -31,7 +32,23 @@ pub struct Session {
     /// Boxed, because a channel sets places aside before anything is in them.
     inbound: mpsc::Receiver<Box<Inbound>>,
     sender: SessionSender,
-    _alive: oneshot::Sender<()>,
+    _alive: Alive,
+}
+
+/// Lets the other side know when a session is dropped.
+#[derive(Debug)]
+enum Alive {
+    Wire { _tell: oneshot::Sender<()> },
+    Local(Arc<Line>),
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        match self {
+            Self::Wire { .. } => {}
+            Self::Local(line) => line.end(),
+        }
+    }
 }
 
 impl Session {
@@ -41,10 +58,23 @@ impl Session {
         commands: mpsc::Sender<Command>,
         alive: oneshot::Sender<()>,
     ) -> Self {
-        Self { caller, inbound, sender: SessionSender { caller, commands }, _alive: alive }
+        let sender = SessionSender { caller, way: Way::Wire(commands) };
+        Self { caller, inbound, sender, _alive: Alive::Wire { _tell: alive } }
     }
 
-    /// Returns the caller's public key.
+    pub(crate) fn local(line: Arc<Line>, inbound: mpsc::Receiver<Box<Inbound>>) -> Self {
+        let caller = line.caller();
+        let sender = SessionSender { caller, way: Way::Local(Arc::clone(&line)) };
+        Self { caller, inbound, sender, _alive: Alive::Local(line) }
+    }
+
+    /// Whether the caller is the process itself, see [`ServerHandle::open_local`](crate::ServerHandle::open_local).
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        matches!(self.sender.way, Way::Local(_))
+    }
+
+    /// Returns the caller's public key; that of a local caller belongs to nobody.
     #[must_use]
     pub const fn caller(&self) -> PublicKey {
         self.caller
@@ -68,7 +98,13 @@ impl Session {
 #[derive(Clone, Debug)]
 pub struct SessionSender {
     caller: PublicKey,
-    commands: mpsc::Sender<Command>,
+    way: Way,
+}
+
+#[derive(Clone, Debug)]
+enum Way {
+    Wire(mpsc::Sender<Command>),
+    Local(Arc<Line>),
 }
 
 impl SessionSender {
@@ -78,12 +114,21 @@ impl SessionSender {
         self.caller
     }
 
-    /// Sends one JSON-RPC message: an answer, a notification or a request. Waits while the relays are behind.
+    /// Sends one JSON-RPC message: an answer, a notification or a request. Waits while the relays are behind, and never for
+    /// a local caller.
     ///
     /// # Errors
     /// Fails when the server is shut down.
     pub async fn send(&self, message: String) -> Result<(), Error> {
-        let command = Command::Send { to: self.caller, message };
-        self.commands.send(command).await.map_err(|_closed| Error::Closed)
+        match &self.way {
+            Way::Wire(commands) => {
+                let command = Command::Send { to: self.caller, message };
+                commands.send(command).await.map_err(|_closed| Error::Closed)
+            }
+            Way::Local(line) => {
+                line.take(&message);
+                Ok(())
+            }
+        }
     }
 }

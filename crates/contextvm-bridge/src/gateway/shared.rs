@@ -132,6 +132,10 @@ impl Shared {
 
     fn session_began(&mut self, session: &Session) -> Vec<Action> {
         self.senders.insert(session.caller(), session.sender());
+        if session.is_local() {
+            self.switch.local_began(session.caller());
+            return Vec::new();
+        }
         self.switch.session_began(session.caller(), Instant::now())
     }
 

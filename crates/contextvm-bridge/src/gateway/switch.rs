@@ -2,7 +2,7 @@
 //!
 //! Requests reach the child under ids and progress tokens that are unique over all callers, so an answer belongs to
 //! exactly one of them. What the child says by itself goes to a caller only if it can concern no other.
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use contextvm_core::envelope::{Envelope, MessageKind};
@@ -97,6 +97,9 @@ pub(super) struct Switch {
     subscriptions: Subscriptions,
     levels: Levels,
     callers: BTreeMap<PublicKey, Presence>,
+    /// Sessions of the process itself: what the child says to nobody in particular is never for them, and because of them
+    /// nobody else misses it.
+    locals: BTreeSet<PublicKey>,
     next: u64,
     noise: u64,
 }
@@ -114,6 +117,7 @@ impl Switch {
             subscriptions: Subscriptions::default(),
             levels: Levels::default(),
             callers: BTreeMap::new(),
+            locals: BTreeSet::new(),
             next: 0,
             noise: 0,
         }
@@ -134,7 +138,7 @@ impl Switch {
 
     /// Whether a caller has a session or still waits for the child.
     pub(super) fn knows(&self, caller: &PublicKey) -> bool {
-        self.callers.contains_key(caller) || self.owes(caller)
+        self.callers.contains_key(caller) || self.locals.contains(caller) || self.owes(caller)
     }
 
     /// Takes note of a session; what the caller asked for in an earlier one is over.
@@ -147,7 +151,13 @@ impl Switch {
         actions
     }
 
+    /// Takes note of a session of the process itself.
+    pub(super) fn local_began(&mut self, caller: PublicKey) {
+        self.locals.insert(caller);
+    }
+
     pub(super) fn session_ended(&mut self, caller: PublicKey) -> Vec<Action> {
+        self.locals.remove(&caller);
         let left = self.callers.get_mut(&caller).map_or(0, |presence| {
             presence.sessions = presence.sessions.saturating_sub(1);
             presence.sessions
@@ -235,7 +245,10 @@ impl Switch {
     pub(super) fn sweep(&mut self, now: Instant) -> Vec<Action> {
         let gone = |route: &Route| {
             let presence = self.callers.get(&route.caller);
-            presence.is_none_or(|presence| now.duration_since(presence.heard) >= self.limits.session_idle)
+            let is_local = self.locals.contains(&route.caller);
+            !is_local
+                && presence
+                    .is_none_or(|presence| now.duration_since(presence.heard) >= self.limits.session_idle)
         };
         let is_late = |route: &Route| route.deadline.map_or_else(|| gone(route), |deadline| deadline <= now);
         let late = self.routes.iter().filter(|(_, route)| is_late(route));

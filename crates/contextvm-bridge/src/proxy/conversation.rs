@@ -75,6 +75,19 @@ impl Speaker {
     pub(crate) async fn say(&self, said: Said) -> Result<(), Gone> {
         self.0.send(said).await.map_err(|_closed| Gone)
     }
+
+    /// Waits until something can be said. Cancel-safe.
+    pub(crate) async fn ready(&self) -> Result<(), Gone> {
+        self.0.reserve().await.map(drop).map_err(|_closed| Gone)
+    }
+
+    /// Says something if there is room, else gives it back; nobody hears it when the server side is gone.
+    pub(crate) fn try_say(&self, said: Said) -> Result<(), Said> {
+        match self.0.try_send(said) {
+            Err(mpsc::error::TrySendError::Full(said)) => Err(said),
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+        }
+    }
 }
 
 impl Hearer {

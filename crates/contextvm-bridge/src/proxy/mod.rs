@@ -3,7 +3,9 @@
 //! A front (`stdio`, `http`) knows how a host speaks and nothing of Nostr; `exchange` keeps the connection to the
 //! server; between them the `switchboard` decides who gets what and translates between the eras of MCP. Every request
 //! of a host is answered, also when no relay can be reached.
+use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use contextvm_client::ClientOptions;
 use contextvm_core::Limits;
@@ -12,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+mod check;
 mod conversation;
 mod exchange;
 mod facts;
@@ -21,6 +24,7 @@ mod merge;
 mod stdio;
 mod switchboard;
 
+pub use check::{Judgement, ToolCheck, ToolsRefused};
 #[cfg(feature = "http")]
 pub use http::{HttpOptions, SecretToken};
 
@@ -37,6 +41,7 @@ pub struct ProxyBuilder {
     merged: bool,
     reporter: Reporter,
     hint: String,
+    checks: BTreeMap<String, Arc<dyn ToolCheck>>,
 }
 
 impl ProxyBuilder {
@@ -64,11 +69,17 @@ impl ProxyBuilder {
         self
     }
 
+    /// Sets who decides which tools of the server with this name hosts may see and call. Without one they see and call all.
+    pub fn tool_check(mut self, name: impl Into<String>, check: Arc<dyn ToolCheck>) -> Self {
+        self.checks.insert(name.into(), check);
+        self
+    }
+
     /// Returns the proxy.
     #[must_use]
     pub fn build(self) -> Proxy {
-        let Self { servers, merged, reporter, hint } = self;
-        Proxy { servers, merged, reporter, hint }
+        let Self { servers, merged, reporter, hint, checks } = self;
+        Proxy { servers, merged, reporter, hint, checks }
     }
 }
 
@@ -83,6 +94,7 @@ pub struct Proxy {
     merged: bool,
     reporter: Reporter,
     hint: String,
+    checks: BTreeMap<String, Arc<dyn ToolCheck>>,
 }
 
 /// Server sides by name, and what keeps them running until all conversations are over.
@@ -98,7 +110,7 @@ impl Proxy {
     pub fn builder_of(name: impl Into<String>, options: ClientOptions) -> ProxyBuilder {
         let hint = "check that the relay is reachable, or name another one".to_owned();
         let servers = vec![(name.into(), options)];
-        ProxyBuilder { servers, merged: false, reporter: Reporter::default(), hint }
+        ProxyBuilder { servers, merged: false, reporter: Reporter::default(), hint, checks: BTreeMap::new() }
     }
 
     /// Serves one host on a pair of streams until the reader ends, the writer breaks or `stop` is given. Several servers
@@ -164,6 +176,14 @@ impl Proxy {
             let exchange =
                 Exchange { options, reporter: self.reporter.clone(), hint: self.hint.clone(), ready };
             running.push(Box::pin(exchange.run(opened, stop.child_token())));
+            if let Some(check) = self.checks.get(&name) {
+                let (mut checked, opened) = Conversations::new();
+                checked.depends_on(conversations.readiness());
+                let check = Arc::clone(check);
+                let stop = stop.child_token();
+                running.push(Box::pin(check::run(conversations, check, opened, limits.clone(), stop)));
+                conversations = checked;
+            }
             sides.push((name, conversations));
         }
         if merged {

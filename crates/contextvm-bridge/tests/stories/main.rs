@@ -12,6 +12,8 @@ mod gateway;
 mod http_server;
 mod isolation;
 mod languages;
+mod lists;
+mod local_caller;
 mod many_servers;
 mod orphans;
 mod proxy;

@@ -9,7 +9,7 @@ use contextvm_client::{CallError, Client, Messages};
 use contextvm_core::Limits;
 use contextvm_crypto::Keys;
 use contextvm_local_relay::{LocalRelay, RelayOptions};
-use contextvm_server::Server;
+use contextvm_server::{Server, ServerHandle};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::task::JoinHandle;
@@ -52,6 +52,7 @@ pub(crate) struct Stage {
     pub(crate) relay: LocalRelay,
     pub(crate) notices: Notices,
     pub(crate) pid: u32,
+    pub(crate) server: ServerHandle,
     pub(crate) stop: CancellationToken,
     pub(crate) running: JoinHandle<Result<(), Error>>,
 }
@@ -76,9 +77,9 @@ impl Stage {
             server = server.allow(allow);
         }
         let listener = server.start().await.unwrap();
-        let stop = CancellationToken::new();
+        let (server, stop) = (listener.handle(), CancellationToken::new());
         let running = tokio::spawn(gateway.run(listener, stop.clone()));
-        Self { relay, notices, pid, stop, running }
+        Self { relay, notices, pid, server, stop, running }
     }
 
     pub(crate) async fn client(&self, number: u8) -> (Client, Messages) {

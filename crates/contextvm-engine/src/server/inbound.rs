@@ -15,7 +15,7 @@ use nostr::key::PublicKey;
 use serde_json::value::RawValue;
 
 use super::access::{Question, Verdict};
-use super::route::Route;
+use super::route::{Route, list_method};
 use super::waiting::Held;
 use super::{Delivery, RequestKey, ServerMachine, ServerOutput};
 use crate::{DropReason, EncryptionMode, GiftWrapMode};
@@ -265,7 +265,7 @@ impl ServerMachine {
                     self.sessions.unsubscribe(&key.caller, &uri);
                 }
             }
-            _ => {}
+            _ => route.lists = list_method(method),
         }
         self.accept(event, now);
         self.routes.insert(key, route);

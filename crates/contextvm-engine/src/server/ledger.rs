@@ -1,5 +1,6 @@
 //! Ledger: the answers that were given, kept so that a repeated request gets the same one.
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 
 use contextvm_core::{Draft, Limits, Mono, Protection};
 
@@ -46,7 +47,10 @@ impl Ledger {
 
     /// Keeps an answer if it is not too large, and says whether it did.
     pub(super) fn keep(&mut self, key: RequestKey, draft: Draft, protection: Protection, now: Mono) -> bool {
-        let bytes = draft.content.len().saturating_add(OVERHEAD);
+        // Two tags are in the overhead.
+        let tags = draft.tags.iter().skip(2).flat_map(|tag| tag.as_slice());
+        let tags: usize = tags.map(|text| text.len().saturating_add(size_of::<String>())).sum();
+        let bytes = draft.content.len().saturating_add(tags).saturating_add(OVERHEAD);
         if draft.content.len() > self.largest || bytes > self.most_bytes {
             return false;
         }

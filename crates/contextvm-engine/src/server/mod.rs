@@ -70,6 +70,15 @@ pub enum ServerInput {
         /// The JSON-RPC text, ids as delivered.
         message: String,
     },
+    /// As [`ServerInput::Send`]; an answer carries these tags after all others, unless it would be too large with them.
+    Answer {
+        /// To whom.
+        to: PublicKey,
+        /// The JSON-RPC text, ids as delivered.
+        message: String,
+        /// For instance what the listed tools cost.
+        tags: Vec<Tag>,
+    },
     /// The application sends one notification to every initialised session that may hear it.
     ///
     /// Progress, and what names a live request as its subscription, goes to that request's caller alone.
@@ -192,7 +201,7 @@ impl ServerMachine {
         Self {
             own: Limits { json_nodes: usize::MAX, ..limits.clone() },
             me,
-            discovery: outbound::discovery(&config),
+            discovery: config.discovery_tags(),
             seen: Seen::new(limits),
             waiting: Waiting::new(limits),
             refusals: Refusals::new(limits),
@@ -213,7 +222,8 @@ impl ServerMachine {
         self.expire(now);
         match input {
             ServerInput::Opened(opened) => self.opened(*opened, now),
-            ServerInput::Send { to, message } => self.send(to, &message, now),
+            ServerInput::Send { to, message } => self.send(to, &message, Vec::new(), now),
+            ServerInput::Answer { to, message, tags } => self.send(to, &message, tags, now),
             ServerInput::Broadcast(message) => self.broadcast(message, now),
             ServerInput::Verdict { question, allow } => self.verdict(question, allow, now),
             ServerInput::Published(ticket, outcome) => self.published(ticket, &outcome, now),
@@ -247,6 +257,18 @@ impl ServerMachine {
             (self.sessions.next_end(), Wake::Expiry),
         ];
         wakes.into_iter().filter_map(|(at, wake)| Some((at?, wake))).min_by_key(|(at, _)| *at)
+    }
+
+    /// Returns how many requests for a list wait for the application: `tools/list` and its like.
+    #[must_use]
+    pub const fn open_lists(&self) -> usize {
+        self.routes.lists()
+    }
+
+    /// Returns the method of a request that waits for the application, if it asks for a list.
+    #[must_use]
+    pub fn list_method(&self, key: &RequestKey) -> Option<&'static str> {
+        self.routes.get(key)?.lists
     }
 
     /// Returns what the machine holds at this moment.

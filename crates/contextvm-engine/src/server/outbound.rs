@@ -17,7 +17,7 @@ use super::post::{Answer, Publication};
 use super::route::Route;
 use super::{RequestKey, ServerMachine, ServerOutput};
 use crate::size::event_len;
-use crate::{DropReason, EncryptionMode, GiftWrapMode, Outbound, Outcome, ServerConfig, Ticket};
+use crate::{DropReason, EncryptionMode, GiftWrapMode, Outbound, Outcome, Ticket};
 
 /// JSON-RPC "internal error".
 const INTERNAL: i64 = -32603;
@@ -39,35 +39,16 @@ pub(super) struct Cast {
     last: Option<PublicKey>,
 }
 
-/// The discovery tags of a server, in wire order.
-pub(super) fn discovery(config: &ServerConfig) -> Vec<Tag> {
-    let identity = &config.identity;
-    let named = [
-        (tags::NAME, &identity.name),
-        (tags::ABOUT, &identity.about),
-        (tags::WEBSITE, &identity.website),
-        (tags::PICTURE, &identity.picture),
-    ];
-    let named = named.into_iter().filter_map(|(name, value)| Some(tags::valued(name, value.as_deref()?)));
-    let encrypts = config.encryption != EncryptionMode::Disabled;
-    let ephemeral = encrypts && config.gift_wrap != GiftWrapMode::Persistent;
-    named
-        .chain(encrypts.then(|| tags::flag(tags::SUPPORT_ENCRYPTION)))
-        .chain(ephemeral.then(|| tags::flag(tags::SUPPORT_ENCRYPTION_EPHEMERAL)))
-        .chain(identity.extra.iter().cloned())
-        .chain([tags::flag(tags::SUPPORT_REPEATS)])
-        .collect()
-}
-
 impl ServerMachine {
-    pub(super) fn send(&mut self, to: PublicKey, message: &str, now: Now) {
+    /// Sends a message of the application; further tags are for an answer alone.
+    pub(super) fn send(&mut self, to: PublicKey, message: &str, further: Vec<Tag>, now: Now) {
         let sent = match Envelope::parse(message, &self.own) {
             // The existing SDKs drop a message with any member that JSON-RPC does not name.
-            Ok(parsed) if parsed.extra > 0 => return self.send(to, &parsed.to_exact_text(), now),
+            Ok(parsed) if parsed.extra > 0 => return self.send(to, &parsed.to_exact_text(), further, now),
             Ok(parsed) => match parsed.kind {
                 MessageKind::Request => self.send_request(to, &parsed, now),
                 MessageKind::Notification => self.send_notification(to, &parsed, now),
-                MessageKind::Response | MessageKind::Error => self.send_answer(to, &parsed, now),
+                MessageKind::Response | MessageKind::Error => self.send_answer(to, &parsed, further, now),
             },
             Err(_) => {
                 self.rescue(to, message, now);
@@ -79,7 +60,13 @@ impl ServerMachine {
         }
     }
 
-    fn send_answer(&mut self, to: PublicKey, message: &Envelope<'_>, now: Now) -> Result<(), DropReason> {
+    fn send_answer(
+        &mut self,
+        to: PublicKey,
+        message: &Envelope<'_>,
+        further: Vec<Tag>,
+        now: Now,
+    ) -> Result<(), DropReason> {
         let id = message.id.and_then(event_id).ok_or(DropReason::UnknownRequest)?;
         let key = RequestKey { caller: to, id };
         let Some(route) = self.take_route(&key, now) else {
@@ -97,7 +84,13 @@ impl ServerMachine {
         {
             text = rewrite::with_ended_subscription(&answer, &route.id).into_owned();
         }
-        if self.publish_answer(key, route.protection, text, now) {
+        let has_further = !further.is_empty();
+        let sent = match self.try_answer(key, route.protection, text, further, now) {
+            // What is said about an answer does not stand in its way.
+            Err(text) if has_further => self.try_answer(key, route.protection, text, Vec::new(), now),
+            sent => sent,
+        };
+        if sent.is_ok() {
             return Ok(());
         }
         let text = error_text(&route.id, INTERNAL, "Answer is larger than one event may be");
@@ -316,10 +309,22 @@ impl ServerMachine {
         text: String,
         now: Now,
     ) -> bool {
+        self.try_answer(key, asked, text, Vec::new(), now).is_ok()
+    }
+
+    /// Publishes an answer with further tags and keeps it for repeats; gives the text back when it is too large.
+    fn try_answer(
+        &mut self,
+        key: RequestKey,
+        asked: Protection,
+        text: String,
+        further: Vec<Tag>,
+        now: Now,
+    ) -> Result<(), String> {
         let protection = self.mirrored(&key.caller, asked);
-        let (draft, told) = self.draft(key.caller, Some(key.id), text, now);
+        let (draft, told) = self.draft(key.caller, Some(key.id), further, text, now);
         if !self.fits(&draft, protection) {
-            return false;
+            return Err(draft.content);
         }
         let is_kept = self.ledger.keep(key, draft.clone(), protection, now.mono);
         let answer = is_kept.then_some(Answer { key, tries: 0, first: now.mono });
@@ -327,7 +332,7 @@ impl ServerMachine {
         if self.config.access.is_open() {
             self.sessions.establish(&key.caller, false, &mut Vec::new());
         }
-        true
+        Ok(())
     }
 
     /// Publishes a refusal: nothing but `p` and `e`, and no session is made for it.
@@ -349,7 +354,7 @@ impl ServerMachine {
         text: String,
         now: Now,
     ) -> Result<EventId, DropReason> {
-        let (draft, told) = self.draft(to, e, text, now);
+        let (draft, told) = self.draft(to, e, Vec::new(), text, now);
         if !self.fits(&draft, protection) {
             return Err(DropReason::TooLarge);
         }
@@ -364,15 +369,24 @@ impl ServerMachine {
         self.out.push_back(ServerOutput::Publish(Outbound { ticket, draft, recipient, protection }));
     }
 
-    /// Makes a draft: `p`, `e`, then our discovery tags while the caller was not told; returns whether it is told now.
-    fn draft(&mut self, to: PublicKey, e: Option<EventId>, text: String, now: Now) -> (Draft, Option<u32>) {
+    /// Makes a draft: `p`, `e`, then our discovery tags while the caller was not told, then further ones; returns whether
+    /// the caller is told now.
+    fn draft(
+        &mut self,
+        to: PublicKey,
+        e: Option<EventId>,
+        further: Vec<Tag>,
+        text: String,
+        now: Now,
+    ) -> (Draft, Option<u32>) {
         let session = self.sessions.get(&to);
         let told = session.filter(|session| !session.told).map(|session| session.epoch);
         let due = if told.is_some() { self.discovery.as_slice() } else { &[] };
-        let mut all = Vec::with_capacity(2 + due.len());
+        let mut all = Vec::with_capacity(2 + due.len() + further.len());
         all.push(tags::recipient(&to));
         all.extend(e.as_ref().map(tags::answered));
         all.extend(due.iter().cloned());
+        all.extend(further);
         (self.unique.draft(self.me, now.unix, Tags::from_list(all), text), told)
     }
 

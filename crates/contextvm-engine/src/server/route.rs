@@ -14,6 +14,14 @@ use super::RequestKey;
 /// Cancelled requests whose late answer is still swallowed after their route is gone.
 const LATE: usize = 1_024;
 
+/// Methods whose answers may carry tags about what is listed.
+const LISTS: [&str; 4] = ["tools/list", "resources/list", "resources/templates/list", "prompts/list"];
+
+/// Returns the method if it asks for a list.
+pub(super) fn list_method(method: &str) -> Option<&'static str> {
+    LISTS.into_iter().find(|list| *list == method)
+}
+
 /// How an answer finds its way back.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
@@ -27,6 +35,8 @@ pub(super) struct Route {
     pub(super) subscribes: Option<String>,
     /// It is a `subscriptions/listen` (MCP 2026-07-28), which the application may end with a cancellation.
     pub(super) listens: bool,
+    /// The method, when the request asks for a list.
+    pub(super) lists: Option<&'static str>,
     /// The caller does not wait any more: the answer is swallowed.
     pub(super) cancelled: bool,
     /// Length of the request.
@@ -43,6 +53,7 @@ impl Route {
             protection,
             subscribes: None,
             listens: false,
+            lists: None,
             cancelled: false,
             bytes,
             nth: 0,
@@ -58,6 +69,7 @@ pub(super) struct Routes {
     callers: BTreeMap<EventId, PublicKey>,
     ends: BTreeSet<(Mono, RequestKey)>,
     bytes: usize,
+    lists: usize,
     next: u64,
     late: VecDeque<RequestKey>,
 }
@@ -67,6 +79,7 @@ impl Routes {
         self.next = self.next.wrapping_add(1);
         route.nth = self.next;
         self.bytes = self.bytes.saturating_add(route.bytes);
+        self.lists += usize::from(route.lists.is_some());
         self.callers.insert(key.id, key.caller);
         self.map.insert(key, route);
     }
@@ -79,6 +92,7 @@ impl Routes {
         let route = self.map.remove(key)?;
         self.callers.remove(&key.id);
         self.bytes = self.bytes.saturating_sub(route.bytes);
+        self.lists = self.lists.saturating_sub(usize::from(route.lists.is_some()));
         if let Some(end) = route.ends {
             self.ends.remove(&(end, *key));
         }
@@ -150,6 +164,10 @@ impl Routes {
 
     pub(super) fn len(&self) -> usize {
         self.map.len()
+    }
+
+    pub(super) const fn lists(&self) -> usize {
+        self.lists
     }
 
     pub(super) const fn bytes(&self) -> usize {

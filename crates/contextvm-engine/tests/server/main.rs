@@ -22,4 +22,5 @@ mod strict_peers;
 mod subscriptions_end;
 mod the_application_never_answers_about_access;
 mod the_first_answer_says_who_we_are;
+mod what_is_said_about_a_list;
 mod whatever_comes;

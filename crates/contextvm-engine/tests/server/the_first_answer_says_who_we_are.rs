@@ -70,3 +70,10 @@ fn an_older_publication_does_not_silence_the_tags_after_initialize() {
     world.outcome_of(old, Outcome::Accepted);
     assert!(world.done(1)[0].contains(ALL));
 }
+
+#[test]
+fn the_configuration_tells_the_same_tags() {
+    let tags = named().discovery_tags();
+    let tags: Vec<String> = tags.iter().map(|tag| tag.as_slice().join("=")).collect();
+    assert_eq!(tags.join(","), ALL);
+}

@@ -66,7 +66,9 @@ impl SessionTransport {
         match serde_json::from_str::<RxJsonRpcMessage<RoleServer>>(&inbound.message) {
             Ok(mut message) => {
                 message.insert_extension(self.caller);
-                message.insert_extension(std::sync::Arc::clone(&inbound.event));
+                if let Some(event) = &inbound.event {
+                    message.insert_extension(std::sync::Arc::clone(event));
+                }
                 message.insert_extension(std::sync::Arc::clone(&inbound.tags));
                 Some(message)
             }

@@ -65,6 +65,8 @@ enum State {
 pub(super) struct Lane {
     /// How many sessions this caller had before.
     number: u64,
+    /// The caller is the process itself.
+    is_local: bool,
     /// Begins the reasons of failures: `child` or `upstream`.
     kind: &'static str,
     limits: Limits,
@@ -84,9 +86,16 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(number: u64, kind: &'static str, options: &Options, now: Instant) -> Self {
+    pub(super) fn new(
+        number: u64,
+        is_local: bool,
+        kind: &'static str,
+        options: &Options,
+        now: Instant,
+    ) -> Self {
         Self {
             number,
+            is_local,
             kind,
             limits: Limits {
                 json_nodes: options.limits.json_nodes.saturating_mul(16),
@@ -110,6 +119,15 @@ impl Lane {
     /// Whether nobody waits for anybody.
     pub(super) fn is_idle(&self) -> bool {
         self.routes.is_empty() && self.asked.is_empty() && !matches!(self.state, State::Opening { .. })
+    }
+
+    /// Whether the backend may go or make room: what only the process itself listens to does not keep it.
+    pub(super) fn may_rest(&self) -> bool {
+        let only_listens = || {
+            let is_opening = matches!(self.state, State::Opening { .. });
+            !is_opening && self.asked.is_empty() && self.routes.values().all(|route| route.deadline.is_none())
+        };
+        self.is_idle() || self.is_local && only_listens()
     }
 
     /// Whether the caller wants to hear from its backend although nothing is open.
@@ -403,7 +421,7 @@ impl Lane {
     pub(super) fn sweep(&mut self, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         let lease = self.limits.session_idle;
-        let is_gone = self.replaced || now.duration_since(self.heard) >= lease;
+        let is_gone = self.replaced || !self.is_local && now.duration_since(self.heard) >= lease;
         let is_late = |route: &Route| route.deadline.map_or(is_gone, |deadline| deadline <= now);
         let late: Vec<(String, Route)> = self.routes.extract_if(.., |_, route| is_late(route)).collect();
         for (id, route) in late {

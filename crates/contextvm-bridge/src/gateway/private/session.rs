@@ -54,7 +54,7 @@ impl Tenant {
         passed_on: mpsc::Receiver<Inbound>,
         retire: CancellationToken,
     ) -> Self {
-        let lane = Lane::new(number, kit.kind(), &kit.options, Instant::now());
+        let lane = Lane::new(number, session.is_local(), kit.kind(), &kit.options, Instant::now());
         Self {
             sender: session.sender(),
             session,
@@ -164,7 +164,7 @@ impl Tenant {
 
     fn note_work(&mut self) {
         let Some(running) = &mut self.running else { return };
-        if self.lane.is_idle() {
+        if self.lane.may_rest() {
             running.place.rest(Instant::now());
         } else {
             // If it is told to leave in this moment, it leaves in the next.

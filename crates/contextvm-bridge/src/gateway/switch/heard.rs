@@ -157,9 +157,10 @@ impl Switch {
         }
     }
 
-    /// Calls that the child works on; a modern subscription is none.
+    /// Calls of callers that the child works on; a modern subscription is none.
     fn working(&self) -> impl Iterator<Item = &Route> {
-        self.routes.values().filter(|route| route.deadline.is_some())
+        let calls = self.routes.values().filter(|route| route.deadline.is_some());
+        calls.filter(|route| !self.locals.contains(&route.caller))
     }
 
     fn child_said(&mut self, message: &Envelope<'_>, now: Instant) -> Vec<Action> {

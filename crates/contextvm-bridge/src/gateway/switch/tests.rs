@@ -5,6 +5,7 @@ use nostr::event::EventId;
 
 use super::*;
 
+mod local;
 mod names;
 
 const CHILD_READY: &str = r#"{"jsonrpc":"2.0","id":"cvm-1","result":{"protocolVersion":"2025-06-18","capabilities":{},"serverInfo":{"name":"n","version":"v"}}}"#;
@@ -439,8 +440,7 @@ fn a_late_request_is_answered_and_cancelled_and_progress_extends_it() {
 
 #[test]
 fn a_child_that_never_answers_initialize_is_ended() {
-    let mut switch = fresh();
-    let begin = now();
+    let (mut switch, begin) = (fresh(), now());
     switch.child_up(begin);
     assert!(switch.sweep(begin + Duration::from_secs(59)).is_empty());
     assert_eq!(switch.sweep(begin + Duration::from_secs(60)), [Action::Kick]);

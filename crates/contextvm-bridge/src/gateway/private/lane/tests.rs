@@ -22,7 +22,7 @@ fn lane() -> Lane {
         idle: Duration::from_secs(600),
         backends: 64,
     };
-    Lane::new(1, "child", &options, now())
+    Lane::new(1, false, "child", &options, now())
 }
 
 fn ask(lane: &mut Lane, id: u8, method: &str, params: &str) -> Vec<Action> {
@@ -279,4 +279,21 @@ fn a_backend_that_never_answers_initialize_is_ended() {
     let mut lane = lane();
     ask(&mut lane, 1, "tools/list", "{}");
     assert_eq!(lane.sweep(now() + Duration::from_secs(61)), [Action::Kick]);
+}
+
+#[test]
+fn what_the_process_itself_listens_to_does_not_keep_a_backend_and_does_not_end_by_silence() {
+    for is_local in [true, false] {
+        let mut lane = lane();
+        lane.is_local = is_local;
+        let meta = r#"{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}"#;
+        ask(&mut lane, 1, "subscriptions/listen", meta);
+        assert_eq!(lane.may_rest(), is_local);
+        let late = lane.sweep(now() + Limits::default().session_idle * 2);
+        assert_eq!(late.is_empty(), is_local);
+        let mut lane = self::lane();
+        lane.is_local = is_local;
+        ask(&mut lane, 2, "tools/list", meta);
+        assert!(!lane.may_rest());
+    }
 }

@@ -1,0 +1,228 @@
+//! Scripts of what a host and a server say while tools are checked.
+use std::sync::{Mutex, PoisonError};
+
+use super::*;
+
+/// Knows `good` tools; refuses every other one.
+#[derive(Debug, Default)]
+struct Known {
+    learned: Mutex<Option<Vec<String>>>,
+}
+
+fn names(tools: &[&RawValue]) -> Vec<String> {
+    let name = |tool: &&RawValue| {
+        let name = contextvm_core::object::member(tool, "name").and_then(contextvm_core::object::string);
+        name.unwrap_or_default().into_owned()
+    };
+    tools.iter().map(name).collect()
+}
+
+impl ToolCheck for Known {
+    fn learn(&self, tools: &[&RawValue]) {
+        *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = Some(names(tools));
+    }
+
+    fn forget(&self) {
+        *self.learned.lock().unwrap() = None;
+    }
+
+    fn judge_shown(&self, tools: &[&RawValue]) -> Judgement {
+        let learned = self.learned.lock().unwrap();
+        match names(tools).into_iter().find(|name| !name.starts_with("good")) {
+            _ if learned.is_none() => Judgement::Unknown,
+            None => Judgement::Fine,
+            Some(bad) => refused(&bad),
+        }
+    }
+
+    fn judge_call(&self, tool: &str) -> Judgement {
+        match self.learned.lock().unwrap().as_ref() {
+            None => Judgement::Unknown,
+            Some(_) if tool.starts_with("good") => Judgement::Fine,
+            Some(_) => refused(tool),
+        }
+    }
+}
+
+fn refused(tool: &str) -> Judgement {
+    let (message, hint) = ("tools changed".to_owned(), "look at them".to_owned());
+    Judgement::Refused(ToolsRefused { message, tools: vec![tool.to_owned()], hint })
+}
+
+struct Bench(Checker);
+
+impl Bench {
+    fn new() -> Self {
+        Self(Checker::new(Arc::new(Known::default()), Limits::default()))
+    }
+
+    fn drain(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Some(act) = self.0.poll() {
+            lines.push(match act {
+                Act::Server(Said::Message(text)) => format!("> {text}"),
+                Act::Server(Said::Abandon(id)) => format!("> abandon {}", id.get()),
+                Act::Host(Heard { text, about }) => {
+                    format!("({})< {text}", about.as_deref().map_or("", RawValue::get))
+                }
+            });
+        }
+        lines
+    }
+
+    fn host(&mut self, text: &str) -> Vec<String> {
+        self.0.host_said(text.to_owned());
+        self.drain()
+    }
+
+    fn server(&mut self, about: &str, text: &str) -> Vec<String> {
+        let about = (!about.is_empty()).then(|| RawValue::from_string(about.to_owned()).unwrap());
+        self.0.server_said(Heard { text: text.to_owned(), about });
+        self.drain()
+    }
+
+    fn result(&mut self, id: &str, result: &str) -> Vec<String> {
+        self.server(id, &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#))
+    }
+}
+
+fn request(id: u32, method: &str, params: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{{params}}}}}"#)
+}
+
+const OWN: &str = r#""cvm-tools-1""#;
+const CHANGED: &str = r#""error":{"code":-32000,"message":"tools changed","data":{"reason":"tools_changed","tools":["evil"],"hint":"look at them"}}"#;
+
+#[test]
+fn a_whole_list_is_learned_and_judged_as_it_passes() {
+    let mut bench = Bench::new();
+    let list = request(1, "tools/list", "");
+    assert_eq!(bench.host(&list), [format!("> {list}")]);
+    let good = r#"{"tools":[{"name":"good", "n":1.0}]}"#;
+    assert_eq!(
+        bench.result("1", good),
+        [format!(r#"(1)< {{"jsonrpc":"2.0","id":1,"result":{good}}}"#)],
+        "byte for byte"
+    );
+    let call = request(2, "tools/call", r#""name":"good""#);
+    assert_eq!(bench.host(&call), [format!("> {call}")], "known by now");
+    assert_eq!(
+        bench.host(&request(3, "tools/call", r#""name":"evil""#)),
+        [format!(r#"(3)< {{"jsonrpc":"2.0","id":3,{CHANGED}}}"#)]
+    );
+    bench.host(&request(4, "tools/list", ""));
+    assert_eq!(
+        bench.result("4", r#"{"tools":[{"name":"good"},{"name":"evil"}]}"#),
+        [format!(r#"(4)< {{"jsonrpc":"2.0","id":4,{CHANGED}}}"#)]
+    );
+}
+
+#[test]
+fn a_call_waits_for_the_whole_list_and_is_judged_by_it() {
+    let mut bench = Bench::new();
+    let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","progressToken":1,"x":2}"#;
+    let errand_meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
+    let good = request(1, "tools/call", &format!(r#""name":"good",{meta}"#));
+    assert_eq!(
+        bench.host(&good),
+        [format!(r#"> {{"jsonrpc":"2.0","id":{OWN},"method":"tools/list","params":{{{errand_meta}}}}}"#)]
+    );
+    assert_eq!(bench.host(&request(2, "tools/call", r#""name":"evil""#)), [""; 0], "one errand is enough");
+    assert_eq!(bench.host(&request(3, "tools/call", r#""name":"good""#)), [""; 0]);
+    assert_eq!(
+        bench.host(r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":3}}"#),
+        [""; 0],
+        "the server never heard of it"
+    );
+    assert_eq!(
+        bench.result(OWN, r#"{"tools":[{"name":"good"}],"nextCursor":"p2"}"#),
+        [format!(
+            r#"> {{"jsonrpc":"2.0","id":{OWN},"method":"tools/list","params":{{"cursor":"p2",{errand_meta}}}}}"#
+        )]
+    );
+    assert_eq!(
+        bench.result(OWN, r#"{"tools":[{"name":"evil"}]}"#),
+        [format!("> {good}"), format!(r#"(2)< {{"jsonrpc":"2.0","id":2,{CHANGED}}}"#)]
+    );
+}
+
+#[test]
+fn a_page_waits_for_the_whole_list_too() {
+    let mut bench = Bench::new();
+    bench.host(&request(1, "tools/list", ""));
+    let page = r#"{"tools":[{"name":"good"}],"nextCursor":"p2"}"#;
+    assert_eq!(
+        bench.result("1", page),
+        [format!(r#"> {{"jsonrpc":"2.0","id":{OWN},"method":"tools/list","params":{{}}}}"#)]
+    );
+    assert_eq!(
+        bench.result(OWN, r#"{"tools":[{"name":"good"}]}"#),
+        [format!(r#"(1)< {{"jsonrpc":"2.0","id":1,"result":{page}}}"#)]
+    );
+    bench.host(&request(2, "tools/list", r#""cursor":"p2""#));
+    assert!(bench.result("2", r#"{"tools":[{"name":"evil"}]}"#)[0].contains("tools_changed"));
+}
+
+#[test]
+fn a_list_that_does_not_come_is_the_answer_to_the_call() {
+    let mut bench = Bench::new();
+    bench.host(&request(1, "tools/call", r#""name":"good""#));
+    let error = r#""error":{"code":-32001,"message":"m","data":{"reason":"no_reply"}}"#;
+    assert_eq!(
+        bench.server(OWN, &format!(r#"{{"jsonrpc":"2.0","id":{OWN},{error}}}"#)),
+        [format!(r#"(1)< {{"jsonrpc":"2.0","id":1,{error}}}"#)]
+    );
+    bench.host(&request(2, "tools/call", r#""name":"good""#));
+    bench.0.end();
+    assert!(bench.drain()[0].contains(r#""reason":"closed""#));
+}
+
+#[test]
+fn a_changed_list_is_asked_for_again() {
+    let mut bench = Bench::new();
+    bench.host(&request(1, "tools/list", ""));
+    bench.result("1", r#"{"tools":[]}"#);
+    let changed = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
+    assert_eq!(bench.server("", changed), [format!("()< {changed}")]);
+    assert!(bench.host(&request(2, "tools/call", r#""name":"good""#))[0].contains(OWN));
+}
+
+#[test]
+fn an_endless_list_has_an_end() {
+    let mut bench = Bench::new();
+    bench.host(&request(1, "tools/call", r#""name":"good""#));
+    let answered = (0..1_000).find_map(|_| {
+        let lines = bench.result(OWN, r#"{"tools":[],"nextCursor":"more"}"#);
+        lines.into_iter().find(|line| line.contains("tools_unchecked"))
+    });
+    assert!(answered.unwrap().starts_with("(1)< "));
+    let text = request(2, "tools/call", &format!(r#""name":"good","x":"{}""#, "x".repeat(100_000)));
+    let refused = (0..200).find_map(|_| bench.host(&text).into_iter().find(|line| line.contains("busy")));
+    assert!(refused.is_some(), "what waits is bounded");
+}
+
+#[tokio::test]
+async fn words_pass_in_both_directions_until_the_host_is_gone() {
+    let (server, mut at_server) = Conversations::new();
+    let (checked, opened) = Conversations::new();
+    let check: Arc<dyn ToolCheck> = Arc::new(Known::default());
+    let running = tokio::spawn(run(server, check, opened, Limits::default(), CancellationToken::new()));
+    let (speaker, mut hearer) = checked.open().await.unwrap().split();
+    let mut there = at_server.recv().await.unwrap();
+    let ping = request(1, "ping", "");
+    speaker.say(Said::Message(ping.clone())).await.unwrap();
+    let Some(Said::Message(text)) = there.said.recv().await else { panic!("nothing was said") };
+    assert_eq!(text, ping);
+    drop((speaker, checked));
+    assert!(there.said.recv().await.is_none(), "the server side hears of the end");
+    let about = RawValue::from_string("1".to_owned()).ok();
+    there
+        .heard
+        .send(Heard { text: r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.to_owned(), about })
+        .await
+        .unwrap();
+    assert!(hearer.hear().await.unwrap().text.contains("result"), "and may still answer");
+    drop(there);
+    assert!(hearer.hear().await.is_none());
+    running.await.unwrap();
+}
