@@ -1,5 +1,6 @@
 //! Both existing SDKs against ours, each as client and as server, and existing servers and clients at both ends of a tunnel.
 mod bridges;
+mod finding;
 
 use std::fs;
 use std::process::Stdio;
@@ -122,7 +123,8 @@ pub(crate) fn run(filter: Option<&str>) -> Result<Vec<String>, Vec<String>> {
     let cells: Vec<Cell<'_>> =
         matrix().into_iter().filter(|cell| wanted(&cell.name) && has_peer(cell)).collect();
     let bridges = bridges::wanted(wanted);
-    prepare(&cells, bridges, &has)?;
+    let finding = has.contains(&Needs::Node) && finding::wanted(wanted);
+    prepare(&cells, bridges, finding, &has)?;
     let mut relay = Process::start(RELAY, &[])?;
     let url = relay.text("url")?;
     let mut report = Report::default();
@@ -138,6 +140,9 @@ pub(crate) fn run(filter: Option<&str>) -> Result<Vec<String>, Vec<String>> {
     }
     if bridges {
         bridges::play(&url, &has, wanted, &mut report);
+    }
+    if finding {
+        finding::play(wanted, &mut report);
     }
     println!("interop: {} cells passed, {} failed", report.passed, report.failed.len());
     for part in &skipped {
@@ -177,16 +182,16 @@ fn matrix() -> Vec<Cell<'static>> {
 }
 
 /// Builds and installs what the cells start.
-fn prepare(cells: &[Cell<'_>], bridges: bool, has: &[Needs]) -> Outcome {
+fn prepare(cells: &[Cell<'_>], bridges: bool, finding: bool, has: &[Needs]) -> Outcome {
     let packages = ["-p", "contextvm-local-relay", "-p", "contextvm-cli", "-p", "contextvm"];
     let programs = ["--bin", "cvm", "--example", "relay", "--example", "interop_server"];
     let last = ["--example", "interop_client"];
     run_program("cargo", &[&["build", "--quiet"], packages.as_slice(), &programs, &last].concat())?;
     let wants = |peer: &str| cells.iter().any(|cell| cell.name.starts_with(peer));
-    if wants("rs-sdk") {
+    if wants("rs-sdk") || finding {
         prepare_rs(false)?;
     }
-    if wants("ts-sdk") || (bridges && has.contains(&Needs::Node)) {
+    if wants("ts-sdk") || finding || (bridges && has.contains(&Needs::Node)) {
         prepare_ts()?;
     }
     if bridges && has.contains(&Needs::Python) {

@@ -1,21 +1,39 @@
 //! A client for one command: options from the flags, failures as problems.
 use std::time::{Duration, Instant};
 
-use contextvm::ServerIdentity;
 use contextvm::client::modern::{self, ClientMeta};
 use contextvm::client::{Answered, CallError, Client, ClientOptions, Error, ErrorKind, Lost, Messages};
+use contextvm::core::event::Protection;
 use contextvm::core::{Printable, object};
 use serde_json::value::RawValue;
 
 use crate::args::Global;
-use crate::keys::{self, npub};
+use crate::finding;
+use crate::keys::{self, Chosen, npub};
+use crate::names::{self, Named};
 use crate::output::Talk;
 use crate::problem::{Code, Problem};
+use crate::saved::SavedServer;
 
 /// The revision that one-shot commands ask for first.
 const REVISION: &str = "2025-11-25";
 /// How long one-shot commands wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Most pages of a list that are read.
+const PAGES: usize = 256;
+/// Bytes of a list after which no further page is read.
+const LIST: usize = 8 * 1024 * 1024;
+
+/// A whole list, as the server wrote it.
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    pub(crate) items: Vec<Box<RawValue>>,
+    /// The list goes on; it was cut off.
+    pub(crate) more: bool,
+    /// How its last page travelled.
+    pub(crate) protection: Option<Protection>,
+}
 
 /// A connected client that knows who the server is and which revision of MCP it speaks.
 pub(crate) struct Session {
@@ -25,44 +43,60 @@ pub(crate) struct Session {
     /// The server does without `initialize`, so that every request says what that would have said.
     modern: bool,
     pub(crate) ephemeral: bool,
+    /// How the server is saved, if that was its name.
+    pub(crate) saved: Option<SavedServer>,
+    /// Local relays of strangers' lists may be used, or none of them is needed.
+    local: bool,
     started: Instant,
     timeout: Duration,
     // Dropping it would end the client's interest in notifications; nothing reads it.
     _messages: Messages,
 }
 
-/// Reads who the server is.
-pub(crate) fn server(text: &str) -> Result<ServerIdentity, Problem> {
-    text.parse().map_err(|error: contextvm::core::IdentityError| {
-        let problem = Problem::new(Code::InvalidValue, format!("the server is not understood: {error}"));
-        problem
-            .fact("it is named by npub1..., nprofile1..., nostr:... or 64 hex digits")
-            .hint("cvm ls npub1...")
-    })
-}
-
 /// Collects what a client needs to know; `timeout` counts unless another one was asked for.
 pub(crate) fn options(
     global: &Global,
-    server: ServerIdentity,
+    named: &Named,
+    talk: &Talk,
     timeout: Duration,
 ) -> Result<(ClientOptions, bool), Problem> {
     let chosen = keys::choose_or_ephemeral(global.key.as_deref())?;
-    let mut options = ClientOptions::new(chosen.keys, server);
-    options.relays.clone_from(&global.relays);
+    let options = options_of(&chosen, global, named, talk, global.timeout.unwrap_or(timeout));
+    Ok((options, chosen.ephemeral))
+}
+
+/// Does what [`options`] does for a key that is chosen already, with exactly this time.
+pub(crate) fn options_of(
+    chosen: &Chosen,
+    global: &Global,
+    named: &Named,
+    talk: &Talk,
+    timeout: Duration,
+) -> ClientOptions {
+    let mut options = ClientOptions::new(chosen.keys.clone(), named.server.clone());
+    options.relays = named.relays(global).to_vec();
+    options.discovery_relays = Some(finding::places(global));
+    options.memory = finding::memory(talk);
+    options.dangerous_local_relays = global.local_relays;
     options.config.encryption = global.encryption.into();
     options.config.gift_wrap = global.gift_wrap.into();
-    let timeout = global.timeout.unwrap_or(timeout);
     options.config.limits.request_timeout = timeout;
     options.ready_timeout = options.ready_timeout.min(timeout);
-    Ok((options, chosen.ephemeral))
+    options
 }
 
 impl Session {
     /// Connects, and says `initialize` unless the server turns out to do without.
     pub(crate) async fn open(global: &Global, name: &str, talk: &Talk) -> Result<Self, Problem> {
-        let (options, ephemeral) = options(global, server(name)?, TIMEOUT)?;
+        let named = names::resolve(name, global, talk).await?;
+        Self::open_named(global, named, talk).await
+    }
+
+    /// Does what [`Self::open`] does for a server that is known already.
+    pub(crate) async fn open_named(global: &Global, named: Named, talk: &Talk) -> Result<Self, Problem> {
+        let (options, ephemeral) = options(global, &named, talk, TIMEOUT)?;
         let relays = options.relays.clone();
+        let local = options.dangerous_local_relays || !relays.is_empty();
         talk.detail(&format!("calling as {}", npub(&options.keys.public_key())));
         let started = Instant::now();
         let (client, messages) = Client::connect(options)
@@ -72,7 +106,17 @@ impl Session {
         let timeout = global.timeout.unwrap_or(TIMEOUT);
         let welcome = serde_json::Value::Null;
         let modern = false;
-        let mut session = Self { client, welcome, modern, ephemeral, started, timeout, _messages: messages };
+        let mut session = Self {
+            client,
+            welcome,
+            modern,
+            ephemeral,
+            saved: named.saved,
+            local,
+            started,
+            timeout,
+            _messages: messages,
+        };
         session.welcome = session.greet().await?;
         Ok(session)
     }
@@ -138,28 +182,28 @@ impl Session {
         }
     }
 
-    /// Lists all tools.
-    pub(crate) async fn tools(&self) -> Result<Vec<serde_json::Value>, Problem> {
-        let mut tools = Vec::new();
-        let mut cursor: Option<String> = None;
-        // A server that never stops listing is cut off.
-        for _ in 0..100 {
-            let params = cursor
-                .as_deref()
-                .map(|cursor| format!(r#"{{"cursor":{}}}"#, contextvm::core::object::quote(cursor)));
-            let page = self.request("tools/list", params).await?;
-            let page: serde_json::Value = serde_json::from_str(page.get()).map_err(|error| {
-                Problem::internal(format!("the list of tools is not understood: {error}"))
-            })?;
-            tools.extend(
-                page.get("tools").and_then(serde_json::Value::as_array).into_iter().flatten().cloned(),
-            );
-            cursor = page.get("nextCursor").and_then(serde_json::Value::as_str).map(ToOwned::to_owned);
-            if cursor.is_none() {
+    /// Reads all pages of a list; one that does not end is cut off.
+    pub(crate) async fn list(&self, method: &str, member: &str) -> Result<Listed, Problem> {
+        let odd = |why: &str| Problem::internal(format!("the answer to {method} is not understood: {why}"));
+        let mut listed = Listed::default();
+        let (mut bytes, mut cursor) = (0_usize, None::<String>);
+        for _ in 0..PAGES {
+            let params = cursor.map(|cursor| format!(r#"{{"cursor":{}}}"#, object::quote(&cursor)));
+            let Answered { result, exchange, .. } = self.call(method, params).await?;
+            bytes = bytes.saturating_add(result.get().len());
+            let page = object::member(&result, member).ok_or_else(|| odd("the list is missing"))?;
+            let page: Vec<Box<RawValue>> =
+                serde_json::from_str(page.get()).map_err(|error| odd(&error.to_string()))?;
+            listed.items.extend(page);
+            listed.protection = exchange.map(|exchange| exchange.protection).or(listed.protection);
+            cursor =
+                object::member(&result, "nextCursor").and_then(object::string).map(|text| text.into_owned());
+            listed.more = cursor.is_some();
+            if !listed.more || bytes > LIST {
                 break;
             }
         }
-        Ok(tools)
+        Ok(listed)
     }
 
     pub(crate) fn npub(&self) -> String {
@@ -186,7 +230,13 @@ impl Session {
             }
             CallError::Lost { why: Lost::NoReply, .. } => {
                 let problem = Problem::new(Code::NoReply, "the server did not answer");
-                self.relay_facts(problem.fact(waited)).data("server", self.npub()).hint(
+                let problem = self.relay_facts(problem.fact(waited)).data("server", self.npub());
+                if !self.local && finding::lists_only_local(&self.client.server()) {
+                    return problem
+                        .fact("its relay list names only relays that are not wss://, which are not used")
+                        .hint("if they are yours: --local-relays");
+                }
+                problem.hint(
                     "is the server running, on these relays, and does it allow this key?  -v shows more",
                 )
             }

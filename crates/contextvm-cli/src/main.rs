@@ -3,14 +3,19 @@ mod args;
 mod arguments;
 mod command;
 mod connect;
+mod finding;
 mod fleet;
 mod keys;
+mod names;
 mod nearest;
 mod output;
 mod problem;
+mod publication;
 mod sample;
+mod saved;
 mod signals;
 mod signature;
+mod table;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -63,11 +68,18 @@ async fn dispatch(cli: Cli) -> Result<(), Problem> {
     let talk = Talk::new(global);
     match &cli.command {
         Command::Demo(options) => Box::pin(command::demo::run(options, &mut out)).await,
-        Command::Relay(options) => Box::pin(command::relay::run(options, &mut out, &talk)).await,
+        Command::Relay(options) => Box::pin(command::relay::run(options, global, &mut out, &talk)).await,
         Command::Serve(options) => Box::pin(command::serve::run(options, global, &mut out, talk)).await,
         Command::Use(options) => Box::pin(command::proxy::run(options, global, &mut out, talk)).await,
         Command::Call(options) => Box::pin(command::call::run(options, global, &mut out, &talk)).await,
-        Command::Ls(options) => Box::pin(command::ls::run(&options.server, global, &mut out, &talk)).await,
+        Command::Ls(options) => Box::pin(command::ls::run(options, global, &mut out, &talk)).await,
+        Command::Discover(options) => {
+            Box::pin(command::discover::run(options, global, &mut out, &talk)).await
+        }
+        Command::Inspect(options) => Box::pin(command::inspect::run(options, global, &mut out, &talk)).await,
+        Command::Server(options) => Box::pin(command::server::run(options, global, &mut out, &talk)).await,
+        Command::Announce(options) => Box::pin(command::announce::run(options, global, &mut out, talk)).await,
+        Command::Review(options) => Box::pin(command::review::run(options, global, &mut out, &talk)).await,
         Command::Ctl(options) => command::ctl::run(options, &mut out).await,
         Command::Key(options) => command::key::run(options, &mut out),
         Command::Version => out.text(&format!("cvm {}\n", env!("CARGO_PKG_VERSION"))),

@@ -40,6 +40,11 @@ impl Out {
         Self { json, terminal: std::io::stdout().is_terminal() }
     }
 
+    /// Whether the output goes somewhere else than to a terminal.
+    pub(crate) const fn is_file(&self) -> bool {
+        !self.terminal
+    }
+
     /// Writes a text as it is.
     pub(crate) fn text(&mut self, text: &str) -> Result<(), Problem> {
         let mut stdout = std::io::stdout().lock();
@@ -111,6 +116,11 @@ impl Talk {
         } else {
             self.say(line);
         }
+    }
+
+    /// Whether details were asked for.
+    pub(crate) const fn is_detailed(&self) -> bool {
+        self.level >= 1
     }
 
     /// Says something that is heard with `-v`.

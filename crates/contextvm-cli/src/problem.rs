@@ -16,6 +16,7 @@ pub(crate) enum Code {
     NotAllowed,
     BadKey,
     RelayUnreachable,
+    NameUnreachable,
     NoReply,
     NoRelayAccepted,
     ToolError,
@@ -25,6 +26,7 @@ pub(crate) enum Code {
     Timeout,
     ConfigInvalid,
     InsecurePermissions,
+    CheckFailed,
     /// Whoever read our output is gone; there is nobody to tell.
     BrokenPipe,
 }
@@ -40,6 +42,7 @@ impl Code {
             Self::NotAllowed => "not_allowed",
             Self::BadKey => "bad_key",
             Self::RelayUnreachable => "relay_unreachable",
+            Self::NameUnreachable => "name_unreachable",
             Self::NoReply => "no_reply",
             Self::NoRelayAccepted => "no_relay_accepted",
             Self::ToolError => "tool_error",
@@ -49,6 +52,7 @@ impl Code {
             Self::Timeout => "timeout",
             Self::ConfigInvalid => "config_invalid",
             Self::InsecurePermissions => "insecure_permissions",
+            Self::CheckFailed => "check_failed",
             Self::BrokenPipe => "broken_pipe",
         }
     }
@@ -58,11 +62,12 @@ impl Code {
             Self::Internal | Self::BrokenPipe => 1,
             Self::UnknownFlag | Self::MissingArgument | Self::InvalidValue | Self::SecretInArguments => 2,
             Self::NotAllowed | Self::BadKey => 3,
-            Self::RelayUnreachable | Self::NoReply | Self::NoRelayAccepted => 4,
+            Self::RelayUnreachable | Self::NameUnreachable | Self::NoReply | Self::NoRelayAccepted => 4,
             Self::ToolError | Self::NotFound | Self::InvalidArguments => 5,
             Self::PaymentRequired => 6,
             Self::Timeout => 7,
             Self::ConfigInvalid | Self::InsecurePermissions => 8,
+            Self::CheckFailed => 9,
         }
     }
 }

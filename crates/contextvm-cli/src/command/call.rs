@@ -15,6 +15,7 @@ use crate::connect::Session;
 use crate::nearest::nearest;
 use crate::output::{Out, Talk};
 use crate::problem::{Code, Problem};
+use crate::saved::pins::{self, Standing};
 
 /// Largest arguments object read from a file or from standard input, bytes.
 const LARGEST: u64 = 16 * 1024 * 1024;
@@ -59,12 +60,12 @@ impl Wire {
 
 pub(crate) async fn run(options: &Call, global: &Global, out: &mut Out, talk: &Talk) -> Result<(), Problem> {
     let Some(name) = &options.tool else {
-        return Box::pin(super::ls::run(&options.server, global, out, talk)).await;
+        return Box::pin(super::ls::of_server(&options.server, global, out, talk)).await;
     };
     // Read before anything is sent, so that a typing error costs nothing.
     let whole = options.args.as_deref().map(whole_object).transpose()?;
     let session = Box::pin(Session::open(global, &options.server, talk)).await?;
-    let outcome = Box::pin(call(&session, name, whole, options, out)).await;
+    let outcome = Box::pin(call(&session, name, whole, options, (out, talk))).await;
     session.close().await;
     outcome
 }
@@ -74,9 +75,12 @@ async fn call(
     name: &str,
     whole: Option<String>,
     options: &Call,
-    out: &mut Out,
+    (out, talk): (&mut Out, &Talk),
 ) -> Result<(), Problem> {
-    let tools = session.tools().await?;
+    let listed = pins::list(session).await?;
+    check(session, name, &listed, talk)?;
+    let tools: Vec<Value> =
+        listed.iter().map(|tool| serde_json::from_str(tool.get()).unwrap_or_default()).collect();
     let tool = tools.iter().find(|tool| tool.get("name").and_then(Value::as_str) == Some(name));
     let tool = tool.ok_or_else(|| no_such_tool(session, name, &tools))?;
     let schema = tool.get("inputSchema").unwrap_or(&Value::Null);
@@ -110,6 +114,19 @@ async fn call(
         show(&result, out)?;
     }
     if failed { Err(tool_failed(session, name, &result)) } else { Ok(()) }
+}
+
+/// Refuses a tool of a saved server that is not what was agreed to; a change of others is said.
+fn check(session: &Session, name: &str, tools: &[Box<RawValue>], talk: &Talk) -> Result<(), Problem> {
+    let Some(saved) = &session.saved else { return Ok(()) };
+    let Standing::Changed(diff) = pins::look(saved, tools)? else { return Ok(()) };
+    if pins::is_touched(&diff, name) {
+        return Err(super::server::changed(saved, &diff).data("tool", name));
+    }
+    let summary = pins::summary(&diff);
+    talk.say(&format!("note: other tools of {} are not what was agreed to: {summary}", saved.name));
+    talk.say(&format!("  see them: cvm server trust {} --dry-run", saved.name));
+    Ok(())
 }
 
 /// Reads `--args`: JSON, `@FILE` or `-`.

@@ -1,6 +1,7 @@
 //! `cvm use`: servers on Nostr for MCP hosts, over standard streams or HTTP.
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contextvm::client::ClientOptions;
@@ -12,8 +13,11 @@ use zeroize::Zeroizing;
 use crate::args::{Global, Use};
 use crate::connect;
 use crate::keys;
+use crate::names;
 use crate::output::{self, Out, Talk};
 use crate::problem::{Code, Problem};
+use crate::saved::SavedServer;
+use crate::saved::check::PinCheck;
 use crate::signals;
 
 /// How long a host waits for an answer; it has a deadline of its own, and progress extends ours.
@@ -43,7 +47,8 @@ pub(crate) async fn run(options: &Use, global: &Global, out: &mut Out, talk: Tal
         let line = format!("cvm: {notice}");
         if *notice == Notice::Connected { talk.detail(&line) } else { talk.say(&line) }
     });
-    let builder = builder(options, global, &talk)?
+    let builder = builder(options, global, &talk)
+        .await?
         .reporter(reporter)
         .hint("check the relay, or name another one: --relay wss://...");
     match options.http {
@@ -149,38 +154,44 @@ fn failed(error: &Error) -> Problem {
 }
 
 /// Collects the servers, each with its name.
-fn builder(options: &Use, global: &Global, talk: &Talk) -> Result<ProxyBuilder, Problem> {
+async fn builder(options: &Use, global: &Global, talk: &Talk) -> Result<ProxyBuilder, Problem> {
     let mut builder: Option<ProxyBuilder> = None;
     for text in &options.servers {
-        let (name, client) = server(text, options, global, talk)?;
-        builder = Some(match builder {
-            Some(builder) => builder.server(name, client),
-            None => Proxy::builder_of(name, client),
+        let (name, client, saved) = server(text, options, global, talk).await?;
+        let with = match builder {
+            Some(builder) => builder.server(name.clone(), client),
+            None => Proxy::builder_of(name.clone(), client),
+        };
+        builder = Some(match saved {
+            Some(saved) => with.tool_check(name, Arc::new(PinCheck::new(saved, *talk))),
+            None => with,
         });
     }
     let builder = builder.ok_or_else(|| Problem::new(Code::MissingArgument, "no server is named"))?;
     Ok(if options.prefix { builder.merged() } else { builder })
 }
 
-/// Reads `SERVER` or `NAME=SERVER`; without a name the beginning of the key serves as one.
-fn server(
+/// Reads `SERVER` or `NAME=SERVER`; a saved name is the name, otherwise the beginning of the key serves as one.
+async fn server(
     text: &str,
     options: &Use,
     global: &Global,
     talk: &Talk,
-) -> Result<(String, ClientOptions), Problem> {
+) -> Result<(String, ClientOptions, Option<SavedServer>), Problem> {
     let (name, server) = match text.split_once('=') {
         Some((name, server)) => (Some(name.to_owned()), server),
         None => (None, text),
     };
-    let (mut client, ephemeral) = connect::options(global, connect::server(server)?, TIMEOUT)?;
+    let named = names::resolve(server, global, talk).await?;
+    let (mut client, ephemeral) = connect::options(global, &named, talk, TIMEOUT)?;
     client.config.stateless = options.stateless;
     client.config.answer_server_requests = true;
     if ephemeral {
         talk.detail("no key was given, so the server sees one that nobody knows");
     }
+    let name = name.or_else(|| named.saved.as_ref().map(|saved| saved.name.clone()));
     let name = name.unwrap_or_else(|| client.server.key.to_hex().chars().take(8).collect());
-    Ok((name, client))
+    Ok((name, client, named.saved))
 }
 
 /// Reads the token that local hosts must show; the first time it is made.

@@ -1,10 +1,10 @@
-//! `cvm relay run`: a relay for development, with faults on demand.
+//! `cvm relay`: a relay for development, with faults on demand, and the check of any relay.
 use std::net::SocketAddr;
 
 use contextvm::local_relay::{CloseAfter, Faults, LocalRelay, RelayOptions};
 use serde::Serialize;
 
-use crate::args::{Relay, RelayCommand, RelayRun, duration};
+use crate::args::{Global, Relay, RelayCommand, RelayRun, duration};
 use crate::output::{Out, Talk};
 use crate::problem::{Code, Problem};
 use crate::signals;
@@ -15,8 +15,14 @@ struct Document {
     url: String,
 }
 
-pub(crate) async fn run(options: &Relay, out: &mut Out, talk: &Talk) -> Result<(), Problem> {
-    let RelayCommand::Run(options) = &options.command;
+pub(crate) async fn run(options: &Relay, global: &Global, out: &mut Out, talk: &Talk) -> Result<(), Problem> {
+    match &options.command {
+        RelayCommand::Run(options) => serve(options, out, talk).await,
+        RelayCommand::Check(options) => Box::pin(super::relay_check::run(options, global, out, talk)).await,
+    }
+}
+
+async fn serve(options: &RelayRun, out: &mut Out, talk: &Talk) -> Result<(), Problem> {
     let stop = signals::stop_on_signals();
     let relay = LocalRelay::start(relay_options(options)?).await.map_err(|error| {
         let problem = Problem::new(Code::ConfigInvalid, error.to_string());
@@ -51,7 +57,11 @@ fn relay_options(options: &RelayRun) -> Result<RelayOptions, Problem> {
         refuse: options.refuse.clone(),
         ..Faults::default()
     };
+    let refused = options.refuse_kind.iter();
     Ok(RelayOptions {
+        refused_kinds: refused
+            .map(|kind| (*kind, format!("blocked: kind {kind} is not taken here")))
+            .collect(),
         addr: SocketAddr::from(([127, 0, 0, 1], options.port)),
         faults,
         auth: options.auth,

@@ -14,7 +14,9 @@ use tokio::task::JoinSet;
 pub(crate) mod board;
 pub(crate) mod control;
 pub(crate) mod file;
+pub(crate) mod look;
 pub(crate) mod plan;
+pub(crate) mod target;
 mod unit;
 
 use crate::keys::npub;
@@ -22,6 +24,7 @@ use crate::output::{Out, Talk};
 use crate::problem::{Code, Problem};
 use board::{Board, State};
 use file::Entry;
+use look::Look;
 use plan::Plan;
 use unit::Unit;
 
@@ -113,6 +116,35 @@ impl Fleet {
         Ok(())
     }
 
+    /// Shows what the servers would publish, one after another; one that cannot be started does not hide the others.
+    pub(crate) async fn preview(self, out: &mut Out) -> Result<(), Problem> {
+        self.check_names()?;
+        let mut worst = Ok(());
+        for Entry { name, target } in self.read()? {
+            let before = Printable::short(&name, 60).to_string();
+            let target = match target.as_ref().map(|target| self.plan.entry_target(target)) {
+                Ok(Ok(Some(target))) => target,
+                Ok(Ok(None)) => continue,
+                Ok(Err(problem)) => {
+                    self.talk.say(&format!("{before}: {}", problem.message()));
+                    worst = Err(problem);
+                    continue;
+                }
+                Err(why) => {
+                    let why = format!("{before}: {}", Printable::short(why, 300));
+                    worst = Err(Problem::new(Code::ConfigInvalid, why));
+                    continue;
+                }
+            };
+            let look = Look { target, keys: self.plan.identity(&name)?, unit: Some(name) };
+            if let Err(problem) = Box::pin(look.show(&self.plan, out, self.talk, &self.stop)).await {
+                self.talk.say(&format!("{before}: {}", problem.message()));
+                worst = Err(problem);
+            }
+        }
+        worst
+    }
+
     /// Says which server has which key.
     fn introduce(&self, entries: &[Entry], out: &mut Out) -> Result<(), Problem> {
         let mut servers = Vec::new();
@@ -125,6 +157,12 @@ impl Fleet {
         for Server { name, server } in &servers {
             self.talk.say(&format!("  {server}  {}", Printable::short(name, 60)));
         }
+        let public = if self.plan.options.announce {
+            "yes: each announces itself under its own key"
+        } else {
+            "no (add --announce to be found)"
+        };
+        self.talk.say(&format!("  public    {public}"));
         self.talk.say("  status    cvm ctl status");
         if !out.json {
             return Ok(());

@@ -1,16 +1,16 @@
 //! What is the same for every server that one `cvm serve` puts on Nostr.
 use contextvm::Keys;
 use contextvm::core::{Printable, ServerIdentity};
-use contextvm::server::{EncryptionMode, ErrorKind, Identity, Listener, Server};
-use contextvm_bridge::{
-    ChildCommand, Error, Gateway, GatewayBuilder, HttpTarget, Reporter, RestartPolicy, RestartWhen, Target,
-};
+use contextvm::server::{AnnounceOptions, EncryptionMode, ErrorKind, Listener, Server, ServerOptions};
+use contextvm_bridge::{Gateway, GatewayBuilder, Reporter, RestartPolicy, RestartWhen, Target};
 use nostr::key::PublicKey;
 
 use super::file::EntryTarget;
+use super::target;
 use crate::args::{Global, Isolation, Restart, Serve};
 use crate::keys::{self, Chosen, KeyRef};
 use crate::problem::{Code, Problem};
+use crate::publication::{announcing, options};
 
 /// The answers to who, where and how.
 pub(crate) struct Plan {
@@ -22,14 +22,20 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(options: &Serve, global: &Global) -> Result<Self, Problem> {
-        let allowed = allowed(options)?;
-        let chosen = key(options, global)?;
+    pub(crate) fn new(serve: &Serve, global: &Global) -> Result<Self, Problem> {
+        options::check(&serve.publication, serve.announce)?;
+        // Nobody calls a server that is only looked at.
+        let allowed = if serve.publication.dry_run { Some(Vec::new()) } else { allowed(serve)? };
+        let chosen = key(serve, global)?;
         if global.relays.is_empty() {
             let problem = Problem::new(Code::MissingArgument, "serve needs a relay to serve on");
             return Err(problem.hint("--relay wss://...   or a local one: cvm relay run"));
         }
-        Ok(Self { options: options.clone(), global: global.clone(), chosen, allowed })
+        let plan = Self { options: serve.clone(), global: global.clone(), chosen, allowed };
+        // What is wrong for every server is said once and before any of them is started.
+        plan.announce_options()?;
+        options::schemas(&serve.publication)?;
+        Ok(plan)
     }
 
     pub(crate) fn encryption(&self) -> EncryptionMode {
@@ -38,67 +44,12 @@ impl Plan {
 
     /// Returns the server that the command line names.
     pub(crate) fn target(&self) -> Result<Target, Problem> {
-        if let Some(url) = &self.options.url {
-            if !url.contains("://") {
-                let shown = Printable::short(&keys::scrub(url), 80).to_string();
-                let problem = Problem::new(Code::InvalidValue, format!("{shown} is no URL"));
-                return Err(
-                    problem.hint(format!("a command comes after two dashes: cvm serve ... -- {shown}"))
-                );
-            }
-            let mut target = HttpTarget::new(url).map_err(|error| wrong(&error))?;
-            for pair in &self.options.headers {
-                let (name, reference) = pair.split_once('=').ok_or_else(|| {
-                    Problem::new(Code::InvalidValue, "--header wants NAME=REF")
-                        .hint("--header Authorization=env:TOKEN")
-                })?;
-                let value = keys::secret_text(reference)?;
-                target = target.header(name, &value).map_err(|error| wrong(&error))?;
-            }
-            return Ok(target.into());
-        }
-        let mut command = ChildCommand::new(&self.options.command).map_err(|error| wrong(&error))?;
-        for pair in &self.options.env {
-            let (name, value) = pair.split_once('=').ok_or_else(|| {
-                Problem::new(Code::InvalidValue, "--env wants NAME=VALUE")
-                    .hint("or pass one of yours on: --inherit-env NAME")
-            })?;
-            command = command.env(name, value).map_err(|error| wrong(&error))?;
-        }
-        self.command(command).map(Into::into)
+        target::named(&self.options.target)
     }
 
     /// Returns the server that an entry of a file names; none if it is disabled.
     pub(crate) fn entry_target(&self, entry: &EntryTarget) -> Result<Option<Target>, Problem> {
-        Ok(Some(match entry {
-            EntryTarget::Disabled => return Ok(None),
-            EntryTarget::Url { url, headers } => {
-                let target = HttpTarget::new(url).map_err(|error| wrong(&error))?;
-                let target =
-                    headers.iter().try_fold(target, |target, (name, value)| target.header(name, value));
-                target.map_err(|error| wrong(&error))?.into()
-            }
-            EntryTarget::Command { argv, written: _, env, directory } => {
-                let command = ChildCommand::new(argv).map_err(|error| wrong(&error))?;
-                let command = env.iter().try_fold(command, |command, (name, value)| command.env(name, value));
-                let mut command = self.command(command.map_err(|error| wrong(&error))?)?;
-                if let Some(directory) = directory {
-                    command = command.directory(directory);
-                }
-                command.into()
-            }
-        }))
-    }
-
-    /// Adds what every child gets.
-    fn command(&self, mut command: ChildCommand) -> Result<ChildCommand, Problem> {
-        for name in &self.options.inherit_env {
-            command = command.inherit(name).map_err(|error| wrong(&error))?;
-        }
-        Ok(match &self.options.cwd {
-            Some(directory) => command.directory(directory),
-            None => command,
-        })
+        target::of_entry(entry, &self.options.target)
     }
 
     /// Returns the key of an entry of a file: made of the chosen key and its name, so that one backup covers them all.
@@ -121,14 +72,43 @@ impl Plan {
             .idle_expiry(self.options.idle_exit)
             .restart(restart(&self.options))
             .reporter(reporter)
-            .request_timeout(self.options.request_timeout)
+            .request_timeout(self.options.target.request_timeout)
     }
 
     /// Starts listening under a key.
-    pub(crate) async fn listen(&self, keys: Keys, identity: Identity) -> Result<Listener, Problem> {
+    pub(crate) async fn listen(&self, keys: Keys, own: Option<String>) -> Result<Listener, Problem> {
+        Server::start(self.server_options(keys, own)?).await.map_err(|error| {
+            let code = match error.kind() {
+                ErrorKind::Config => Code::InvalidValue,
+                ErrorKind::Relay => Code::RelayUnreachable,
+                ErrorKind::Closed | ErrorKind::Host | _ => Code::Internal,
+            };
+            Problem::new(code, error.to_string()).hint("use another relay: --relay wss://...")
+        })
+    }
+
+    /// Makes a listener that is on no relay: for a look at what would be published.
+    pub(crate) fn offline(&self, keys: Keys, own: Option<String>) -> Result<Listener, Problem> {
+        Ok(Server::offline(self.server_options(keys, own)?))
+    }
+
+    /// Returns what is published about a server; `None` if nothing is.
+    pub(crate) fn announce_options(&self) -> Result<Option<AnnounceOptions>, Problem> {
+        if !self.options.announce {
+            return Ok(None);
+        }
+        // An offline server has no relays to tell of.
+        let relays = self.options.publication.dry_run.then_some(self.global.relays.as_slice());
+        announcing::announce_options(&self.options.publication, &self.global, relays).map(Some)
+    }
+
+    /// Returns everything that a server is told; `own` is how the MCP server calls itself.
+    fn server_options(&self, keys: Keys, own: Option<String>) -> Result<ServerOptions, Problem> {
+        let publication = &self.options.publication;
         let mut builder = Server::builder(keys)
             .relays(&self.global.relays)
-            .identity(identity)
+            .identity(options::identity(publication, own))
+            .common_schemas(options::schemas(publication)?)
             .encryption(self.encryption())
             .gift_wrap(self.global.gift_wrap.into())
             .inject_client_pubkey(self.options.inject_client_pubkey);
@@ -138,22 +118,10 @@ impl Plan {
         if self.chosen.ephemeral {
             builder = builder.fresh_key();
         }
-        builder.start().await.map_err(|error| {
-            let code = match error.kind() {
-                ErrorKind::Config => Code::InvalidValue,
-                ErrorKind::Relay => Code::RelayUnreachable,
-                ErrorKind::Closed | ErrorKind::Host | _ => Code::Internal,
-            };
-            Problem::new(code, error.to_string()).hint("use another relay: --relay wss://...")
-        })
-    }
-}
-
-fn wrong(error: &Error) -> Problem {
-    if matches!(error, Error::Environment { .. }) {
-        Problem::new(Code::InvalidValue, error.to_string()).hint("--env NAME=VALUE")
-    } else {
-        Problem::new(Code::ConfigInvalid, error.to_string()).hint("check the command after --, or the URL")
+        let mut options = builder.build();
+        // Whoever finds it by its announcement is told why it refuses.
+        options.config.access.announced = self.options.announce;
+        Ok(options)
     }
 }
 
@@ -201,24 +169,4 @@ fn key(options: &Serve, global: &Global) -> Result<Chosen, Problem> {
             .fact("neither --key nor CVM_KEY is given")
             .hint("cvm key new me, then serve with --key me      or for once: --ephemeral")
     })
-}
-
-/// Shows what is put on Nostr, without its secrets.
-pub(crate) fn shown(target: &Target) -> String {
-    match target {
-        Target::Child(command) => {
-            let program = command.program().to_string_lossy();
-            shown_command(
-                core::iter::once(program).chain(command.args().iter().map(|arg| arg.to_string_lossy())),
-            )
-        }
-        Target::Http(target) => format!("http   {}", Printable::short(&target.origin(), 300)),
-        _ => "another kind of server".to_owned(),
-    }
-}
-
-/// Shows a command line.
-pub(crate) fn shown_command<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> String {
-    let words: Vec<String> = words.into_iter().map(|word| keys::scrub(word.as_ref())).collect();
-    format!("stdio  {}", Printable::short(&words.join(" "), 300))
 }

@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contextvm::core::Printable;
-use contextvm::server::{Identity, Listener, ServerHandle};
+use contextvm::server::{Announcing, Listener, ServerHandle};
 use contextvm_bridge::{CancellationToken, Error, Gateway, Target};
 use futures_util::FutureExt as _;
 
 use super::board::{Board, State};
 use super::file::{Entry, EntryTarget};
-use super::plan::{Plan, shown, shown_command};
+use super::plan::Plan;
+use super::target::{shown, shown_command};
 use crate::args::Restart;
 use crate::keys::npub;
 use crate::output::Talk;
 use crate::problem::Problem;
+use crate::publication::announcing;
 
 /// First and longest pause before a unit that failed is started again.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -122,10 +124,33 @@ impl Unit {
         self.board.change(&self.entry.name, |unit| unit.pid = gateway.pid());
         self.enter(State::Ready, None);
         self.say(&format!("ready as {server}"));
-        tokio::select! {
+        let mut announced = self.announce(&handle)?;
+        let telling = async {
+            if let Some(announcing) = &mut announced {
+                announcing::tell(announcing, |line| self.say(line)).await;
+            }
+            core::future::pending::<()>().await;
+        };
+        let outcome = tokio::select! {
             ended = Box::pin(gateway.run(listener, self.stop.clone())) => ended.map_err(Failure::from),
             () = self.watch(handle) => Ok(()),
+            () = telling => Ok(()),
+        };
+        if let (Some(announcing), true) = (announced, self.withdraws()) {
+            Box::pin(announcing::withdraw(announcing, |line| self.say(line))).await;
         }
+        outcome
+    }
+
+    /// Begins to announce the unit under its own key, if that was asked for.
+    fn announce(&self, handle: &ServerHandle) -> Result<Option<Announcing>, Failure> {
+        let options = self.plan.announce_options()?;
+        Ok(options.map(|options| announcing::begin(handle, options)).transpose()?)
+    }
+
+    /// Whether the announcements are taken back now: the unit ends, and is not just started again.
+    fn withdraws(&self) -> bool {
+        self.plan.options.unannounce_on_exit && self.stop.is_cancelled()
     }
 
     /// Starts the server and puts it on Nostr.
@@ -136,8 +161,8 @@ impl Unit {
         let reporter = super::reporter(noted, before, self.talk);
         let gateway = self.plan.gateway(target, reporter).start().await?;
         let own = gateway.welcome().and_then(|welcome| welcome.name.clone());
-        let identity = Identity { name: own.or_else(|| Some(name.clone())), ..Identity::default() };
-        let listener = self.plan.listen(self.plan.identity(name)?, identity).await?;
+        let own = own.or_else(|| Some(name.clone()));
+        let listener = self.plan.listen(self.plan.identity(name)?, own).await?;
         Ok((gateway, listener))
     }
 

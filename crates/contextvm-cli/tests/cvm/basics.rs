@@ -37,7 +37,7 @@ fn usage_errors_exit_2_and_have_three_parts() {
     for (args, code) in [
         (&["lss"][..], "unknown_flag"),
         (&["ls", "--colour"], "unknown_flag"),
-        (&["ls"], "missing_argument"),
+        (&["inspect"], "missing_argument"),
         (&["serve", "--open", "--ephemeral", "-r", "ws://127.0.0.1:9"], "missing_argument"),
         (&["serve", "--open", "-r", "ws://127.0.0.1:9", "--", "sh"], "missing_argument"),
         (&["serve", "--ephemeral", "-r", "ws://127.0.0.1:9", "--", "sh"], "missing_argument"),

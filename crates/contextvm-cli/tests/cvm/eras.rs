@@ -2,7 +2,7 @@
 use crate::stage::{Home, Host, LIST, Running};
 
 /// Finds an example of this crate: they are built together with the tests.
-fn example(name: &str) -> String {
+pub(crate) fn example(name: &str) -> String {
     let tests = std::env::current_exe().unwrap();
     let file = tests.parent().and_then(std::path::Path::parent).unwrap().join("examples").join(name);
     assert!(file.is_file(), "{} is missing: cargo build --examples -p contextvm-cli", file.display());

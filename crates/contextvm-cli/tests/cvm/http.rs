@@ -9,7 +9,7 @@ const LEGACY: [(&str, &str); 2] =
     [("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")];
 
 /// A running `cvm use --http`.
-struct Front {
+pub(crate) struct Front {
     running: Running,
     address: String,
     paths: Vec<String>,
@@ -17,7 +17,7 @@ struct Front {
 }
 
 impl Front {
-    fn start(home: &Home, args: &[&str]) -> Self {
+    pub(crate) fn start(home: &Home, args: &[&str]) -> Self {
         let mut all = vec!["use", "--json", "--http", "127.0.0.1:0"];
         all.extend(args);
         let running = Running::start(home.command(&all));
@@ -59,7 +59,7 @@ impl Front {
     }
 
     /// Asks as a host of 2026-07-28.
-    fn modern(&self, path: &str, method: &str, mut params: Value) -> Reply {
+    pub(crate) fn modern(&self, path: &str, method: &str, mut params: Value) -> Reply {
         params["_meta"] = json!({
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
             "io.modelcontextprotocol/clientCapabilities": {},
