@@ -183,9 +183,10 @@ fn matrix() -> Vec<Cell<'static>> {
 
 /// Builds and installs what the cells start.
 fn prepare(cells: &[Cell<'_>], bridges: bool, finding: bool, has: &[Needs]) -> Outcome {
-    let packages = ["-p", "contextvm-local-relay", "-p", "contextvm-cli", "-p", "contextvm"];
+    let packages =
+        ["-p", "contextvm-local-relay", "-p", "contextvm-cli", "-p", "contextvm", "-p", "contextvm-announce"];
     let programs = ["--bin", "cvm", "--example", "relay", "--example", "interop_server"];
-    let last = ["--example", "interop_client"];
+    let last = ["--example", "interop_client", "--example", "schemas"];
     run_program("cargo", &[&["build", "--quiet"], packages.as_slice(), &programs, &last].concat())?;
     let wants = |peer: &str| cells.iter().any(|cell| cell.name.starts_with(peer));
     if wants("rs-sdk") || finding {

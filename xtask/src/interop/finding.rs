@@ -1,4 +1,5 @@
 //! Servers that are found: announcements of each implementation read by the others, and calls by name alone.
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
@@ -18,8 +19,14 @@ const CHILD: [&str; 2] = ["node", "interop/ts/stdio-server.mjs"];
 const KEY: &str = "target/interop/announced.key";
 /// How long an announcement may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Names of the cells.
+/// Names of cells.
 const OURS_BY_NAME: &str = "ours, by name";
+const SCHEMAS: &str = "tool schemas, hashed by ts-sdk";
+/// Makes and hashes tools.
+const OUR_SCHEMAS: &str = "target/debug/examples/schemas";
+/// Tools whose hashes are compared, and where they are kept meanwhile.
+const TOOLS: usize = 10_000;
+const TOOLS_FILE: &str = "target/interop/tools.jsonl";
 
 /// Two relays: servers live on one and are looked for on the other.
 struct Place {
@@ -37,7 +44,7 @@ pub(super) fn wanted(wanted: impl Fn(&str) -> bool) -> bool {
 
 fn names() -> Vec<String> {
     let peers = PEERS.iter().flat_map(|peer| [read_by(peer.name), called_by(peer.name), found_of(peer.name)]);
-    peers.chain([OURS_BY_NAME.to_owned()]).collect()
+    peers.chain([OURS_BY_NAME, SCHEMAS].map(str::to_owned)).collect()
 }
 
 fn read_by(peer: &str) -> String {
@@ -68,6 +75,35 @@ pub(super) fn play(wanted: impl Fn(&str) -> bool, report: &mut Report) {
         add(&found_of(peer.name), &|| theirs(peer));
     }
     add(OURS_BY_NAME, &|| ours(|place, key| place.found_by_us(key, "Interop")));
+    add(SCHEMAS, &schemas);
+}
+
+/// Hashes generated tools with the SDK and with ours; both must also refuse the same ones, for the same reason.
+fn schemas() -> Outcome {
+    let lines = |program: &str, args: &[&str], input: Stdio| -> Result<Vec<String>, Vec<String>> {
+        let output = command(program, args).stdin(input).stderr(Stdio::inherit()).output();
+        let output = output.map_err(|error| vec![format!("{program}: {error}")])?;
+        Ok(String::from_utf8_lossy(&output.stdout).split_terminator('\n').map(str::to_owned).collect())
+    };
+    let file = absolute(TOOLS_FILE);
+    let failed = |error: std::io::Error| vec![format!("{TOOLS_FILE}: {error}")];
+    let tools = lines(OUR_SCHEMAS, &["make", "15", &TOOLS.to_string()], Stdio::null())?;
+    fs::write(&file, tools.join("\n") + "\n").map_err(failed)?;
+    let ours = lines(OUR_SCHEMAS, &["hash"], File::open(&file).map_err(failed)?.into())?;
+    let theirs = lines("node", &["interop/ts/schemas.mjs"], File::open(&file).map_err(failed)?.into())?;
+    if [tools.len(), ours.len(), theirs.len()] != [TOOLS; 3] {
+        return Err(vec![format!("{} tools, hashed {} and {}", tools.len(), ours.len(), theirs.len())]);
+    }
+    let differ = |((tool, ours), theirs): ((&String, &String), &String)| {
+        (ours != theirs).then(|| format!("{tool}: ours {ours}, theirs {theirs}"))
+    };
+    let different: Vec<String> = tools.iter().zip(&ours).zip(&theirs).filter_map(differ).take(5).collect();
+    let refused = theirs.iter().filter(|line| line.starts_with("refused")).count();
+    if different.is_empty() {
+        Ok(format!("{} hashes are equal, {refused} are refused by both", TOOLS - refused))
+    } else {
+        Err(different)
+    }
 }
 
 /// Runs `body` with our server, which announces itself.
@@ -124,7 +160,7 @@ impl Place {
         let started = Instant::now();
         loop {
             let last = match self.inspect(key, true) {
-                Ok(shown) => match (is_full(&shown), shown["pubkey"].as_str()) {
+                Ok(shown) => match (is_full(&shown), shown.get("pubkey").and_then(Value::as_str)) {
                     (true, Some(hex)) => return Ok(hex.to_owned()),
                     (_, _) => vec![format!("nothing announced: {shown}")],
                 },
@@ -164,8 +200,8 @@ impl Place {
     /// `cvm` is told the key and a discovery relay, and nothing else.
     fn found_by_us(&self, key: &str, name: &str) -> Outcome {
         let found = self.cvm(&["discover", name])?;
-        let servers = found["servers"].as_array().map_or(&[][..], Vec::as_slice);
-        if !servers.iter().any(|server| server["pubkey"] == key) {
+        let servers = found.get("servers").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        if !servers.iter().any(|server| server.get("pubkey").and_then(Value::as_str) == Some(key)) {
             return Err(vec![format!("not discovered: {found}")]);
         }
         let shown = self.inspect(key, false)?;
@@ -201,5 +237,5 @@ impl Place {
 
 /// Whether an inspection knows the announcement and the relay list.
 fn is_full(shown: &Value) -> bool {
-    shown["announcement"].is_object() && shown["relayList"].is_object()
+    ["announcement", "relayList"].iter().all(|part| shown.get(part).is_some_and(Value::is_object))
 }
