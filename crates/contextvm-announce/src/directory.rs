@@ -19,8 +19,8 @@ use crate::newest::{Freshness, Newest, Stamp};
 use crate::profile::ProfileError;
 use crate::{Review, Signed};
 
-/// Bounds of a [`Directory`]. Strangers may fill three quarters of `servers` and `bytes`, the servers that the application
-/// named ([`Directory::prefer`]) everything.
+/// Bounds of a [`Directory`]. Strangers may fill three quarters of `servers`, `bytes` and `deletions`, the servers that the
+/// application named ([`Directory::prefer`]) everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectoryLimits {
     /// Servers: 10,000.
@@ -33,7 +33,8 @@ pub struct DirectoryLimits {
     pub reviews: usize,
     /// Bytes of the reviews of one server: 256 KiB.
     pub review_bytes: usize,
-    /// Events named by deletions that are remembered: 16,384.
+    /// Events named by deletions that are remembered, lest another relay brings them back: 16,384, a 64th of them of one
+    /// author.
     pub deletions: usize,
 }
 
@@ -73,8 +74,6 @@ pub enum Bound {
     ServerBytes,
     /// Number or bytes of one server's reviews.
     Reviews,
-    /// Number of deleted events.
-    Deletions,
 }
 
 /// Why an event is not part of the view. Nothing else changed.
@@ -130,7 +129,7 @@ pub struct RefusedCounts {
     pub deleted: u64,
     /// Of another kind or form.
     pub broken: u64,
-    /// Without room: the view is not complete.
+    /// Without room: the view is not complete, or holds what a deletion named that could not be remembered.
     pub full: u64,
 }
 
@@ -266,7 +265,9 @@ impl Directory {
         let read = Read::of(event)?;
         if self.deleted.contains(&key, &event.id) {
             self.newest.learn_stamp(key, kind, stamp.deleted(), unix);
-            self.change(key, |entry| entry.forget(kind));
+            if held.is_some() {
+                self.change(key, |entry| entry.forget(kind));
+            }
             return Err(Refused::Deleted);
         }
         self.place(key, read, stamp, Origin::Announced)?;
@@ -295,9 +296,9 @@ impl Directory {
 
     /// Puts one part into the entry of a key, if there is room for what it adds.
     fn place(&mut self, key: PublicKey, read: Read<'_>, stamp: Stamp, origin: Origin) -> Result<(), Refused> {
-        let (servers, bytes) = self.room(&key);
+        let room = self.room(&key);
         let known = self.servers.get(&key);
-        if known.is_none() && self.servers.len() >= servers {
+        if known.is_none() && self.servers.len() >= room.servers {
             return Err(Refused::Full(Bound::Servers));
         }
         let before = known.map_or(0, |entry| entry.bytes());
@@ -306,7 +307,7 @@ impl Directory {
         if after > self.limits.server_bytes {
             return Err(Refused::Full(Bound::ServerBytes));
         }
-        if after > before && self.bytes - before + after > bytes {
+        if after > before && self.bytes - before + after > room.bytes {
             return Err(Refused::Full(Bound::Bytes));
         }
         self.change(key, |entry| entry.put(read, stamp, origin));
@@ -326,13 +327,14 @@ impl Directory {
         result
     }
 
-    /// How many servers and bytes there may be for the sake of a key.
-    fn room(&self, key: &PublicKey) -> (usize, usize) {
+    /// Returns the bounds that hold for the sake of a key.
+    fn room(&self, key: &PublicKey) -> DirectoryLimits {
+        let all = self.limits;
         if self.newest.is_preferred(key) {
-            (self.limits.servers, self.limits.bytes)
-        } else {
-            (self.limits.servers / 4 * 3, self.limits.bytes / 4 * 3)
+            return all;
         }
+        let [servers, bytes, deletions] = [all.servers, all.bytes, all.deletions].map(|most| most / 4 * 3);
+        DirectoryLimits { servers, bytes, deletions, ..all }
     }
 
     fn review(&mut self, event: &Signed, unix: u64) -> Result<Added, Refused> {
@@ -347,17 +349,17 @@ impl Directory {
         }
         let review = Review::read(event).map_err(|_| Refused::Review)?;
         let server = review.server;
-        let (servers, bytes) = self.room(&server);
+        let room = self.room(&server);
         let cost = place::review_bytes(&review);
         let (count, held) = match self.servers.get(&server) {
             Some(entry) => (entry.reviews().len(), entry.all_bytes() - entry.bytes()),
-            None if self.servers.len() >= servers => return Err(Refused::Full(Bound::Servers)),
+            None if self.servers.len() >= room.servers => return Err(Refused::Full(Bound::Servers)),
             None => (0, 0),
         };
         if count >= self.limits.reviews || held + cost > self.limits.review_bytes {
             return Err(Refused::Full(Bound::Reviews));
         }
-        if self.bytes + cost + ServerEntry::EMPTY_BYTES > bytes {
+        if self.bytes + cost + ServerEntry::EMPTY_BYTES > room.bytes {
             return Err(Refused::Full(Bound::Bytes));
         }
         self.reviewed.insert(review.id, server);

@@ -58,7 +58,8 @@ pub struct Lookalike<'a> {
 /// Known names, to compare others with.
 #[derive(Clone, Debug, Default)]
 pub struct Lookalikes {
-    known: BTreeMap<String, Vec<(PublicKey, String)>>,
+    /// By form, then by name: the first two keys that have it, of which one is another's.
+    known: BTreeMap<String, BTreeMap<String, Vec<PublicKey>>>,
     names: usize,
 }
 
@@ -74,7 +75,10 @@ impl Lookalikes {
         }
         self.names += 1;
         for form in forms(&shown) {
-            self.known.entry(form).or_default().push((key, shown.clone()));
+            let keys = self.known.entry(form).or_default().entry(shown.clone()).or_default();
+            if keys.len() < 2 && !keys.contains(&key) {
+                keys.push(key);
+            }
         }
     }
 
@@ -82,10 +86,14 @@ impl Lookalikes {
     #[must_use]
     pub fn of(&self, key: &PublicKey, name: &str) -> Option<Lookalike<'_>> {
         let shown = shown_name(name);
-        let alike = forms(&shown).into_iter().filter_map(|form| self.known.get(&form)).flatten();
-        let others = alike.filter(|(known, _)| known != key);
-        let found = others.map(|(key, name)| Lookalike { key, name, same: *name == shown });
-        found.reduce(|first, next| if next.same && !first.same { next } else { first })
+        let alike: Vec<_> = forms(&shown).iter().filter_map(|form| self.known.get(form)).collect();
+        let same = alike.iter().filter_map(|names| names.get_key_value(&shown));
+        let all = same.chain(alike.iter().copied().flatten());
+        let mut others = all.filter_map(|(name, keys)| {
+            let key = keys.iter().find(|known| *known != key)?;
+            Some(Lookalike { key, name, same: *name == shown })
+        });
+        others.next()
     }
 }
 

@@ -9,7 +9,7 @@ use contextvm_core::kind;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
 
-use crate::{DocumentKind, Signed};
+use crate::Signed;
 
 /// How far ahead of our clock an event may be stamped: 15 minutes.
 pub const FUTURE: Duration = Duration::from_secs(15 * 60);
@@ -259,13 +259,20 @@ pub(crate) fn deleted_kinds(deletion: &Signed) -> impl Iterator<Item = u16> {
         if !key.eq_ignore_ascii_case(&author) || !rest.is_empty() {
             return None;
         }
-        kind.parse().ok().filter(|kind| is_ours(*kind))
+        kind.parse().ok().filter(|kind| OURS.contains(kind))
     })
 }
 
-const fn is_ours(kind: u16) -> bool {
-    matches!(kind, kind::PROFILE | kind::RELAY_LIST) || DocumentKind::from_kind(kind).is_some()
-}
+/// The replaceable kinds that a key publishes about itself as a server.
+pub(crate) const OURS: [u16; 7] = [
+    kind::PROFILE,
+    kind::RELAY_LIST,
+    kind::SERVER_ANNOUNCEMENT,
+    kind::TOOLS_LIST,
+    kind::RESOURCES_LIST,
+    kind::RESOURCE_TEMPLATES_LIST,
+    kind::PROMPTS_LIST,
+];
 
 /// Lists the events that a deletion names by id.
 pub(crate) fn deleted_ids(deletion: &Signed) -> impl Iterator<Item = EventId> {

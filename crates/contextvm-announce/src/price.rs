@@ -107,24 +107,28 @@ impl Price {
         }
     }
 
-    /// Returns the most that may be asked.
+    /// Returns the most that may be asked: the greater end of a range, whichever way round it was written.
     #[must_use]
     pub fn at_most(&self) -> &str {
-        self.most.as_deref().unwrap_or(&self.amount)
+        let most = self.most.as_deref().unwrap_or(&self.amount);
+        if compare_amounts(most, &self.amount) == Some(Ordering::Less) { &self.amount } else { most }
     }
 
-    /// Whether nothing is asked: the most is a decimal zero.
+    /// Whether nothing is asked: each amount is a decimal zero.
     #[must_use]
     pub fn is_free(&self) -> bool {
-        compare_amounts(self.at_most(), "0") == Some(Ordering::Equal)
+        self.is_up_to("0")
     }
 
     /// Whether the most that may be asked is within a limit; `false` also when the units differ or an amount is no decimal.
     #[must_use]
     pub fn is_within(&self, amount: &str, unit: &str) -> bool {
-        self.is_free()
-            || (same_unit(&self.unit, unit)
-                && compare_amounts(self.at_most(), amount).is_some_and(Ordering::is_le))
+        self.is_free() || (same_unit(&self.unit, unit) && self.is_up_to(amount))
+    }
+
+    fn is_up_to(&self, limit: &str) -> bool {
+        let mut amounts = core::iter::once(&self.amount).chain(&self.most);
+        amounts.all(|amount| compare_amounts(amount, limit).is_some_and(Ordering::is_le))
     }
 }
 

@@ -76,7 +76,10 @@ pub(crate) fn options_of(
     let mut options = ClientOptions::new(chosen.keys.clone(), named.server.clone());
     options.relays = named.relays(global).to_vec();
     options.discovery_relays = Some(finding::places(global));
-    options.memory = finding::memory(talk);
+    if options.relays.is_empty() {
+        // Only what is looked up can be rolled back.
+        options.memory = finding::memory(talk);
+    }
     options.dangerous_local_relays = global.local_relays;
     options.config.encryption = global.encryption.into();
     options.config.gift_wrap = global.gift_wrap.into();
@@ -237,7 +240,7 @@ impl Session {
                         .hint("if they are yours: --local-relays");
                 }
                 problem.hint(
-                    "is the server running, on these relays, and does it allow this key?  -v shows more",
+                    "is the server running, on these relays, and does it allow this key and form (--gift-wrap, --encryption)?",
                 )
             }
             CallError::Lost { why: Lost::NotSent, .. } => {

@@ -120,6 +120,10 @@ impl Problem {
         &self.message
     }
 
+    pub(crate) fn facts(&self) -> &[String] {
+        &self.facts
+    }
+
     pub(crate) fn is(&self, code: Code) -> bool {
         self.code == code
     }

@@ -108,6 +108,37 @@ impl<'a> Line<'a> {
         })
     }
 
+    /// Asks what is stored until there is no more, or `take` wants no more; returns whether that was all.
+    pub(crate) async fn ask(
+        &mut self,
+        name: &str,
+        filters: &[String],
+        mut take: impl FnMut(String) -> bool,
+    ) -> Result<bool, String> {
+        let request = frame::req(name, filters);
+        self.say(request.clone()).await?;
+        loop {
+            match self.hear().await? {
+                Heard::Event { subscription, json } if subscription == name => {
+                    if !take(json) {
+                        return Ok(false);
+                    }
+                }
+                Heard::EndOfStored { subscription } if subscription == name => return Ok(true),
+                Heard::Closed { subscription, text } if subscription == name => {
+                    if !self.must_authenticate(&text) {
+                        return Err(text);
+                    }
+                }
+                Heard::Authenticated => self.say(request.clone()).await?,
+                Heard::NotAuthenticated(text) => return Err(text),
+                // Anything else is not about this question.
+                Heard::Event { .. } | Heard::EndOfStored { .. } | Heard::Closed { .. } | Heard::Ok { .. } => {
+                }
+            }
+        }
+    }
+
     /// Answers a challenge; returns whether there was an answer.
     async fn authenticate(&mut self, challenge: &str) -> Result<bool, String> {
         let signer = self.signer.as_ref();

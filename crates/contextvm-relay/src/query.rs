@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use contextvm_core::Limits;
-use contextvm_core::frame;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use nostr::types::RelayUrl;
@@ -14,7 +13,7 @@ use crate::auth::AuthSigner;
 use crate::dial::{Addresses, Dialer};
 use crate::error::RelayError;
 use crate::link::printable;
-use crate::oneshot::{Heard, Line, unique};
+use crate::oneshot::{Line, unique};
 
 /// Name of the one subscription of a one-shot connection.
 const SUBSCRIPTION: &str = "q";
@@ -28,7 +27,7 @@ pub struct Query {
     pub filters: Vec<String>,
     /// Longest wait over all; 5 s.
     pub deadline: Duration,
-    /// Longest wait for the others after the first relay has answered in full; 1 s.
+    /// Longest wait for the others after the first relay has answered in full or up to the bound; 1 s.
     pub settle: Duration,
     /// Most events taken from one relay, within 4 MiB; 256.
     pub events: usize,
@@ -116,8 +115,8 @@ impl Query {
         let mut running: FuturesUnordered<_> =
             asked.iter().map(|asked| self.ask_one(&dialer, asked, start)).collect();
         let mut first = true;
-        while let Ok(Some(complete)) = timeout_at(until, running.next()).await {
-            if complete && std::mem::take(&mut first) {
+        while let Ok(Some(enough)) = timeout_at(until, running.next()).await {
+            if enough && std::mem::take(&mut first) {
                 until = until.min(Instant::now() + self.settle);
             }
         }
@@ -126,52 +125,31 @@ impl Query {
         Ok(QueryReport { per_relay: asked.into_iter().map(|asked| asked.report(waited)).collect() })
     }
 
-    /// Asks one relay; returns whether it answered in full.
+    /// Asks one relay; returns whether it has said enough.
     async fn ask_one(&self, dialer: &Dialer, asked: &Asked, start: Instant) -> bool {
-        let outcome = match Line::open(dialer, &asked.url, self.addresses, self.signer.clone()).await {
-            Ok((mut line, _)) => match self.converse(&mut line, asked).await {
-                Ok(()) => {
-                    locked(&asked.end).get_or_insert((QueryOutcome::Complete, start.elapsed()));
-                    line.close().await;
-                    QueryOutcome::Complete
-                }
-                Err(reason) => QueryOutcome::Failed(reason),
-            },
-            Err(error) => QueryOutcome::Failed(printable(&error.to_string())),
-        };
-        let complete = outcome == QueryOutcome::Complete;
-        locked(&asked.end).get_or_insert((outcome, start.elapsed()));
-        complete
-    }
-
-    /// Collects what one relay says; the error is why it said no more.
-    async fn converse(&self, line: &mut Line<'_>, asked: &Asked) -> Result<(), String> {
-        let request = frame::req(SUBSCRIPTION, &self.filters);
-        line.say(request.clone()).await?;
-        let mut bytes = 0_usize;
-        loop {
-            match line.hear().await? {
-                Heard::Event { subscription, json } if subscription == SUBSCRIPTION => {
-                    let mut events = locked(&asked.events);
-                    bytes = bytes.saturating_add(json.len());
-                    events.push(json);
-                    if events.len() >= self.events || bytes >= BYTES {
-                        return Ok(());
-                    }
-                }
-                Heard::EndOfStored { subscription } if subscription == SUBSCRIPTION => return Ok(()),
-                Heard::Closed { subscription, text } if subscription == SUBSCRIPTION => {
-                    if !line.must_authenticate(&text) {
-                        return Err(text);
-                    }
-                }
-                Heard::Authenticated => line.say(request.clone()).await?,
-                Heard::NotAuthenticated(text) => return Err(text),
-                // Anything else is not about our question.
-                Heard::Event { .. } | Heard::EndOfStored { .. } | Heard::Closed { .. } | Heard::Ok { .. } => {
-                }
+        let mut line = match Line::open(dialer, &asked.url, self.addresses, self.signer.clone()).await {
+            Ok((line, _)) => line,
+            Err(error) => {
+                asked.said().end =
+                    Some((QueryOutcome::Failed(printable(&error.to_string())), start.elapsed()));
+                return false;
             }
-        }
+        };
+        let mut bytes = 0_usize;
+        let taking = line.ask(SUBSCRIPTION, &self.filters, |json| {
+            let mut said = asked.said();
+            bytes = bytes.saturating_add(json.len());
+            said.events.push(json);
+            said.events.len() < self.events && bytes < BYTES
+        });
+        let (outcome, enough) = match taking.await {
+            Ok(true) => (QueryOutcome::Complete, true),
+            Ok(false) => (QueryOutcome::Cut, true),
+            Err(reason) => (QueryOutcome::Failed(reason), false),
+        };
+        asked.said().end = Some((outcome, start.elapsed()));
+        line.close().await;
+        enough
     }
 }
 
@@ -230,8 +208,10 @@ pub struct QueryAnswer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum QueryOutcome {
-    /// In full, or up to the bound on events.
+    /// In full.
     Complete,
+    /// Up to the bound on events: there may be more.
+    Cut,
     /// Not in full within the time; what came is in the report.
     Late,
     /// Not at all or not in full, for this (printable) reason.
@@ -241,23 +221,27 @@ pub enum QueryOutcome {
 /// One relay while it is asked; what it has said survives the end of the wait.
 struct Asked {
     url: RelayUrl,
-    events: Mutex<Vec<String>>,
-    end: Mutex<Option<(QueryOutcome, Duration)>>,
+    said: Mutex<Said>,
+}
+
+#[derive(Default)]
+struct Said {
+    events: Vec<String>,
+    end: Option<(QueryOutcome, Duration)>,
 }
 
 impl Asked {
     fn new(url: RelayUrl) -> Self {
-        Self { url, events: Mutex::default(), end: Mutex::default() }
+        Self { url, said: Mutex::default() }
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn report(self, waited: Duration) -> QueryAnswer {
-        let end = self.end.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Said { events, end } = self.said.into_inner().unwrap_or_else(PoisonError::into_inner);
         let (outcome, took) = end.unwrap_or((QueryOutcome::Late, waited));
-        let events = self.events.into_inner().unwrap_or_else(PoisonError::into_inner);
         QueryAnswer { url: self.url, outcome, took, events }
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

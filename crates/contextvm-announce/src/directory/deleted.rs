@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
 
-use super::{Added, Bound, Directory, Refused};
-use crate::newest::{Stamp, deleted_ids, deleted_kinds};
-use crate::{DocumentKind, Signed};
+use super::{Added, Directory, Refused};
+use crate::Signed;
+use crate::newest::{OURS, Stamp, deleted_ids, deleted_kinds};
 
 /// Events that their authors named in deletions.
 #[derive(Clone, Debug, Default)]
@@ -19,45 +19,56 @@ impl Deleted {
     pub(super) fn contains(&self, author: &PublicKey, id: &EventId) -> bool {
         self.ids.contains(&(*author, *id))
     }
+
+    /// Remembers events of one author, at most so many over all and a 64th of them of each author; says whether it took all.
+    fn remember(&mut self, author: PublicKey, ids: impl Iterator<Item = EventId>, most: usize) -> bool {
+        let [first, last] = [0, 255].map(|byte| EventId::from_byte_array([byte; 32]));
+        let mut own = self.ids.range((author, first)..=(author, last)).count();
+        let most_own = (most / 64).max(8);
+        for id in ids {
+            if self.contains(&author, &id) {
+                continue;
+            }
+            if self.ids.len() >= most || own >= most_own {
+                return false;
+            }
+            own += usize::from(self.ids.insert((author, id)));
+        }
+        true
+    }
 }
 
 impl Directory {
     /// Takes a deletion: what it names and is its author's leaves the view and does not come back.
+    ///
+    /// Where there is no room to remember all that it names, what it names still leaves: nobody can keep others from deleting.
     pub(super) fn delete(&mut self, event: &Signed, unix: u64) -> Result<Added, Refused> {
         let (author, stamp) = (event.pubkey, event.stamp());
         if stamp.is_future(unix) {
             return Err(Refused::Future);
         }
         let ids: BTreeSet<EventId> = deleted_ids(event).collect();
-        let new: Vec<_> = ids.iter().filter(|id| !self.deleted.contains(&author, id)).collect();
-        if self.deleted.ids.len() + new.len() > self.limits.deletions {
-            return Err(Refused::Full(Bound::Deletions));
-        }
-        self.deleted.ids.extend(new.into_iter().map(|id| (author, *id)));
-        self.newest.learn(event, unix);
         let kinds: BTreeSet<u16> = deleted_kinds(event).collect();
-        let mut gone = 0;
-        if self.servers.contains_key(&author) {
-            gone += self.change(author, |entry| {
-                let ended = |kind: u16, held: Stamp| {
-                    ids.contains(&held.id)
-                        || (kinds.contains(&kind) && held < Stamp::end_of(stamp.created_at))
-                };
-                let places = DocumentKind::ALL.map(DocumentKind::kind);
-                let others = [contextvm_core::kind::PROFILE, contextvm_core::kind::RELAY_LIST];
-                let ended = places
-                    .into_iter()
-                    .chain(others)
-                    .filter(|kind| entry.announced(*kind).is_some_and(|held| ended(*kind, held)));
-                let ended: Vec<u16> = ended.collect();
-                ended.iter().for_each(|kind| entry.forget(*kind));
-                ended.len()
-            });
+        self.newest.learn(event, unix);
+        let ended = |kind: u16, held: Stamp| {
+            ids.contains(&held.id) || (kinds.contains(&kind) && held < Stamp::end_of(stamp.created_at))
+        };
+        let mut gone = Vec::new();
+        if let Some(entry) = self.servers.get(&author) {
+            let held = OURS.into_iter().filter_map(|kind| Some((kind, entry.announced(kind)?)));
+            gone.extend(held.filter(|(kind, held)| ended(*kind, *held)));
         }
-        for id in &ids {
-            gone += usize::from(self.unreview(&author, id));
+        for (kind, _) in &gone {
+            self.change(author, |entry| entry.forget(*kind));
         }
-        Ok(Added::Deletion(gone))
+        let reviews = ids.iter().filter(|id| self.unreview(&author, id)).count();
+        // What was here comes first: the other ids may be nobody's.
+        let gone_ids = gone.iter().map(|(_, held)| held.id);
+        let most = self.room(&author).deletions;
+        if !self.deleted.remember(author, gone_ids.chain(ids.iter().copied()), most) {
+            self.counts.full = self.counts.full.saturating_add(1);
+        }
+        Ok(Added::Deletion(gone.len() + reviews))
     }
 
     fn unreview(&mut self, author: &PublicKey, id: &EventId) -> bool {

@@ -1,6 +1,7 @@
 //! A server's list of tools, resources, resource templates or prompts, and the tags beside it.
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -110,7 +111,7 @@ impl ListDocument {
     }
 
     fn take(&mut self, list: &[&RawValue]) {
-        let mut names = alloc::collections::BTreeSet::new();
+        let mut names = BTreeSet::new();
         for raw in list {
             let name = object::member(raw, self.kind.name_member()).and_then(string);
             match name.filter(|name| !name.is_empty()) {
@@ -151,13 +152,9 @@ fn schema_tag(tag: &Tag) -> Option<SchemaTag> {
 
 fn categories(tags: &Tags) -> Vec<String> {
     let words = tags.iter().filter(|tag| tag.kind() == "t").filter_map(|tag| tag.content());
-    let mut categories: Vec<String> = Vec::new();
-    for word in words.map(str::trim).filter(|word| !word.is_empty()) {
-        if !categories.iter().any(|known| known == word) {
-            categories.push(word.to_string());
-        }
-    }
-    categories
+    let mut known = BTreeSet::new();
+    let new = words.map(str::trim).filter(|word| !word.is_empty() && known.insert(*word));
+    new.map(ToString::to_string).collect()
 }
 
 pub(super) fn price_bytes(price: &Price) -> usize {

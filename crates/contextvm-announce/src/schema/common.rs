@@ -31,7 +31,8 @@ struct Literal {
 pub struct Annotated {
     /// The result of `tools/list`; what was not changed is written as it was.
     pub text: String,
-    /// An `i` tag for each common tool in order of the list, then one `k` and the `t` tags; empty when no tool is common.
+    /// An `i` tag for each common tool in order of the list, then one `k` and the `t` tags; empty when none of the common tools
+    /// is listed. Where no tool is common at all, the `t` tags alone.
     pub tags: Vec<Tag>,
     /// What its owner should know.
     pub notes: Vec<SchemaNote>,
@@ -121,7 +122,8 @@ impl CommonSchemas {
     /// is and noted.
     pub fn annotate(&self, result: &RawValue) -> Result<Annotated, SchemaError> {
         if self.is_empty() {
-            return Ok(Annotated { text: result.get().into(), ..Annotated::default() });
+            let (text, tags) = (result.get().into(), tags::categories(&self.categories));
+            return Ok(Annotated { text, tags, notes: Vec::new() });
         }
         scan::check(result.get(), &Limits::default())?;
         let list = Object::parse(result.get()).map_err(|_| SchemaError::NotAList)?;

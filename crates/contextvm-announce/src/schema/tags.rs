@@ -56,8 +56,13 @@ pub(super) fn write(tools: Vec<(SchemaHash, String)>, categories: &[String]) -> 
     let mut tags = Vec::with_capacity(tools.len() + 1 + categories.len());
     tags.extend(tools.into_iter().map(|(hash, tool)| Tag::custom("i", [hash.to_string(), tool])));
     tags.push(Tag::custom("k", [COMMON_SCHEMA]));
-    tags.extend(categories.iter().map(|category| Tag::custom("t", [category])));
+    tags.extend(self::categories(categories));
     tags
+}
+
+/// Makes the tags of categories.
+pub(super) fn categories(categories: &[String]) -> Vec<Tag> {
+    categories.iter().map(|category| Tag::custom("t", [category])).collect()
 }
 
 /// Prints the filter that finds the servers which announce a tool with this hash.

@@ -1,6 +1,7 @@
 //! Strangers who publish without end reach a bound, are counted, and push nobody out.
-use contextvm_announce::{Added, Bound, Directory, DirectoryLimits, Refused};
+use contextvm_announce::{Added, Bound, Directory, DirectoryLimits, Newest, Refused, Signed};
 use contextvm_core::kind;
+use contextvm_crypto::Keys;
 
 use crate::stage::{INITIALIZE, NOW, keys, name, server, signed, tools};
 
@@ -111,21 +112,72 @@ fn reviews_without_end_are_bounded_and_leave_the_server_alone() {
 #[test]
 fn deletions_without_end_are_bounded() {
     let mut view = Directory::new(limits());
-    let mut full = 0;
     for n in 0..30u8 {
         let ids: Vec<String> = (0..3u8).map(|k| format!("{n:02x}{k:02x}").repeat(16)).collect();
         let tags: Vec<[&str; 2]> = ids.iter().map(|id| ["e", id.as_str()]).collect();
         let tags: Vec<&[&str]> = tags.iter().map(<[&str; 2]>::as_slice).collect();
-        match view.add(&signed(&keys(u64::from(n)), kind::DELETION, NOW, &tags, ""), NOW) {
-            Ok(added) => assert_eq!(added, Added::Deletion(0)),
-            Err(error) => {
-                assert_eq!(error, Refused::Full(Bound::Deletions));
-                full += 1;
-            }
-        }
+        let deletion = signed(&keys(u64::from(n)), kind::DELETION, NOW, &tags, "");
+        assert_eq!(view.add(&deletion, NOW), Ok(Added::Deletion(0)));
     }
-    assert_eq!(full, 27);
-    assert_eq!(view.servers().count(), 0);
+    assert!((25..30).contains(&view.refused().full), "{}", view.refused().full);
+    assert_eq!((view.servers().count(), view.bytes()), (0, 0));
+}
+
+#[test]
+fn strangers_who_delete_without_end_keep_nobody_from_deleting() {
+    let mut view = Directory::new(limits());
+    let (me, fan) = (keys(200), keys(201));
+    let own = server(&me, NOW, "mine");
+    let (hex, praise) = (me.public_key().to_hex(), review(&fan, &me, "Fast"));
+    view.add(&own, NOW).unwrap();
+    view.add(&praise, NOW).unwrap();
+    let junk: Vec<String> = (0..200u8).map(|n| format!("{n:02x}").repeat(32)).collect();
+    let junk: Vec<[&str; 2]> = junk.iter().map(|id| ["e", id.as_str()]).collect();
+    let junk: Vec<&[&str]> = junk.iter().map(<[&str; 2]>::as_slice).collect();
+    for n in 0..20 {
+        view.add(&signed(&keys(n), kind::DELETION, NOW, &junk, ""), NOW).unwrap();
+    }
+    let id = praise.id.to_hex();
+    assert_eq!(view.add(&signed(&fan, kind::DELETION, NOW, &[&["e", &id]], ""), NOW), Ok(Added::Deletion(1)));
+    let place = format!("11316:{hex}:");
+    let ended = signed(&me, kind::DELETION, NOW, &[&["a", &place]], "");
+    assert_eq!(view.add(&ended, NOW), Ok(Added::Deletion(1)));
+    assert!(view.add(&own, NOW).is_err(), "it does not come back");
+}
+
+#[test]
+fn a_full_memory_does_not_bring_back_what_was_deleted() {
+    let mut view = Directory::new(limits()).with_newest(Newest::new(1));
+    view.add(&server(&keys(1), NOW, "x"), NOW).unwrap();
+    let me = keys(2);
+    let own = server(&me, NOW, "mine");
+    view.add(&own, NOW).unwrap();
+    let place = format!("11316:{}:", me.public_key().to_hex());
+    view.add(&signed(&me, kind::DELETION, NOW, &[&["a", &place]], ""), NOW).unwrap();
+    assert_eq!(view.add(&own, NOW), Err(Refused::Deleted));
+}
+
+#[test]
+fn what_is_deleted_before_it_comes_takes_no_room() {
+    let mut view = Directory::new(limits());
+    for n in 0..60 {
+        let event = server(&keys(n), NOW, "x");
+        let id = event.id.to_hex();
+        view.add(&signed(&keys(n), kind::DELETION, NOW, &[&["e", &id]], ""), NOW).unwrap();
+        let _refused_or_taken = view.add(&event, NOW);
+    }
+    assert!(view.server(&keys(0).public_key()).is_none());
+    assert!(view.servers().count() <= 30);
+    assert_eq!(
+        view.servers().count(),
+        (0..60).filter(|n| view.server(&keys(*n).public_key()).is_some()).count()
+    );
+}
+
+fn review(author: &Keys, of: &Keys, text: &str) -> Signed {
+    let hex = of.public_key().to_hex();
+    let address = format!("11316:{hex}:");
+    signed(author, kind::COMMENT, NOW, &[&["A", &address], &["K", "11316"], &["k", "11316"]], text)
 }
 
 #[test]

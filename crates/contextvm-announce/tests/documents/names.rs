@@ -102,6 +102,23 @@ fn well_known_tricks_are_flagged() {
 }
 
 #[test]
+fn a_crowd_of_one_name_is_told_apart_from_its_own_keys_only() {
+    let mut known = Lookalikes::default();
+    for n in 0..200 {
+        known.know(key(n), if n % 2 == 0 { "Weather" } else { "weather" });
+        known.know(key(n), "Weather");
+    }
+    for n in [0, 1, 199, 250] {
+        let found = known.of(&key(n), "Weather").unwrap();
+        assert!(found.same && *found.key != key(n));
+    }
+    assert!(known.of(&key(0), "WEATHER").is_some_and(|found| !found.same && *found.key != key(0)));
+    let mut alone = Lookalikes::default();
+    (0..9).for_each(|_| alone.know(key(1), "Weather"));
+    assert_eq!(alone.of(&key(1), "weather"), None);
+}
+
+#[test]
 fn honest_names_are_not_flagged() {
     let known = known();
     let honest = [

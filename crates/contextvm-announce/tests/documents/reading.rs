@@ -96,6 +96,13 @@ fn prices_keep_their_text_and_compare_as_decimals() {
         assert_eq!(price.amounts(), odd);
         assert!(!price.is_free() && !price.is_within("1000000", "sats"), "{odd}");
     }
+    let turned = price("tool:a", "100-0", "sats").unwrap();
+    assert!(!turned.is_free() && !turned.is_within("99", "sats") && turned.is_within("100", "sats"));
+    assert_eq!((turned.at_most(), turned.amounts().as_str()), ("100", "100-0"));
+    for odd in ["ask-0", "0-ask", "5-ask"] {
+        let price = price("tool:a", odd, "sats").unwrap();
+        assert!(!price.is_free() && !price.is_within("1000", "sats"), "{odd}");
+    }
     for none in ["tool:", "tool", "thing:a", ""] {
         assert_eq!(price(none, "1", "sats"), None, "{none}");
     }

@@ -64,14 +64,17 @@ fn common_tools_are_marked_and_everything_else_keeps_its_text() {
 #[test]
 fn without_a_common_tool_nothing_is_said() {
     let list = r#"{ "tools": [ {"name":"a","inputSchema":{}} , 7, {"name":7} ] }"#;
-    for common in [
-        CommonSchemas::default(),
-        CommonSchemas::default().with_category("c"),
-        CommonSchemas::default().with_tool("b").with_category("c"),
-    ] {
+    for common in [CommonSchemas::default(), CommonSchemas::default().with_tool("b").with_category("c")] {
         let annotated = common.annotate(&raw(list)).unwrap();
         assert_eq!((annotated.text.as_str(), annotated.tags.len(), annotated.notes.len()), (list, 0, 0));
     }
+    let category = CommonSchemas::default().with_category("c").annotate(&raw(list)).unwrap();
+    assert_eq!(
+        (category.text.as_str(), category.tags.len()),
+        (list, 1),
+        "categories stand alone where nothing is common"
+    );
+    assert_eq!(category.tags[0].as_slice(), ["t", "c"]);
     assert!(CommonSchemas::default().is_empty() && !CommonSchemas::default().with_tool("b").is_empty());
 }
 

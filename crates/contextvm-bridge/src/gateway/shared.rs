@@ -29,6 +29,9 @@ pub(super) struct Shared {
     generation: u64,
     pid: u32,
     senders: BTreeMap<PublicKey, SessionSender>,
+    /// Over when another child has opened: sessions of the process itself end with it, so that what they learned of the
+    /// server is learned anew.
+    life: CancellationToken,
 }
 
 type NextInbound = Pin<Box<dyn Future<Output = (Session, Option<Inbound>)> + Send>>;
@@ -40,8 +43,16 @@ impl Shared {
         let reporter = child.reporter.clone();
         let (child, events) = Child::start(command, child);
         let switch = Switch::new(limits, request_timeout, opening_timeout);
-        let mut shared =
-            Self { child, events, switch, reporter, generation: 0, pid: 0, senders: BTreeMap::new() };
+        let mut shared = Self {
+            child,
+            events,
+            switch,
+            reporter,
+            generation: 0,
+            pid: 0,
+            senders: BTreeMap::new(),
+            life: CancellationToken::new(),
+        };
         let opened = tokio::time::timeout(opening_timeout, shared.opened()).await;
         let result = opened.unwrap_or(Err(Error::Silent(opening_timeout.as_secs())));
         if let Err(error) = result {
@@ -93,7 +104,7 @@ impl Shared {
                 session = listener.accept() => match session {
                     Some(session) => {
                         let actions = self.session_began(&session);
-                        inbound.push(next(session));
+                        inbound.push(self.next(session));
                         actions
                     }
                     None => break Ok(()),
@@ -101,7 +112,7 @@ impl Shared {
                 Some((session, message)) = inbound.next(), if !inbound.is_empty() => match message {
                     Some(message) => {
                         let actions = self.on_caller(session.caller(), &message);
-                        inbound.push(next(session));
+                        inbound.push(self.next(session));
                         actions
                     }
                     None => self.switch.session_ended(session.caller()),
@@ -139,6 +150,18 @@ impl Shared {
         self.switch.session_began(session.caller(), Instant::now())
     }
 
+    /// Waits for the next message of a session and brings the session back.
+    fn next(&self, mut session: Session) -> NextInbound {
+        let life = session.is_local().then(|| self.life.clone());
+        Box::pin(async move {
+            let message = match life {
+                Some(life) => life.run_until_cancelled(session.recv()).await.flatten(),
+                None => session.recv().await,
+            };
+            (session, message)
+        })
+    }
+
     fn on_caller(&mut self, caller: PublicKey, inbound: &Inbound) -> Vec<Action> {
         let letter = Letter {
             caller,
@@ -150,6 +173,15 @@ impl Shared {
     }
 
     fn on_child(&mut self, event: ChildEvent) -> Vec<Action> {
+        let was_open = self.switch.open().is_some();
+        let actions = self.hear_child(event);
+        if !was_open && self.switch.open().is_some() {
+            //RENEW core::mem::take(&mut self.life).cancel();
+        }
+        actions
+    }
+
+    fn hear_child(&mut self, event: ChildEvent) -> Vec<Action> {
         match event {
             ChildEvent::Up { generation, pid } => {
                 self.generation = generation;
@@ -207,10 +239,3 @@ impl Shared {
     }
 }
 
-/// Waits for the next message of a session and brings the session back.
-fn next(mut session: Session) -> NextInbound {
-    Box::pin(async move {
-        let message = session.recv().await;
-        (session, message)
-    })
-}

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::http_server::HttpServer;
-use crate::stage::{Stage, alive, call, child, hear, initialize, until};
+use crate::stage::{Stage, alive, call, child, hear, initialize, kill, until};
 
 const CHANGED: &str = "notifications/tools/list_changed";
 
@@ -104,6 +104,41 @@ async fn a_backend_of_its_own_comes_when_it_asks_and_goes_when_it_rests() {
     until("the expiry", || !alive(first)).await;
     assert_eq!(ask(&local, "tools/list", &json!({})).await["tools"][0]["name"], "echo");
     drop(local);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_learned_of_a_shared_child_is_over_once_another_has_opened() {
+    let stage = Stage::serve(child(&[])).await;
+    let mut local = stage.server.open_local().unwrap();
+    hello(&local).await;
+    kill(stage.pid);
+    assert!(timeout(Duration::from_secs(10), local.recv()).await.unwrap().is_none());
+    assert_eq!(started(&stage), 2);
+    let local = stage.server.open_local().unwrap();
+    hello(&local).await;
+    assert_eq!(ask(&local, "tools/list", &json!({})).await["tools"][0]["name"], "echo");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_takes_the_place_of_no_caller_and_gives_way_to_one_in_the_middle_of_its_work() {
+    let stage = Stage::serve_with(child(&[]), |gateway| isolated(gateway).most_backends(1), None).await;
+    let local = stage.server.open_local().unwrap();
+    hello(&local).await;
+    let asking = local.sender();
+    let hanging = tokio::spawn(async move {
+        let params = RawValue::from_string(r#"{"name":"hang","arguments":{}}"#.to_owned()).unwrap();
+        asking.request("tools/call", Some(&params)).await
+    });
+    let (client, _messages) = stage.client(1).await;
+    initialize(&client).await;
+    let pid = call(&client, "pid", "{}").await.unwrap();
+    let given_up = timeout(Duration::from_secs(10), hanging).await.unwrap().unwrap();
+    assert!(matches!(given_up, Err(LocalError::Refused { .. })), "{given_up:?}");
+    let refused = local.request("tools/list", None).await;
+    assert!(matches!(refused, Err(LocalError::Refused { .. })), "{refused:?}");
+    assert_eq!(call(&client, "pid", "{}").await.unwrap(), pid, "an idle caller keeps its backend");
     stage.end().await;
 }
 

@@ -15,7 +15,7 @@ use clap::{Parser, Subcommand};
 pub(crate) use announce::{Also, Announce, AnnounceCommand, AnnounceDelete, AnnouncePublish, Publication};
 pub(crate) use calling::{Call, Ls, Use};
 pub(crate) use discover::{Discover, Inspect, Sort};
-pub(crate) use global::{Color, Global};
+pub(crate) use global::{Color, Encryption, GiftWrap, Global};
 pub(crate) use local::{Ctl, CtlCommand, Demo, Key, KeyCommand};
 pub(crate) use relay::{Relay, RelayCheck, RelayCommand, RelayRun};
 pub(crate) use review::{Review, ReviewCommand, Sending};

@@ -124,7 +124,7 @@ fn check(session: &Session, name: &str, tools: &[Box<RawValue>], talk: &Talk) ->
         return Err(super::server::changed(saved, &diff).data("tool", name));
     }
     let summary = pins::summary(&diff);
-    talk.say(&format!("note: other tools of {} are not what was agreed to: {summary}", saved.name));
+    talk.say(&format!("note: other tools of {} are not what was agreed to: {summary}", saved.shown()));
     talk.say(&format!("  see them: cvm server trust {} --dry-run", saved.name));
     Ok(())
 }

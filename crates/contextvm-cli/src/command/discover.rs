@@ -12,12 +12,12 @@ use serde::Serialize;
 use crate::args::{Discover, Global, Sort};
 use crate::command::ls::PriceDocument;
 use crate::finding;
-use crate::finding::ping::{self, Presence};
+use crate::finding::ping::{self, Asked, Presence};
 use crate::finding::price::{self, Pricing};
 use crate::finding::told::{self, RelayDocument};
 use crate::finding::words::{age, count, millis, name_of, now, short_npub};
 use crate::keys::npub;
-use crate::names::{self, Named};
+use crate::names;
 use crate::output::{Out, Talk};
 use crate::problem::{Code, Problem};
 use crate::saved;
@@ -183,10 +183,12 @@ impl<'a> Row<'a> {
         Self { entry, name, pricing, presence: None, alike: None }
     }
 
-    /// Names the server and the relays of its list.
-    fn named(&self) -> Named {
+    /// Names the server, the relays of its list, and what it understands.
+    fn asked(&self) -> Asked {
         let relays = self.relays();
-        ServerIdentity { relays, ..ServerIdentity::from(*self.entry.key()) }.into()
+        let named = ServerIdentity { relays, ..ServerIdentity::from(*self.entry.key()) }.into();
+        let tags = self.entry.server().is_some().then(|| self.entry.tags());
+        Asked { named, tags }
     }
 
     fn relays(&self) -> Vec<String> {
@@ -215,7 +217,7 @@ async fn ping_all(rows: &mut Vec<Row<'_>>, global: &Global, talk: &Talk) -> Resu
         talk.say(&format!("note: only the {PINGED} that were seen last are asked whether they are online"));
         rows.truncate(PINGED);
     }
-    let presences = ping::all(rows.iter().map(Row::named).collect(), true, global, talk).await?;
+    let presences = ping::all(rows.iter().map(Row::asked).collect(), true, global, talk).await?;
     for row in rows.iter_mut() {
         let known = presences.iter().find(|(key, _)| key == row.entry.key());
         row.presence = known.map(|(_, presence)| presence.clone());
@@ -336,7 +338,11 @@ fn tell(rows: &[Row<'_>], matched: usize, filtered: bool, found: &Found, talk: &
     let servers = count(known, "server");
     talk.say(&format!("{matched} of {servers} {verb}{shown}   {}     {next}", told::summary(found)));
     told::silence(found, talk);
-    if found.is_partial() {
+    let left_out = found.directory.refused().full;
+    if left_out > 0 {
+        talk.say(&format!("  {left_out} events had no room"));
+    }
+    if found.is_partial() || left_out > 0 {
         talk.say("  so there may be more servers than these");
     }
 }

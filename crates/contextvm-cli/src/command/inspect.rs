@@ -35,7 +35,7 @@ struct Report {
     /// The NIP-05 name of the profile and what its domain says.
     nip05: Option<(String, Verification)>,
     relays: Vec<Listed>,
-    live: Result<Live, String>,
+    live: Result<Live, Problem>,
     schemas: Vec<Schema>,
     ceps: Vec<Cep>,
 }
@@ -85,7 +85,7 @@ async fn report(
     let claim = claim.and_then(|part| part.document.nip05.clone());
     let domain = check_name(&key, claim, global);
     let (nip05, live) = if options.passive {
-        (domain.await, Err("not contacted (--passive)".to_owned()))
+        (domain.await, Err(Problem::new(Code::NoReply, "not contacted (--passive)")))
     } else {
         let reached = Named { server: with_list(&named.server, &directory), saved: named.saved };
         let mut heard = directory.clone();
@@ -94,7 +94,7 @@ async fn report(
         let silent = live.is_err() && directory.server(&key).is_none();
         match live {
             Err(live) if silent => return Err(problem.unwrap_or(live)),
-            live => (nip05, live.map_err(|problem| problem.message().to_owned())),
+            live => (nip05, live),
         }
     };
     let entry = directory.server(&key);
@@ -201,6 +201,12 @@ fn alike(entry: &ServerEntry) -> Result<Option<String>, Problem> {
     }
     let alike = known.of(entry.key(), &entry.name());
     Ok(alike.map(|alike| format!("{} {}", Printable(alike.name), words::short_npub(alike.key))))
+}
+
+/// Returns the categories that it announced; no session tells them.
+fn categories(entry: &ServerEntry) -> &[String] {
+    let tools = entry.list_sources(DocumentKind::Tools).and_then(|tools| tools.announced.as_ref());
+    tools.map(|part| part.document.categories.as_slice()).unwrap_or_default()
 }
 
 impl Report {

@@ -7,15 +7,14 @@ use serde_json::value::RawValue;
 
 use crate::args::{Global, Ls};
 use crate::connect::Session;
-use crate::finding::ping::{self, Presence};
+use crate::finding::ping::{self, Asked, Presence};
 use crate::finding::price::{self, Pricing};
 use crate::finding::words::{self, count, millis, short_npub};
 use crate::keys::npub;
-use crate::names::Named;
 use crate::output::{Out, Talk};
 use crate::problem::Problem;
-use crate::saved;
 use crate::saved::pins::{self, Change, Standing};
+use crate::saved::{self, SavedServer};
 use crate::signature::signature;
 use crate::table::Table;
 
@@ -150,7 +149,8 @@ fn show(session: &Session, tools: &[Box<RawValue>], prices: &[Price], out: &mut 
 /// Lists the servers that have a name here, and who of them answers.
 async fn saved(global: &Global, out: &mut Out, talk: &Talk) -> Result<(), Problem> {
     let known = saved::all()?;
-    let presences = ping::all(known.iter().cloned().map(Named::from).collect(), false, global, talk).await?;
+    let asked = |saved: SavedServer| Asked { named: saved.into(), tags: None };
+    let presences = ping::all(known.iter().cloned().map(asked).collect(), false, global, talk).await?;
     let presence = |key| presences.iter().find(|(known, _)| *known == key).map(|(_, presence)| presence);
     if out.json {
         let servers = known.iter().map(|saved| {

@@ -144,7 +144,7 @@ fn named(saved: &SavedServer) -> Named {
 /// Says that tools are not those that were agreed to.
 pub(crate) fn changed(saved: &SavedServer, diff: &ToolsDiff) -> Problem {
     let message =
-        format!("the tools of {} are not those that were agreed to: {}", saved.name, pins::summary(diff));
+        format!("the tools of {} are not those that were agreed to: {}", saved.shown(), pins::summary(diff));
     let problem = Problem::new(Code::CheckFailed, message).data("server", npub(&saved.server.key));
     let problem = pins::lines(diff).into_iter().fold(problem, Problem::fact);
     problem.hint(format!("look at them, then: cvm server trust {}", saved.name))
@@ -206,7 +206,7 @@ async fn trust(
         return out.document(&Document { schema: "cvm.server.trust/1", entry, pinned, changes });
     }
     out.line(&format!("{}  {}", saved.name, npub(&saved.server.key)))?;
-    for line in pins::lines(&diff) {
+    for line in pins::lines_of(&diff, &tools) {
         out.line(&format!("  {line}"))?;
     }
     let what = if diff.is_empty() { "nothing has changed".to_owned() } else { pins::summary(&diff) };

@@ -1,13 +1,14 @@
 //! Whether servers answer now: one round trip each, several at once.
 use std::time::{Duration, Instant};
 
-use contextvm::client::{CallError, Client, ClientOptions, Error, ErrorKind};
+use contextvm::PeerTags;
+use contextvm::client::{CallError, Client, ClientOptions, EncryptionMode, Error, ErrorKind, GiftWrapMode};
 use futures_util::stream::{self, StreamExt as _};
 use nostr::key::PublicKey;
 use serde_json::value::RawValue;
 
 use super::words::millis;
-use crate::args::Global;
+use crate::args::{Encryption, GiftWrap, Global};
 use crate::connect;
 use crate::keys::{self, Chosen};
 use crate::names::Named;
@@ -56,10 +57,16 @@ impl Presence {
     }
 }
 
+/// A server to ask, and what it announced of the forms that it understands.
+pub(crate) struct Asked {
+    pub(crate) named: Named,
+    pub(crate) tags: Option<PeerTags>,
+}
+
 /// Asks all servers over the relays that came with their names. For those of the others it is searched, unless that was
 /// done already: then they are tried where they were found.
 pub(crate) async fn all(
-    servers: Vec<Named>,
+    servers: Vec<Asked>,
     searched: bool,
     global: &Global,
     talk: &Talk,
@@ -68,9 +75,9 @@ pub(crate) async fn all(
     let reference = global.key.as_deref().or(searched.then_some("ephemeral"));
     let chosen = keys::choose_or_ephemeral(reference)?;
     let until = Instant::now() + global.timeout.unwrap_or(ALL);
-    let keys: Vec<PublicKey> = servers.iter().map(|named| named.server.key).collect();
-    let asked = stream::iter(servers).map(|named| {
-        let (key, options) = (named.server.key, options(&chosen, searched, global, &named, talk));
+    let keys: Vec<PublicKey> = servers.iter().map(|asked| asked.named.server.key).collect();
+    let asked = stream::iter(servers).map(|asked| {
+        let (key, options) = (asked.named.server.key, options(&chosen, searched, global, &asked, talk));
         async move { (key, one(options).await) }
     });
     let mut asked = std::pin::pin!(asked.buffer_unordered(AT_ONCE));
@@ -86,11 +93,20 @@ pub(crate) async fn all(
     Ok(presences)
 }
 
-fn options(chosen: &Chosen, searched: bool, global: &Global, named: &Named, talk: &Talk) -> ClientOptions {
+fn options(chosen: &Chosen, searched: bool, global: &Global, asked: &Asked, talk: &Talk) -> ClientOptions {
     let patience = global.timeout.unwrap_or(PATIENCE).min(PATIENCE);
-    let mut options = connect::options_of(chosen, global, named, talk, patience);
+    let mut options = connect::options_of(chosen, global, &asked.named, talk, patience);
     if searched {
         options.fallback_relays = options.discovery_relays.replace(Vec::new()).unwrap_or_default();
+    }
+    if let Some(tags) = &asked.tags {
+        let optional = global.encryption == Encryption::Optional && global.gift_wrap == GiftWrap::Optional;
+        if optional && tags.ephemeral {
+            options.config.gift_wrap = GiftWrapMode::Ephemeral;
+        } else if optional && !tags.encryption && chosen.ephemeral {
+            // A ping of nobody holds nothing to hide, and this server would hear no other.
+            options.config.encryption = EncryptionMode::Disabled;
+        }
     }
     options.ready_timeout = patience / 2;
     options.config.limits.request_timeout = patience / 2;

@@ -36,7 +36,7 @@ impl PinCheck {
     }
 
     fn refuse_changed(&self, diff: &ToolsDiff, tools: Vec<String>) -> Judgement {
-        let (name, summary) = (&self.saved.name, pins::summary(diff));
+        let (name, summary) = (self.saved.shown(), pins::summary(diff));
         let message = format!("the tools of {name} are not those that were agreed to: {summary}");
         self.refuse(message, tools)
     }
@@ -44,7 +44,7 @@ impl PinCheck {
 
 impl ToolCheck for PinCheck {
     fn learn(&self, tools: &[&RawValue]) {
-        let name = &self.saved.name;
+        let name = self.saved.shown();
         let now = ToolPins::of(tools.iter().copied());
         let now = now.map_err(|error| format!("the tools of {name} cannot be compared: {error}"));
         if let (Ok(now), Ok(None)) = (&now, self.pinned()) {
@@ -66,14 +66,14 @@ impl ToolCheck for PinCheck {
             Ok(None) if self.latest().is_none() => return Judgement::Unknown,
             Ok(None) => {
                 return self
-                    .refuse(format!("the tools of {} could not be pinned", self.saved.name), Vec::new());
+                    .refuse(format!("the tools of {} could not be pinned", self.saved.shown()), Vec::new());
             }
             Err(why) => return self.refuse(why, Vec::new()),
         };
         let shown = match ToolPins::of(tools.iter().copied()) {
             Ok(shown) => shown,
             Err(error) => {
-                let why = format!("the tools of {} cannot be compared: {error}", self.saved.name);
+                let why = format!("the tools of {} cannot be compared: {error}", self.saved.shown());
                 return self.refuse(why, Vec::new());
             }
         };
@@ -100,7 +100,7 @@ impl ToolCheck for PinCheck {
             Ok(Some(_)) if now.tool(tool).is_none() => Judgement::Fine,
             Ok(Some(pinned)) => self.refuse_changed(&pinned.diff(now), vec![tool.to_owned()]),
             Ok(None) => {
-                self.refuse(format!("the tools of {} could not be pinned", self.saved.name), Vec::new())
+                self.refuse(format!("the tools of {} could not be pinned", self.saved.shown()), Vec::new())
             }
             Err(why) => self.refuse(why, Vec::new()),
         }

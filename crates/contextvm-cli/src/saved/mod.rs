@@ -7,6 +7,7 @@ use contextvm::core::Printable;
 use nostr::types::RelayUrl;
 use serde::{Deserialize, Serialize};
 
+use crate::finding::words::short_npub;
 use crate::keys::{self, npub};
 use crate::problem::{Code, Problem};
 
@@ -31,6 +32,13 @@ pub(crate) struct SavedServer {
     pub(crate) server: ServerIdentity,
     /// Relays that a person named for it; believed like those of `--relay`.
     pub(crate) relays: Vec<String>,
+}
+
+impl SavedServer {
+    /// Shows the name with the key beside it.
+    pub(crate) fn shown(&self) -> String {
+        format!("{} ({})", self.name, short_npub(&self.server.key))
+    }
 }
 
 /// The file as it is written.

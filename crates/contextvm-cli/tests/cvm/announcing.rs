@@ -173,9 +173,14 @@ fn a_dry_run_prints_what_would_be_published_and_connects_to_no_relay() {
     assert!(listener.accept().is_err(), "nobody has connected");
 
     let publish =
-        ["announce", "publish", "--json", "-k", "me", "-r", &url, "--dry-run", "--name", "Files", "--"];
+        ["announce", "publish", "--json", "-k", "me", "-r", &url, "--dry-run", "--category", "files", "--"];
     let again = home.run(&[&publish[..], &DEMO].concat());
-    assert_eq!((again.code, again.out.lines().count()), (0, 4), "{again:?}");
+    assert_eq!(
+        (again.code, again.out.lines().count()),
+        (0, 3),
+        "without a name there is no profile: {again:?}"
+    );
+    assert!(again.out.contains(r#""kind":11317,"tags":[["t","files"]]"#), "{again:?}");
     assert!(listener.accept().is_err(), "nobody has connected");
     let private = home.run(&["serve", "-k", "me", "-r", &url, "--dry-run", "--", CVM, "demo", "--stdio"]);
     assert_eq!((private.code, private.out.as_str()), (0, ""), "{private:?}");
@@ -229,6 +234,35 @@ fn announcements_are_published_and_deleted_without_serving() {
     let deleted = delete(&["--yes", "--also", "relay-list,profile"]);
     assert_eq!((deleted.code, kinds(&url)), (0, [5].into()), "{deleted:?}");
     assert_eq!(delete(&["--yes"]).json()["deleted"], json!([]), "nothing is left");
+}
+
+#[test]
+fn copies_are_deleted_wherever_they_are_found() {
+    let home = Home::new();
+    let (_relay, url) = Running::relay(&home);
+    let (_elsewhere, elsewhere) = Running::relay(&home);
+    home.run(&["key", "new", "me"]);
+    let flags = ["announce", "publish", "-k", "me", "-r", &url, "--bootstrap", &elsewhere, "--"];
+    assert_eq!(home.run(&[&flags[..], &DEMO].concat()).code, 0);
+    assert_eq!(kinds(&url), kinds(&elsewhere));
+    // No relay of the server is named: its relay list tells, and where it was found is known.
+    let deleted = home.run(&[
+        "announce",
+        "delete",
+        "-k",
+        "me",
+        "--yes",
+        "--discovery",
+        &elsewhere,
+        "--bootstrap",
+        "none",
+    ]);
+    assert_eq!(deleted.code, 0, "{deleted:?}");
+    for relay in [&url, &elsewhere] {
+        assert_eq!(kinds(relay), [5, 10_002].into(), "{deleted:?}");
+    }
+    let found = home.run(&["discover", "--discovery", &elsewhere, "--json"]).json();
+    assert_eq!(found["servers"], json!([]), "{found}");
 }
 
 #[test]

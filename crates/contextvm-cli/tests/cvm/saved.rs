@@ -1,4 +1,7 @@
 //! Saved servers: names of one's own, pinned tools, and what happens when the tools change.
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
 use crate::http::Front;
@@ -12,6 +15,7 @@ while read -r line; do
     *'"method":"initialize"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"sh","version":"1"}}}\n' "$id" ;;
     *'"method":"tools/list"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"tools":%s}}\n' "$id" "$(cat tools.json)" ;;
     *'"method":"tools/call"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":"done"}]}}\n' "$id" ;;
+    *) [ -z "$id" ] || printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no such method"}}\n' "$id" ;;
   esac
 done
 "#;
@@ -39,6 +43,13 @@ impl Stage {
 
     fn tools(&self, tools: &str) {
         std::fs::write(self.home.path().join("tools.json"), tools).unwrap();
+    }
+
+    /// The file of the server's pins.
+    fn pins(&self) -> Option<PathBuf> {
+        let directory = std::fs::read_dir(self.home.path().join(".local/state/cvm/pins")).ok()?;
+        let mut files = directory.map_while(Result::ok).map(|file| file.path());
+        files.find(|file| file.extension().is_some_and(|end| end == "json"))
     }
 
     fn saved(&self) -> Ran {
@@ -76,18 +87,12 @@ fn a_server_is_saved_renamed_used_by_name_and_forgotten() {
     assert!(shown.contains("meteo") && shown.contains("2 pinned"), "{shown}");
     assert_eq!(home.run(&["call", "weather", "get"]).code, 2, "the old name is gone");
 
-    let pins = home.path().join(".local/state/cvm/pins");
-    let file = std::fs::read_dir(&pins)
-        .unwrap()
-        .map_while(Result::ok)
-        .find(|file| file.path().extension().is_some_and(|end| end == "json"));
-    let mode = std::os::unix::fs::PermissionsExt::mode(&file.unwrap().metadata().unwrap().permissions());
+    let mode = std::fs::metadata(stage.pins().unwrap()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(home.run(&["server", "rm", "meteo", "--json"]).code, 0);
     assert_eq!(home.run(&["server", "ls", "--json"]).json()["servers"], json!([]));
     assert_eq!(home.run(&["server", "rm", "meteo"]).code, 5);
-    let left = std::fs::read_dir(&pins).unwrap().map_while(Result::ok);
-    assert!(left.into_iter().all(|file| file.path().extension().is_none_or(|end| end != "json")));
+    assert_eq!(stage.pins(), None);
 }
 
 #[test]
@@ -244,4 +249,42 @@ fn saving_at_the_same_time_loses_nothing() {
     }
     let listed: Value = home.run(&["server", "ls", "--json"]).json();
     assert_eq!(listed["servers"].as_array().map(Vec::len), Some(names.len()));
+}
+
+/// Of two tools with one name nobody knows which is called, so that no pin could hold.
+#[test]
+fn tools_that_cannot_be_told_apart_are_refused() {
+    let stage = Stage::new();
+    let home = &stage.home;
+    assert_eq!(stage.saved().code, 0);
+    stage.tools(&BEFORE.replace("other", "get"));
+    let called = home.run(&["call", "weather", "get", "--json"]);
+    assert_eq!((called.code, called.error()["code"].as_str()), (9, Some("check_failed")), "{called:?}");
+    let mut host = Host::start(home.command(&["use", "weather"]));
+    host.greet();
+    for asked in [call(2, "get"), list(3)] {
+        let answer = host.ask(&asked);
+        assert_eq!(answer["error"]["data"]["reason"], "tools_changed", "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains("two tools have one name"), "{answer}");
+    }
+    assert_eq!(host.goodbye().code, Some(0));
+    let again = home.run(&["server", "add", "again", &stage.server, "-r", &stage.url]);
+    assert_eq!(again.code, 9, "{again:?}");
+    assert_eq!(home.run(&["server", "ls", "--json"]).json()["servers"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn damaged_pins_hold_everything_up_until_a_person_agrees_anew() {
+    let stage = Stage::new();
+    let home = &stage.home;
+    assert_eq!(stage.saved().code, 0);
+    std::fs::write(stage.pins().unwrap(), "{}").unwrap();
+    let called = home.run(&["call", "weather", "get", "--json"]);
+    assert_eq!((called.code, called.error()["hint"].as_str()), (8, Some("cvm server trust weather")));
+    let mut host = Host::start(home.command(&["use", "weather"]));
+    host.greet();
+    assert_eq!(host.ask(&call(2, "get"))["error"]["data"]["reason"], "tools_changed");
+    assert_eq!(home.run(&["server", "trust", "weather"]).code, 0);
+    assert_eq!(host.ask(&call(3, "get"))["result"]["content"][0]["text"], "done");
+    assert_eq!(host.goodbye().code, Some(0));
 }

@@ -22,6 +22,8 @@ use crate::publish::RelayOutcome;
 const EAR: &str = "ear";
 /// Subscription that asks what is stored.
 const ASK: &str = "ask";
+/// Most events taken of one answer; we ask for fewer.
+const EVENTS: usize = 64;
 /// Pause before something that should be stored is looked for again: some relays write late.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -57,12 +59,12 @@ pub(super) async fn run(probe: &Probe) -> Result<ProbeReport, RelayError> {
     ];
     report.request = bench.ask(&mut line, EAR, &filters).await.map(|(_, took)| took);
     let mut mouth = Mouth { bench: &bench, line: None };
-    let published = bench.kinds(&mut line, &mut mouth, &mut report).await?;
+    let mut published = bench.kinds(&mut line, &mut mouth, &mut report).await?;
     report.authenticated = line.is_authenticated() || mouth.is_authenticated();
     // The large events of the next steps are heard by nobody.
     line.close().await;
-    bench.sizes(&mut mouth, &mut report).await?;
-    bench.clock(&mut mouth, &mut report).await?;
+    published.extend(bench.sizes(&mut mouth, &mut report).await?);
+    published.extend(bench.clock(&mut mouth, &mut report).await?);
     report.cleanup = bench.clean_up(&mut mouth, &published, &report).await?;
     Ok(report)
 }
@@ -109,32 +111,15 @@ impl Bench<'_> {
         filters: &[String],
     ) -> Result<(Vec<String>, Duration), String> {
         let (start, step) = (Instant::now(), self.probe.step);
-        let asking = async {
-            let request = frame::req(name, filters);
-            line.say(request.clone()).await?;
-            let mut events = Vec::new();
-            loop {
-                match line.hear().await? {
-                    Heard::Event { subscription, json } if subscription == name && events.len() < 64 => {
-                        events.push(json);
-                    }
-                    Heard::EndOfStored { subscription } if subscription == name => return Ok(events),
-                    Heard::Closed { subscription, text } if subscription == name => {
-                        if !line.must_authenticate(&text) {
-                            return Err(text);
-                        }
-                    }
-                    Heard::Authenticated => line.say(request.clone()).await?,
-                    Heard::NotAuthenticated(text) => return Err(text),
-                    Heard::Event { .. }
-                    | Heard::EndOfStored { .. }
-                    | Heard::Closed { .. }
-                    | Heard::Ok { .. } => {}
-                }
+        let mut events = Vec::new();
+        let asking = line.ask(name, filters, |json| {
+            if events.len() < EVENTS {
+                events.push(json);
             }
-        };
+            true
+        });
         match timeout(step, asking).await {
-            Ok(result) => result.map(|events| (events, start.elapsed())),
+            Ok(result) => result.map(|_| (events, start.elapsed())),
             Err(_) => Err(format!("no answer within {step:?}")),
         }
     }
@@ -224,9 +209,10 @@ impl Bench<'_> {
     }
 
     /// Publishes larger and larger messages until one is not taken.
-    async fn sizes(&self, mouth: &mut Mouth<'_>, report: &mut ProbeReport) -> Result<(), RelayError> {
+    async fn sizes(&self, mouth: &mut Mouth<'_>, report: &mut ProbeReport) -> Result<Vec<Event>, RelayError> {
+        let mut published = Vec::new();
         let Some(kind) = small(report) else {
-            return Ok(());
+            return Ok(published);
         };
         // Nobody with our limits could read a larger one.
         for bytes in Probe::SIZES.into_iter().filter(|bytes| *bytes <= self.probe.limits.relay_frame) {
@@ -236,24 +222,27 @@ impl Bench<'_> {
             let outcome = mouth.publish(&event).await.0;
             let taken = outcome.is_success();
             report.sizes.push(SizeFinding { bytes, outcome });
+            published.push(event);
             if !taken {
                 break;
             }
         }
-        Ok(())
+        Ok(published)
     }
 
     /// Publishes messages from the past and from the future.
-    async fn clock(&self, mouth: &mut Mouth<'_>, report: &mut ProbeReport) -> Result<(), RelayError> {
+    async fn clock(&self, mouth: &mut Mouth<'_>, report: &mut ProbeReport) -> Result<Vec<Event>, RelayError> {
+        let mut published = Vec::new();
         let Some(kind) = small(report) else {
-            return Ok(());
+            return Ok(published);
         };
         for offset in Probe::OFFSETS {
             let event = self.event(kind, unix().saturating_add_signed(offset), content(kind))?;
             let outcome = mouth.publish(&event).await.0;
             report.clock.push(ClockFinding { offset, outcome });
+            published.push(event);
         }
-        Ok(())
+        Ok(published)
     }
 
     /// Asks the relay to delete what it may have kept.
@@ -276,6 +265,7 @@ impl Bench<'_> {
         }
         let mut tags: Vec<Tag> = kept.iter().map(|event| Tag::event(event.id)).collect();
         let mut kinds: Vec<u16> = kept.iter().map(|event| event.kind.as_u16()).collect();
+        kinds.sort_unstable();
         kinds.dedup();
         if kinds.contains(&kind::SERVER_ANNOUNCEMENT) {
             tags.push(Tag::custom("a", [format!("{}:{}:", kind::SERVER_ANNOUNCEMENT, self.me)]));

@@ -71,12 +71,13 @@ async fn what_a_relay_refuses_is_found_in_its_own_words() {
 #[tokio::test]
 async fn a_relay_that_keeps_ephemeral_events_is_seen_through_and_cleaned() {
     let faults = Faults { strict_ephemeral: false, ..Faults::default() };
-    let (_relay, url) = relay(RelayOptions { faults, ..RelayOptions::default() }).await;
+    let (relay, url) = relay(RelayOptions { faults, ..RelayOptions::default() }).await;
     let report = probe(url).await;
     for finding in &report.kinds {
         assert_eq!(finding.stored, Some(true), "{finding:?}");
     }
     assert_eq!(report.cleanup, Some(RelayOutcome::Accepted));
+    assert_eq!(relay.stats().stored, 1, "only the deletion is left, not even the large events");
 }
 
 #[tokio::test]

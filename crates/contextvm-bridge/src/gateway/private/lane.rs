@@ -121,7 +121,12 @@ impl Lane {
         self.routes.is_empty() && self.asked.is_empty() && !matches!(self.state, State::Opening { .. })
     }
 
-    /// Whether the backend may go or make room: what only the process itself listens to does not keep it.
+    /// Whether the backend may make room for another: what the process itself asks keeps no place from a caller.
+    pub(super) fn gives_way(&self) -> bool {
+        self.is_local || self.is_idle()
+    }
+
+    /// Whether the backend may end after a while: what only the process itself listens to does not keep it.
     pub(super) fn may_rest(&self) -> bool {
         let only_listens = || {
             let is_opening = matches!(self.state, State::Opening { .. });

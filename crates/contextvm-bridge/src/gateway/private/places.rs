@@ -19,8 +19,16 @@ pub(super) struct Places {
 #[derive(Debug, Default)]
 struct Taken {
     next: u64,
-    /// Idle backends by the time since when; those with open work are not here.
-    idle: BTreeMap<(Instant, u64), CancellationToken>,
+    /// Backends that may go, in the order in which they make room; those with open work of a caller are not here.
+    resting: BTreeMap<Rest, CancellationToken>,
+}
+
+/// What makes room first: a guest, then the backend that is idle for the longest time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rest {
+    is_tenant: bool,
+    since: Instant,
+    number: u64,
 }
 
 /// A place that a backend has. Dropping it makes it free.
@@ -28,7 +36,8 @@ struct Taken {
 pub(super) struct Place {
     places: Arc<Places>,
     number: u64,
-    idle_since: Option<Instant>,
+    is_guest: bool,
+    rest: Option<Rest>,
     leave: CancellationToken,
     _permit: OwnedSemaphorePermit,
 }
@@ -45,17 +54,27 @@ impl Places {
         let permit = match Arc::clone(&free).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
-                let (_since, leave) = self.taken().idle.pop_first()?;
+                let (_rest, leave) = self.taken().resting.pop_first()?;
                 leave.cancel();
                 tokio::time::timeout(MOVING, free.acquire_owned()).await.ok()?.ok()?
             }
         };
+        Some(self.place(permit, false))
+    }
+
+    /// Takes a place that is free, for a backend that costs nobody else one: while it rests it is the first to make room.
+    pub(super) fn take_free(self: &Arc<Self>) -> Option<Place> {
+        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        Some(self.place(permit, true))
+    }
+
+    fn place(self: &Arc<Self>, permit: OwnedSemaphorePermit, is_guest: bool) -> Place {
         let mut taken = self.taken();
         taken.next += 1;
         let number = taken.next;
         drop(taken);
         let leave = CancellationToken::new();
-        Some(Place { places: Arc::clone(self), number, idle_since: None, leave, _permit: permit })
+        Place { places: Arc::clone(self), number, is_guest, rest: None, leave, _permit: permit }
     }
 
     fn taken(&self) -> std::sync::MutexGuard<'_, Taken> {
@@ -67,23 +86,24 @@ impl Places {
 impl Place {
     /// Notes that the backend has open work; `false` when it was already told to leave.
     pub(super) fn work(&mut self) -> bool {
-        match self.idle_since.take() {
-            Some(since) => self.places.taken().idle.remove(&(since, self.number)).is_some(),
+        match self.rest.take() {
+            Some(rest) => self.places.taken().resting.remove(&rest).is_some(),
             None => !self.leave.is_cancelled(),
         }
     }
 
-    /// Notes that the backend has no open work, unless that is known.
+    /// Notes that the backend may go, unless that is known.
     pub(super) fn rest(&mut self, now: Instant) {
-        if self.idle_since.is_none() && !self.leave.is_cancelled() {
-            self.idle_since = Some(now);
-            self.places.taken().idle.insert((now, self.number), self.leave.clone());
+        if self.rest.is_none() && !self.leave.is_cancelled() {
+            let rest = Rest { is_tenant: !self.is_guest, since: now, number: self.number };
+            self.rest = Some(rest);
+            self.places.taken().resting.insert(rest, self.leave.clone());
         }
     }
 
-    /// Since when the backend has no open work.
-    pub(super) const fn idle_since(&self) -> Option<Instant> {
-        self.idle_since
+    /// Since when the backend may go.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        self.rest.map(|rest| rest.since)
     }
 
     /// Waits until the backend must make room for another.
@@ -128,6 +148,25 @@ mod tests {
             let mut place = places.take().await.unwrap();
             place.rest(Instant::now());
         }
-        assert!(places.taken().idle.is_empty());
+        assert!(places.taken().resting.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_guest_takes_no_place_from_anybody_and_is_the_first_to_make_room() {
+        let places = Places::new(2);
+        let now = Instant::now();
+        let mut tenant = places.take().await.unwrap();
+        tenant.rest(now);
+        let mut guest = places.take_free().unwrap();
+        assert!(places.take_free().is_none(), "an idle tenant is left alone");
+        guest.rest(now + Duration::from_secs(1));
+        let moving = tokio::spawn({
+            let places = Arc::clone(&places);
+            async move { places.take().await.is_some() }
+        });
+        guest.told_to_leave().await;
+        drop(guest);
+        assert!(moving.await.unwrap());
+        assert!(tenant.work(), "although it rests for longer");
     }
 }

@@ -156,7 +156,7 @@ impl Tenant {
         let now = Instant::now();
         let idle = self.running.as_ref().and_then(|running| running.place.idle_since());
         let is_expired = idle.is_some_and(|since| now.duration_since(since) >= self.kit.options.idle);
-        if is_expired && !self.lane.is_subscribed() {
+        if is_expired && self.lane.may_rest() && !self.lane.is_subscribed() {
             self.rest().await;
         }
         self.lane.sweep(now)
@@ -164,7 +164,7 @@ impl Tenant {
 
     fn note_work(&mut self) {
         let Some(running) = &mut self.running else { return };
-        if self.lane.may_rest() {
+        if self.lane.gives_way() {
             running.place.rest(Instant::now());
         } else {
             // If it is told to leave in this moment, it leaves in the next.
@@ -227,7 +227,11 @@ impl Tenant {
             }
         }
         let busy = || Failure::new(FAILED, "busy", "the server has too many clients at work");
-        let place = self.kit.places.take().await.ok_or_else(busy)?;
+        let place = match self.session.is_local() {
+            true => self.kit.places.take_free(),
+            false => self.kit.places.take().await,
+        };
+        let place = place.ok_or_else(busy)?;
         Ok(Running { backend: Backend::start(&self.kit), place, since: Instant::now() })
     }
 

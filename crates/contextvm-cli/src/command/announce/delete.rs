@@ -3,7 +3,9 @@ use std::sync::Arc;
 
 use contextvm::core::Printable;
 use contextvm::relay::{Addresses, QueryOutcome};
-use contextvm::server::announce::{AnnounceTargets, DeleteOptions, DeleteReport, Deleted, delete};
+use contextvm::server::announce::{
+    AnnounceTargets, AnnouncingError, DeleteOptions, DeleteReport, Deleted, delete,
+};
 use serde::Serialize;
 
 use super::show::{DEADLINE, Holdings};
@@ -71,23 +73,35 @@ pub(super) async fn run(
     report(&chosen, &deleted, (out, talk))
 }
 
-/// Finds out where the announcements are: on the relays that are named, or on those of the key's own relay list.
+/// Finds out where the announcements are or may be: on the relays that are named, on those of the key's own relay list, on
+/// the bootstrap relays, and wherever else a copy was found.
 async fn targets(
     options: &AnnounceDelete,
     global: &Global,
     chosen: &Chosen,
 ) -> Result<AnnounceTargets, Problem> {
+    let (key, deadline) = (chosen.keys.public_key(), global.timeout.unwrap_or(DEADLINE));
     let bootstrap = options::bootstrap(&options.bootstrap)?;
     let mut relays = global.relays.clone();
-    if relays.is_empty() {
-        let (key, deadline) = (chosen.keys.public_key(), global.timeout.unwrap_or(DEADLINE));
-        let general = publication::parse(&publication::general_relays(global))?;
-        let mut holdings = Holdings::default();
-        holdings.ask(&key, &general, Addresses::Any, deadline).await?;
-        // The key itself has named them.
-        relays = holdings.relay_list();
+    let asked: Vec<String> = publication::general_relays(global).into_iter().chain(relays.clone()).collect();
+    let mut holdings = Holdings::default();
+    holdings.ask(&key, &publication::parse(&asked)?, Addresses::Any, deadline).await?;
+    // The key itself has named them.
+    relays.extend(holdings.relay_list());
+    let mut targets = match AnnounceTargets::new(&relays, bootstrap.as_deref()) {
+        Ok(targets) => targets,
+        // Copies may still be found.
+        Err(AnnouncingError::NoRelays) => AnnounceTargets { advertised: Vec::new(), bootstrap: Vec::new() },
+        Err(error) => return Err(announcing::failed(&error)),
+    };
+    let copies =
+        holdings.holders().into_iter().filter(|url| !targets.all().contains(url)).collect::<Vec<_>>();
+    targets.bootstrap.extend(copies);
+    if targets.all().is_empty() {
+        // Nobody said anything, or nobody has anything: those who were asked are asked again, and told so.
+        targets.bootstrap = publication::parse(&asked)?;
     }
-    AnnounceTargets::new(&relays, bootstrap.as_deref()).map_err(|error| announcing::failed(&error))
+    Ok(targets)
 }
 
 /// Fails if no relay said what it holds: then nothing is known.

@@ -130,6 +130,12 @@ impl Holdings {
         all
     }
 
+    /// Lists the relays that have anything.
+    pub(super) fn holders(&self) -> Vec<RelayUrl> {
+        let urls: BTreeSet<&String> = self.held.values().flat_map(|held| &held.relays).collect();
+        urls.into_iter().filter_map(|url| RelayUrl::parse(url).ok()).collect()
+    }
+
     /// Returns the relays of the newest relay list.
     pub(super) fn relay_list(&self) -> Vec<String> {
         let list = self.newest(kind::RELAY_LIST).and_then(|list| RelayList::read(list).ok());

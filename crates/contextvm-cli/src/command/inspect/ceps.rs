@@ -116,7 +116,8 @@ impl Facts<'_> {
             Some(Protection::Wrapped(kind)) => {
                 (Mark::Yes, format!("it answered in a gift wrap of kind {}", kind.kind()))
             }
-            Some(Protection::Plain) => (Mark::No, "it answered in clear".to_owned()),
+            Some(Protection::Plain) if tags.encryption => (Mark::No, "it answered in clear".to_owned()),
+            Some(Protection::Plain) => (Mark::Unknown, "it answered in clear".to_owned()),
             None => (Mark::Unknown, "no session".to_owned()),
         };
         (Mark::of(tags.encryption), seen, verified, evidence)
@@ -128,7 +129,8 @@ impl Facts<'_> {
             Some(Protection::Wrapped(kind)) if kind.kind() == contextvm::core::kind::EPHEMERAL_GIFT_WRAP => {
                 (Mark::Yes, "it answered in one".to_owned())
             }
-            Some(_) => (Mark::No, "it answered otherwise".to_owned()),
+            Some(_) if tags.ephemeral => (Mark::No, "it answered otherwise".to_owned()),
+            Some(_) => (Mark::Unknown, "it answered otherwise".to_owned()),
             None => (Mark::Unknown, "no session".to_owned()),
         };
         (Mark::of(tags.ephemeral), seen, verified, evidence)

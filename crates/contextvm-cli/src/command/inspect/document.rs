@@ -107,7 +107,7 @@ fn announcement(entry: &ServerEntry) -> Value {
         "protocolVersions": document.protocol_versions,
         "about": entry.about(),
         "paymentMethods": document.pmi,
-        "categories": entry.tools().map(|tools| tools.categories.as_slice()).unwrap_or_default(),
+        "categories": super::categories(entry),
     })
 }
 
@@ -146,7 +146,9 @@ fn relay_list(report: &Report) -> Value {
 fn live(report: &Report) -> Value {
     let live = match &report.live {
         Ok(live) => live,
-        Err(why) => return json!({ "answered": false, "reason": why }),
+        Err(problem) => {
+            return json!({ "answered": false, "reason": problem.message(), "facts": problem.facts() });
+        }
     };
     let wrap = match live.protection {
         Some(Protection::Wrapped(kind)) => Some(kind.kind()),

@@ -1,12 +1,12 @@
 //! One session with the server that is inspected: what it says right now, beside what it announced.
 use std::time::{Duration, Instant};
 
-use contextvm::announce::{Directory, DocumentKind};
+use contextvm::announce::{Directory, DocumentKind, ServerEntry};
 use contextvm::client::{CallError, ServerView};
 use contextvm::core::event::Protection;
 use serde_json::value::RawValue;
 
-use crate::args::Global;
+use crate::args::{Encryption, GiftWrap, Global};
 use crate::connect::Session;
 use crate::finding::words::now;
 use crate::names::Named;
@@ -44,9 +44,19 @@ pub(super) async fn ask(
     directory: &mut Directory,
     talk: &Talk,
 ) -> Result<Live, Problem> {
-    let global = Global { timeout: Some(global.timeout.unwrap_or(PATIENCE)), ..global.clone() };
+    let mut global = Global { timeout: Some(global.timeout.unwrap_or(PATIENCE)), ..global.clone() };
+    let announced = directory.server(&named.server.key).filter(|entry| entry.server().is_some());
+    let tags = announced.map(ServerEntry::tags);
+    if global.gift_wrap == GiftWrap::Optional && tags.as_ref().is_some_and(|tags| tags.ephemeral) {
+        global.gift_wrap = GiftWrap::Ephemeral;
+    }
+    let plain = global.encryption == Encryption::Optional && tags.is_some_and(|tags| !tags.encryption);
     let begun = Instant::now();
-    let session = Box::pin(Session::open_named(&global, named, talk)).await?;
+    let session = Box::pin(Session::open_named(&global, named, talk)).await;
+    let session = session.map_err(|problem| match plain {
+        true => problem.fact("it announces no encryption; in clear: --encryption disabled"),
+        false => problem,
+    })?;
     let greeted = begun.elapsed();
     let begun = Instant::now();
     // Whoever does not answer pings may have the rest of what is asked for.

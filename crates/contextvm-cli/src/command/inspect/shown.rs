@@ -126,8 +126,7 @@ fn announcement(report: &Report, page: &mut Page) {
         .map(|text| Printable::short(text, 20).to_string())
         .collect();
     page.line("mcp", &versions.join(", "));
-    let categories =
-        entry.and_then(ServerEntry::tools).map(|tools| tools.categories.as_slice()).unwrap_or_default();
+    let categories = entry.map(super::categories).unwrap_or_default();
     if !categories.is_empty() {
         let shown: Vec<String> =
             categories.iter().take(MOST).map(|word| Printable::short(word, 40).to_string()).collect();
@@ -160,7 +159,10 @@ fn live(report: &Report, page: &mut Page) {
     page.section("session");
     let live = match &report.live {
         Ok(live) => live,
-        Err(why) => return page.line("none", why),
+        Err(problem) => {
+            page.line("none", problem.message());
+            return problem.facts().iter().for_each(|fact| page.line("", fact));
+        }
     };
     let round_trip = match live.round_trip {
         Some(took) => format!("{} ms", millis(took)),

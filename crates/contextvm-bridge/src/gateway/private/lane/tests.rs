@@ -294,6 +294,6 @@ fn what_the_process_itself_listens_to_does_not_keep_a_backend_and_does_not_end_b
         let mut lane = self::lane();
         lane.is_local = is_local;
         ask(&mut lane, 2, "tools/list", meta);
-        assert!(!lane.may_rest());
+        assert_eq!((lane.may_rest(), lane.gives_way()), (false, is_local));
     }
 }
