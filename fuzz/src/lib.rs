@@ -15,6 +15,7 @@ mod relay_info;
 mod schema;
 pub mod seeds;
 mod server;
+mod stream;
 mod transfer;
 mod words;
 
@@ -23,6 +24,7 @@ pub use client::client_engine;
 pub use relay_info::relay_info;
 pub use schema::tool_schema;
 pub use server::server_engine;
+pub use stream::{stream_frame, stream_pair};
 pub use transfer::{transfer_frame, transfer_receiver};
 pub use words::{envelope, event, open, relay_frame, scan};
 
@@ -30,7 +32,7 @@ pub use words::{envelope, event, open, relay_frame, scan};
 pub type Target = fn(&[u8]);
 
 /// Every target under the name of its program and of its folder in `corpus`.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("relay_frame", relay_frame),
     ("event", event),
     ("envelope", envelope),
@@ -40,6 +42,8 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("server_engine", server_engine),
     ("transfer_frame", transfer_frame),
     ("transfer_receiver", transfer_receiver),
+    ("stream_frame", stream_frame),
+    ("stream_pair", stream_pair),
     ("tool_schema", tool_schema),
     ("announcement", announcement),
     ("relay_list", relay_list),

@@ -4,7 +4,7 @@ use contextvm_crypto::{Entropy, seal};
 use nostr::event::Tag;
 
 use crate::people::{START, keys, message, tags};
-use crate::{announce, relay_info, schema, transfer};
+use crate::{announce, relay_info, schema, stream, transfer};
 
 /// One input: its target, its file name, its bytes.
 pub type Seed = (&'static str, &'static str, Vec<u8>);
@@ -13,7 +13,7 @@ pub type Seed = (&'static str, &'static str, Vec<u8>);
 #[must_use]
 pub fn all() -> Vec<Seed> {
     let words = [frames(), events(), envelopes(), scans(), opens()];
-    let machines = [clients(), servers(), transfer::seeds()];
+    let machines = [clients(), servers(), transfer::seeds(), stream::seeds()];
     [words.concat(), machines.concat(), schema::seeds(), relay_info::seeds(), announce::seeds()].concat()
 }
 

@@ -42,8 +42,10 @@ pub const BOOTSTRAP_RELAYS: [&str; 6] = [
 
 /// Silence after a change before anything is asked or published again.
 pub const QUIET: Duration = Duration::from_secs(2);
-/// Longest time that changes which keep coming put a publication off.
+/// Longest time that changes which keep coming put a publication off, the first time.
 pub const LATEST: Duration = Duration::from_secs(10);
+/// Longest rest between publications of changes that keep coming: it grows from [`QUIET`] on.
+pub const REST: Duration = Duration::from_secs(600);
 /// Most pages of one list; a longer list is not published.
 pub const MOST_PAGES: usize = 64;
 
@@ -160,7 +162,8 @@ pub enum AnnouncerOutput {
     Failed(AnnounceError),
     /// Something about a common tool that the operator should know.
     Noted(SchemaNote),
-    /// There is nothing left to ask or to publish for now; what no relay took is tried again later.
+    /// There is nothing left to ask or to publish for now; what no relay took is tried again later, as are changes that keep
+    /// coming.
     Settled,
 }
 
@@ -170,7 +173,7 @@ pub enum AnnouncerOutput {
 pub enum AnnounceWake {
     /// The MCP application has had its time to answer.
     Answer,
-    /// Changes have ceased for long enough, or have come for too long.
+    /// Changes have ceased for long enough, or have come for too long, and those before them are long enough ago.
     Quiet,
     /// Something that failed is tried again.
     Retry,
@@ -242,7 +245,7 @@ impl Announcer {
             AnnouncerInput::Answered { ask, answer } => self.on_answer(ask, answer, now),
             AnnouncerInput::Heard(method) => self.on_heard(&method, now),
             AnnouncerInput::Configure(config) => self.on_configure(*config, now),
-            AnnouncerInput::Repeat => self.slots.values_mut().for_each(|slot| slot.repeat(now)),
+            AnnouncerInput::Repeat => self.slots.values_mut().for_each(|slot| slot.repeat(now.mono)),
             AnnouncerInput::Published { ticket, taken } => {
                 for slot in self.slots.values_mut() {
                     slot.on_outcome(ticket, taken, now);
@@ -323,7 +326,7 @@ impl Announcer {
             self.out.push_back(AnnouncerOutput::Publish { ticket, event });
         }
         let is_busy = self.greeting.is_busy()
-            || self.reworded.at().is_some()
+            || self.reworded.is_pressing()
             || self.listings.values().any(Listing::is_busy)
             || self.slots.values().any(Slot::is_busy);
         if !is_busy && !self.settled {

@@ -1,4 +1,5 @@
 //! Requests to delete one's own replaceable events (NIP-09), as announcements are withdrawn (CEP-6).
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -7,12 +8,11 @@ use contextvm_core::kind;
 use nostr::event::{EventId, Tag, Tags};
 use nostr::key::PublicKey;
 
-use crate::{Signed, Unsigned};
+use crate::newest::OURS;
+use crate::{Signed, Stamp, Unsigned};
 
 /// Most event ids that one request names; what an `a` tag names is deleted anyway.
 pub const MOST_IDS: usize = 128;
-/// Longest reason that is read, bytes; longer ones are cut.
-pub const REASON_BYTES: usize = 1024;
 
 /// A request to delete every event of one replaceable kind of one author.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,19 +55,16 @@ impl Deletion {
     }
 }
 
-/// What somebody asked to have deleted of their own.
+/// What somebody asked to have deleted of their own; as long as the event's tags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Withdrawal {
-    /// Who asks.
-    pub author: PublicKey,
     /// Unix seconds: events with an address are deleted up to here.
     pub created_at: u64,
-    /// Events named by id, at most [`MOST_IDS`].
-    pub ids: Vec<EventId>,
-    /// Replaceable kinds of the author that are named by an address without identifier, at most [`MOST_IDS`].
-    pub kinds: Vec<u16>,
-    /// Why, foreign text of at most [`REASON_BYTES`].
-    pub reason: String,
+    /// Events named by id.
+    pub ids: BTreeSet<EventId>,
+    /// Replaceable kinds of the author that are named by an address, of those that a key publishes about itself as a server:
+    /// others are none of ours, and would let one request take much room.
+    pub kinds: BTreeSet<u16>,
 }
 
 impl Withdrawal {
@@ -76,22 +73,23 @@ impl Withdrawal {
     /// What cannot be read, and addresses of other authors, are left out.
     #[must_use]
     pub fn read(event: &Signed) -> Option<Self> {
-        let event = event.event();
         if event.kind.as_u16() != kind::DELETION {
             return None;
         }
         let values = |name: &'static str| {
             event.tags.iter().filter(move |tag| tag.kind() == name).filter_map(Tag::content)
         };
-        let ids = values("e").filter_map(|id| EventId::from_hex(id).ok()).take(MOST_IDS);
-        let kinds = values("a").filter_map(|address| named_kind(address, &event.pubkey)).take(MOST_IDS);
         Some(Self {
-            author: event.pubkey,
             created_at: event.created_at.as_secs(),
-            ids: ids.collect(),
-            kinds: kinds.collect(),
-            reason: cut(&event.content, REASON_BYTES).to_string(),
+            ids: values("e").filter_map(|id| EventId::from_hex(id).ok()).collect(),
+            kinds: values("a").filter_map(|address| named_kind(address, &event.pubkey)).collect(),
         })
+    }
+
+    /// Whether an event of the author, of this kind and stamp, is deleted.
+    #[must_use]
+    pub fn ends(&self, kind: u16, stamp: Stamp) -> bool {
+        self.ids.contains(&stamp.id) || (self.kinds.contains(&kind) && stamp.created_at <= self.created_at)
     }
 }
 
@@ -105,11 +103,5 @@ fn named_kind(address: &str, author: &PublicKey) -> Option<u16> {
     let mut parts = address.splitn(3, ':');
     let (kind, key, identifier) = (parts.next()?, parts.next()?, parts.next().unwrap_or_default());
     let own = identifier.is_empty() && key == author.to_hex();
-    own.then(|| kind.parse().ok()).flatten()
-}
-
-/// Returns the beginning of a text, at most so many bytes, whole characters.
-fn cut(text: &str, most: usize) -> &str {
-    let end = (0..=most.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
-    end.and_then(|end| text.get(..end)).unwrap_or_default()
+    own.then(|| kind.parse().ok()).flatten().filter(|kind| OURS.contains(kind))
 }

@@ -224,7 +224,8 @@ impl Directory {
     /// Adds what a live session heard. Of each part the newer one is shown, announced or heard directly.
     ///
     /// # Errors
-    /// Refuses, and counts, what is older than what was heard before, in the future, broken or without room.
+    /// Refuses, and counts, what is older than what was heard before, in the future, broken or without room. Of a document
+    /// without room the tags are taken if they fit.
     pub fn hear(&mut self, heard: &Heard<'_>, unix: u64) -> Result<Added, Refused> {
         self.take_heard(heard, unix).inspect_err(|refused| self.counts.count(refused))
     }

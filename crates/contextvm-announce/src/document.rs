@@ -5,6 +5,7 @@ mod server;
 use contextvm_core::object::Object;
 use contextvm_core::{Fault, ScanError, kind};
 
+pub(crate) use self::list::tag_bytes;
 pub use self::list::{Item, ListDocument, SchemaTag};
 pub use self::server::ServerDocument;
 use crate::{Price, Priced};

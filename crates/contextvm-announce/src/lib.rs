@@ -9,7 +9,7 @@
 //! | [`document`], [`price`], [`relay_list`], [`profile`] | what one event says |
 //! | [`directory`] | one view of each server, and the filter of a search |
 //! | [`lookalike`] | names as they may be shown, and names that look like others |
-//! | [`schema`] | common tool schemas and pins of whole tools |
+//! | [`schema`], [`pins`] | common tool schemas, and pins of whole tools |
 //! | [`announcer`], [`deletion`], [`review`], [`unsigned`] | what is drafted here, for a face to sign |
 #![no_std]
 extern crate alloc;
@@ -50,7 +50,7 @@ pub use profile::{Profile, ProfileError};
 pub use relay_list::{Marker, RelayEntry, RelayList, RelayListError, relay_list_tags};
 pub use review::{Parent, Placed, Review, ReviewError, Standing, Threads, Words, review_filter};
 pub use schema::{
-    Annotated, COMMON_SCHEMA, CommonSchemas, SchemaError, SchemaHash, SchemaNote, SchemaTags, Verdict,
+    Annotated, COMMON_SCHEMA, CommonSchemas, SchemaError, SchemaHash, SchemaNote, Verdict,
 };
 pub use signed::{Signed, SignedError};
 pub use unsigned::Unsigned;

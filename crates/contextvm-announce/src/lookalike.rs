@@ -58,13 +58,13 @@ pub struct Lookalike<'a> {
 /// Known names, to compare others with.
 #[derive(Clone, Debug, Default)]
 pub struct Lookalikes {
-    /// By form, then by name: the first two keys that have it, of which one is another's.
-    known: BTreeMap<String, BTreeMap<String, Vec<PublicKey>>>,
+    /// By form and name: the first two keys that have it, of which one is another's.
+    known: BTreeMap<(String, String), (PublicKey, Option<PublicKey>)>,
     names: usize,
 }
 
 impl Lookalikes {
-    /// Most names that are known: 16,384; some 4 MiB.
+    /// Most names that are known: 16,384; some 4 MiB, at worst 24.
     pub const NAMES: usize = 16_384;
 
     /// Adds a known name; one that shows nothing, or goes beyond [`NAMES`](Self::NAMES), has no effect.
@@ -75,9 +75,9 @@ impl Lookalikes {
         }
         self.names += 1;
         for form in forms(&shown) {
-            let keys = self.known.entry(form).or_default().entry(shown.clone()).or_default();
-            if keys.len() < 2 && !keys.contains(&key) {
-                keys.push(key);
+            let (first, second) = self.known.entry((form, shown.clone())).or_insert((key, None));
+            if *first != key {
+                second.get_or_insert(key);
             }
         }
     }
@@ -86,14 +86,16 @@ impl Lookalikes {
     #[must_use]
     pub fn of(&self, key: &PublicKey, name: &str) -> Option<Lookalike<'_>> {
         let shown = shown_name(name);
-        let alike: Vec<_> = forms(&shown).iter().filter_map(|form| self.known.get(form)).collect();
-        let same = alike.iter().filter_map(|names| names.get_key_value(&shown));
-        let all = same.chain(alike.iter().copied().flatten());
-        let mut others = all.filter_map(|(name, keys)| {
-            let key = keys.iter().find(|known| *known != key)?;
-            Some(Lookalike { key, name, same: *name == shown })
+        let forms = forms(&shown);
+        let same = forms.iter().filter_map(|form| self.known.get_key_value(&(form.clone(), shown.clone())));
+        let alike = forms.iter().flat_map(|form| {
+            let from = self.known.range((form.clone(), String::new())..);
+            from.take_while(move |((known, _), _)| known == form)
         });
-        others.next()
+        same.chain(alike).find_map(|((_, name), (first, second))| {
+            let key = core::iter::once(first).chain(second).find(|known| *known != key)?;
+            Some(Lookalike { key, name, same: *name == shown })
+        })
     }
 }
 
@@ -105,7 +107,8 @@ fn forms(shown: &str) -> Vec<String> {
 }
 
 fn folded(name: &str) -> String {
-    let skeleton: String = unicode_security::skeleton(name).collect();
+    // One character may look like eighteen.
+    let skeleton: String = unicode_security::skeleton(name).take(4 * NAME_CHARS).collect();
     skeleton.chars().flat_map(char::to_lowercase).filter(|c| !c.is_whitespace()).collect()
 }
 

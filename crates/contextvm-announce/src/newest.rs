@@ -9,7 +9,7 @@ use contextvm_core::kind;
 use nostr::event::EventId;
 use nostr::key::PublicKey;
 
-use crate::Signed;
+use crate::{Signed, Withdrawal};
 
 /// How far ahead of our clock an event may be stamped: 15 minutes.
 pub const FUTURE: Duration = Duration::from_secs(15 * 60);
@@ -138,18 +138,17 @@ impl Newest {
     /// newest it knows.
     pub fn learn(&mut self, event: &Signed, unix: u64) -> Freshness {
         let (key, stamp) = (event.pubkey, event.stamp());
-        if event.kind.as_u16() != kind::DELETION {
+        let Some(deletion) = Withdrawal::read(event) else {
             return self.learn_stamp(key, event.kind.as_u16(), stamp, unix);
-        }
+        };
         if stamp.is_future(unix) {
             return Freshness::Future;
         }
-        for ended in deleted_kinds(event) {
-            self.learn_stamp(key, ended, Stamp::end_of(stamp.created_at), unix);
+        for ended in &deletion.kinds {
+            self.learn_stamp(key, *ended, Stamp::end_of(stamp.created_at), unix);
         }
-        let ids: BTreeSet<EventId> = deleted_ids(event).collect();
         for (_, newest) in self.stamps.range_mut((key, 0)..=(key, u16::MAX)) {
-            if ids.contains(&newest.id) {
+            if deletion.ids.contains(&newest.id) {
                 *newest = newest.deleted();
             }
         }
@@ -248,24 +247,10 @@ impl Newest {
     }
 }
 
-/// Lists the kinds of its author that a deletion ends: `a` tags `<kind>:<author>:` of what a key publishes about itself as a
-/// server. Other kinds are none of ours, and would let one deletion take much room.
-pub(crate) fn deleted_kinds(deletion: &Signed) -> impl Iterator<Item = u16> {
-    let author = deletion.pubkey.to_hex();
-    let places = deletion.tags.iter().filter(|tag| tag.kind() == "a").filter_map(|tag| tag.content());
-    places.filter_map(move |place| {
-        let mut parts = place.splitn(3, ':');
-        let (kind, key, rest) = (parts.next()?, parts.next()?, parts.next().unwrap_or_default());
-        if !key.eq_ignore_ascii_case(&author) || !rest.is_empty() {
-            return None;
-        }
-        kind.parse().ok().filter(|kind| OURS.contains(kind))
-    })
-}
-
-/// The replaceable kinds that a key publishes about itself as a server.
-pub(crate) const OURS: [u16; 7] = [
+/// The replaceable kinds that a key publishes about itself as a server, and whom it follows.
+pub(crate) const OURS: [u16; 8] = [
     kind::PROFILE,
+    kind::FOLLOWS,
     kind::RELAY_LIST,
     kind::SERVER_ANNOUNCEMENT,
     kind::TOOLS_LIST,
@@ -273,12 +258,6 @@ pub(crate) const OURS: [u16; 7] = [
     kind::RESOURCE_TEMPLATES_LIST,
     kind::PROMPTS_LIST,
 ];
-
-/// Lists the events that a deletion names by id.
-pub(crate) fn deleted_ids(deletion: &Signed) -> impl Iterator<Item = EventId> {
-    let ids = deletion.tags.iter().filter(|tag| tag.kind() == "e").filter_map(|tag| tag.content());
-    ids.filter_map(|id| EventId::from_hex(id).ok())
-}
 
 fn line_parts(line: &str) -> Option<(PublicKey, u16, Stamp)> {
     let mut words = line.split(' ');

@@ -6,10 +6,9 @@ mod file;
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-use contextvm_core::{Fault, Limits, Object, ScanError, scan};
+use contextvm_core::{Fault, ScanError};
 use serde_json::value::RawValue;
 
 pub use self::diff::{MemberChange, PinnedText, ToolChange, ToolsDiff};
@@ -50,9 +49,6 @@ impl fmt::Debug for PinHash {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PinError {
-    /// The value is not the result of `tools/list`.
-    #[error("not a list of tools")]
-    NotAList,
     /// The value is not an object with a name.
     #[error("not a tool with a name")]
     NotATool,
@@ -88,9 +84,7 @@ impl PinError {
     pub const fn fault(&self) -> Fault {
         match self {
             Self::Version { .. } | Self::Damaged => Fault::Local,
-            Self::NotAList | Self::NotATool | Self::Twice { .. } | Self::TooLarge { .. } | Self::Text(_) => {
-                Fault::Peer
-            }
+            Self::NotATool | Self::Twice { .. } | Self::TooLarge { .. } | Self::Text(_) => Fault::Peer,
         }
     }
 }
@@ -144,18 +138,6 @@ impl ToolPins {
             pins.tools.insert(name, Pin { hash, members: pinned });
         }
         Ok(pins)
-    }
-
-    /// Pins the tools of one result of `tools/list`.
-    ///
-    /// # Errors
-    /// As [`ToolPins::of`]; refuses also what is no such result.
-    pub fn of_page(result: &RawValue) -> Result<Self, PinError> {
-        scan::check(result.get(), &Limits::default())?;
-        let list = Object::parse(result.get()).map_err(|_| PinError::NotAList)?;
-        let tools = list.get("tools").ok_or(PinError::NotAList)?;
-        let tools: Vec<&RawValue> = serde_json::from_str(tools.get()).map_err(|_| PinError::NotAList)?;
-        Self::of(tools)
     }
 
     /// Returns the hash of the whole list.

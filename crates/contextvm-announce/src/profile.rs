@@ -71,22 +71,26 @@ impl Profile {
     pub fn parse(content: &str) -> Result<Self, ProfileError> {
         scan::check(content, &Limits::default())?;
         let object = Object::parse(content).map_err(|_| ProfileError::NotAnObject)?;
-        let mut profile = Self { raw: content.to_string(), ..Self::default() };
-        for (key, place) in profile.places() {
-            *place = object.get(key).and_then(string).map(|text| text.into_owned());
-        }
-        Ok(profile)
+        let text = |member| object.get(member).and_then(string).map(|text| text.into_owned());
+        Ok(Self {
+            name: text("name"),
+            display_name: text("display_name"),
+            about: text("about"),
+            picture: text("picture"),
+            banner: text("banner"),
+            website: text("website"),
+            nip05: text("nip05"),
+            lud16: text("lud16"),
+            raw: content.to_string(),
+        })
     }
 
     /// Prints the content to publish: the members that are set, in a fixed order, so that the same profile is the same text.
     #[must_use]
     pub fn to_content(&self) -> String {
-        let mut copy = self.clone();
         let mut content = Edit::new();
-        for (key, place) in copy.places() {
-            if let Some(text) = place {
-                content.set_string(key, text);
-            }
+        for (member, text) in self.members() {
+            content.set_string(member, text);
         }
         content.to_text()
     }
@@ -94,19 +98,21 @@ impl Profile {
     /// Whether no member is set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.clone().places().iter().all(|(_, place)| place.is_none())
+        self.members().next().is_none()
     }
 
-    fn places(&mut self) -> [(&'static str, &mut Option<String>); 8] {
-        [
-            ("name", &mut self.name),
-            ("display_name", &mut self.display_name),
-            ("about", &mut self.about),
-            ("picture", &mut self.picture),
-            ("banner", &mut self.banner),
-            ("website", &mut self.website),
-            ("nip05", &mut self.nip05),
-            ("lud16", &mut self.lud16),
-        ]
+    /// Lists the members that are set.
+    fn members(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let members = [
+            ("name", &self.name),
+            ("display_name", &self.display_name),
+            ("about", &self.about),
+            ("picture", &self.picture),
+            ("banner", &self.banner),
+            ("website", &self.website),
+            ("nip05", &self.nip05),
+            ("lud16", &self.lud16),
+        ];
+        members.into_iter().filter_map(|(member, text)| Some((member, text.as_deref()?)))
     }
 }

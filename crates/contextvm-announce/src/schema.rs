@@ -3,7 +3,6 @@
 //! The hash is computed exactly as the TypeScript SDK computes it. Annotations are dropped by their key wherever it stands,
 //! so also a *property* named `title` or `x-id` vanishes: tools that differ only in such properties share a hash.
 mod common;
-mod tags;
 
 use alloc::string::String;
 use core::fmt;
@@ -14,7 +13,6 @@ use contextvm_core::{Fault, ScanError};
 use serde_json::value::RawValue;
 
 pub use self::common::{Annotated, CommonSchemas, SchemaNote};
-pub use self::tags::{MAX_SCHEMAS, SchemaTags, category_filter, common_filter, providers_filter};
 pub use crate::json::MAX_TOOL;
 use crate::json::{self, Tree};
 

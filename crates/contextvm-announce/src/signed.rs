@@ -1,7 +1,7 @@
 //! The only way into this crate for a stranger's event: bounded, its id recomputed, its signature verified.
 use core::ops::Deref;
 
-use contextvm_core::{Fault, event};
+use contextvm_core::{Fault, event, kind};
 use nostr::event::Event;
 
 use crate::Stamp;
@@ -44,13 +44,29 @@ pub struct Signed(Event);
 impl Signed {
     /// Largest event that is read, bytes of JSON: 128 KiB.
     pub const BYTES: usize = 128 * 1024;
+    /// Largest follow list that is read, bytes of JSON: 768 KiB. Popular programs write 70 to 150 bytes per key.
+    pub const FOLLOWS_BYTES: usize = 768 * 1024;
+    /// Most JSON values in the tags of a follow list: 5,000 tags of four elements.
+    pub const FOLLOWS_VALUES: usize = 5_000 * 5 + 1;
 
-    /// Reads one event from JSON and checks it.
+    /// Returns the largest event of a kind that is read, bytes of JSON.
+    #[must_use]
+    pub const fn most_bytes(kind: u16) -> usize {
+        if kind == kind::FOLLOWS { Self::FOLLOWS_BYTES } else { Self::BYTES }
+    }
+
+    /// Returns the bound on the JSON values in the tags of an event of a kind.
+    #[must_use]
+    pub const fn most_values(kind: u16) -> usize {
+        if kind == kind::FOLLOWS { Self::FOLLOWS_VALUES } else { event::TAG_VALUES }
+    }
+
+    /// Reads one event from JSON and checks it; of a follow list only a short one ([`Signed::BYTES`]).
     ///
     /// # Errors
     /// Returns the first check that failed, cheapest first.
     pub fn read(json: &str) -> Result<Self, SignedError> {
-        bounded(json.len())?;
+        bounded(json.len(), Self::BYTES)?;
         Self::verify(event::read(json).ok_or(SignedError::NotAnEvent)?)
     }
 
@@ -63,8 +79,9 @@ impl Signed {
         let (values, text) = elements.fold((0usize, event.content.len()), |(values, text), element| {
             (values + 1, text.saturating_add(element.len()))
         });
-        bounded(text)?;
-        if values + event.tags.len() >= event::TAG_VALUES {
+        let kind = event.kind.as_u16();
+        bounded(text, Self::most_bytes(kind))?;
+        if values + event.tags.len() >= Self::most_values(kind) {
             return Err(SignedError::NotAnEvent);
         }
         if !event.verify_id() {
@@ -103,9 +120,9 @@ impl Deref for Signed {
     }
 }
 
-const fn bounded(bytes: usize) -> Result<(), SignedError> {
-    if bytes > Signed::BYTES {
-        return Err(SignedError::TooLong { bytes, limit: Signed::BYTES });
+const fn bounded(bytes: usize, limit: usize) -> Result<(), SignedError> {
+    if bytes > limit {
+        return Err(SignedError::TooLong { bytes, limit });
     }
     Ok(())
 }

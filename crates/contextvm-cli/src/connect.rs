@@ -185,12 +185,20 @@ impl Session {
         }
     }
 
-    /// Reads all pages of a list; one that does not end is cut off.
+    /// Reads all pages of a list; one that does not end is cut off. Takes the time of two answers at most.
     pub(crate) async fn list(&self, method: &str, member: &str) -> Result<Listed, Problem> {
         let odd = |why: &str| Problem::internal(format!("the answer to {method} is not understood: {why}"));
         let mut listed = Listed::default();
         let (mut bytes, mut cursor) = (0_usize, None::<String>);
+        let begun = Instant::now();
         for _ in 0..PAGES {
+            if begun.elapsed() >= self.timeout {
+                let problem =
+                    Problem::new(Code::Timeout, format!("the answers to {method} do not end in time"));
+                return Err(problem
+                    .fact(format!("{} came in {} ms", listed.items.len(), begun.elapsed().as_millis()))
+                    .hint(format!("wait longer: --timeout {}s", self.timeout.as_secs().max(1) * 4)));
+            }
             let params = cursor.map(|cursor| format!(r#"{{"cursor":{}}}"#, object::quote(&cursor)));
             let Answered { result, exchange, .. } = self.call(method, params).await?;
             bytes = bytes.saturating_add(result.get().len());

@@ -67,8 +67,8 @@ async fn at_domain(name: &Nip05, global: &Global, talk: &Talk) -> Result<Named, 
     let options = NameOptions::default().with_dangerous_local(global.local_relays);
     let server = nip05::resolve(name, &options).await.map_err(|error| {
         let code = if matches!(error, Nip05Error::Fetch(_)) { Code::NameUnreachable } else { Code::NotFound };
-        let shown = name.to_string();
-        Problem::new(code, format!("{} names no server: {error}", Printable(&shown)))
+        let (shown, why) = (name.to_string(), error.to_string());
+        Problem::new(code, format!("{} names no server: {}", Printable(&shown), Printable(&why)))
             .fact("no saved server has this name")
             .fact(format!(
                 "asked: {}/.well-known/nostr.json?name={}",

@@ -130,6 +130,18 @@ impl Talk {
         }
     }
 
+    /// Says what somebody could be harmed by not knowing; only `-qq` silences it.
+    pub(crate) fn warn(&self, line: &str) {
+        if self.level >= -1 {
+            Self::write(line);
+        }
+    }
+
+    /// Says something that must be heard, whatever was asked for.
+    pub(crate) fn insist(line: &str) {
+        Self::write(line);
+    }
+
     fn write(line: &str) {
         // There is nowhere else to say it.
         let _unwritten = writeln!(std::io::stderr().lock(), "{line}");
@@ -152,7 +164,8 @@ pub(crate) fn start_logging(global: &Global) {
     let filter = match level {
         i16::MIN..=-2 => "off",
         -1 => "error",
-        0 => "off,contextvm=warn,cvm=warn",
+        // What becomes of announcements is told by those who publish them.
+        0 => "off,contextvm=warn,contextvm_server::announce=error,cvm=warn",
         1 => "warn,contextvm=info,cvm=info",
         2 => "info,contextvm=debug,cvm=debug",
         3..=i16::MAX => "debug,contextvm=trace,cvm=trace",

@@ -27,6 +27,8 @@ pub(crate) enum Code {
     ConfigInvalid,
     InsecurePermissions,
     CheckFailed,
+    /// A signal ended what had not been done yet.
+    Interrupted,
     /// Whoever read our output is gone; there is nobody to tell.
     BrokenPipe,
 }
@@ -53,6 +55,7 @@ impl Code {
             Self::ConfigInvalid => "config_invalid",
             Self::InsecurePermissions => "insecure_permissions",
             Self::CheckFailed => "check_failed",
+            Self::Interrupted => "interrupted",
             Self::BrokenPipe => "broken_pipe",
         }
     }
@@ -68,6 +71,7 @@ impl Code {
             Self::Timeout => 7,
             Self::ConfigInvalid | Self::InsecurePermissions => 8,
             Self::CheckFailed => 9,
+            Self::Interrupted => 130,
         }
     }
 }

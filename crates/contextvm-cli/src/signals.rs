@@ -1,6 +1,8 @@
 //! Signals that end a long-running command.
 use contextvm_bridge::CancellationToken;
 
+use crate::problem::{Code, Problem};
+
 /// How often it is looked whether the parent is still there.
 #[cfg(unix)]
 const PARENT: std::time::Duration = std::time::Duration::from_secs(1);
@@ -14,6 +16,11 @@ pub(crate) fn stop_on_signals() -> CancellationToken {
         stop.cancel();
     });
     token
+}
+
+/// Says that a command which does one thing was stopped before that was done.
+pub(crate) fn interrupted() -> Problem {
+    Problem::new(Code::Interrupted, "stopped before it was done")
 }
 
 /// Cancels a token once the process that started this one is gone.

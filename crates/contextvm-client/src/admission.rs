@@ -1,10 +1,7 @@
 //! What is taken from somebody else's list of relays: a stranger's list must not reach into our own network.
-use std::net::IpAddr;
-
 use contextvm_core::Limits;
-use contextvm_relay::Addresses;
+use contextvm_relay::{Addresses, is_local};
 use nostr::types::RelayUrl;
-use nostr::types::url::{Host, Url};
 
 use crate::options::ClientOptions;
 
@@ -50,27 +47,6 @@ impl Admission {
     }
 }
 
-/// Whether an address leads to this host or to a private network, as far as its text tells.
-///
-/// Names that resolve to private addresses are refused when they are dialled (see [`Addresses::Public`]).
-fn is_local(url: &Url) -> bool {
-    let ip = match url.host() {
-        Some(Host::Ipv4(v4)) => IpAddr::V4(v4),
-        Some(Host::Ipv6(v6)) => v6.to_canonical(),
-        Some(Host::Domain(name)) => {
-            let name = name.trim_end_matches('.');
-            return name == "localhost" || name.ends_with(".localhost") || name.ends_with(".local");
-        }
-        None => return true,
-    };
-    match ip {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified(),
-        IpAddr::V6(v6) => {
-            v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use contextvm_core::identity::ServerIdentity;
@@ -103,6 +79,8 @@ mod tests {
             "wss://[::ffff:10.0.0.1]",
             "wss://user@192.168.1.1/x",
             "wss://printer.local",
+            "wss://printer",
+            "wss://100.64.1.2",
             "ws://relay.example",
         ];
         for url in local {

@@ -21,8 +21,6 @@ const CAP: usize = 20;
 const PAGES: usize = 10;
 /// Largest frame taken, bytes: a stranger's large event must not end a relay's answer about all the others.
 const FRAME: usize = 1024 * 1024;
-/// Bytes of events after which [`Query`] ends a page.
-const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of events after which one relay has said enough on one question.
 const BYTES: usize = 8 * 1024 * 1024;
 
@@ -59,6 +57,13 @@ impl Filter {
         }
         members.insert("limit".into(), PAGE.into());
         Value::Object(members).to_string()
+    }
+
+    /// Reads an event that is no longer than the longest of these kinds may be.
+    fn read(&self, json: &str) -> Option<Event> {
+        let most = |of: fn(u16) -> usize| self.kinds.iter().map(|kind| of(*kind)).max().unwrap_or_default();
+        let short = Some(json).filter(|json| json.len() <= most(Signed::most_bytes))?;
+        event::read_within(short, most(Signed::most_values))
     }
 
     fn admits(&self, event: &Event) -> bool {
@@ -98,11 +103,35 @@ impl Verified {
     }
 }
 
+/// A relay to be asked.
+pub(crate) struct Place {
+    pub(crate) url: RelayUrl,
+    pub(crate) addresses: Addresses,
+    /// Answers its challenge; without one it does not learn who asks.
+    pub(crate) signer: Option<Arc<dyn AuthSigner>>,
+}
+
+impl Place {
+    /// Asks for one page.
+    async fn page(&self, filter: String, left: Duration) -> (Vec<String>, QueryOutcome) {
+        let mut query =
+            Query::new(filter).with_deadline(left).with_events(PAGE).with_addresses(self.addresses);
+        query.signer.clone_from(&self.signer);
+        query.limits.relay_frame = FRAME;
+        match query.ask(std::slice::from_ref(&self.url)).await {
+            Ok(report) => {
+                let answer = report.per_relay.into_iter().next();
+                answer.map_or((Vec::new(), QueryOutcome::Late), |answer| (answer.events, answer.outcome))
+            }
+            Err(error) => (Vec::new(), QueryOutcome::Failed(error.to_string())),
+        }
+    }
+}
+
 /// How relays are asked.
 #[derive(Clone)]
 pub(crate) struct Asking {
     pub(crate) deadline: Duration,
-    pub(crate) signer: Option<Arc<dyn AuthSigner>>,
     pub(crate) verified: Verified,
 }
 
@@ -111,6 +140,8 @@ pub(crate) struct Asking {
 pub(crate) struct Asked {
     pub(crate) url: RelayUrl,
     pub(crate) outcome: QueryOutcome,
+    /// One of the questions was answered, in full or in part.
+    pub(crate) answered: bool,
     /// Events that were asked for and are valid.
     pub(crate) ids: BTreeSet<EventId>,
     pub(crate) invalid: usize,
@@ -125,6 +156,7 @@ impl Asked {
         Self {
             url,
             outcome: QueryOutcome::Complete,
+            answered: false,
             ids: BTreeSet::new(),
             invalid: 0,
             unwanted: 0,
@@ -139,6 +171,7 @@ impl Asked {
         if self.outcome == QueryOutcome::Complete {
             self.outcome = other.outcome;
         }
+        self.answered |= other.answered;
         self.ids.extend(other.ids);
         self.invalid = self.invalid.saturating_add(other.invalid);
         self.unwanted = self.unwanted.saturating_add(other.unwanted);
@@ -158,46 +191,44 @@ struct Page {
 
 impl Asking {
     /// Puts several questions to one relay at once.
-    pub(crate) async fn ask(&self, url: RelayUrl, addresses: Addresses, filters: &[Filter]) -> Asked {
-        let questions = filters.iter().map(|filter| self.ask_one(&url, addresses, filter));
+    pub(crate) async fn ask(&self, place: Place, filters: &[Filter]) -> Asked {
+        let questions = filters.iter().map(|filter| self.ask_one(&place, filter));
         let answers = join_all(questions).await;
-        let mut all = Asked::nothing(url);
+        let mut all = Asked::nothing(place.url);
         answers.into_iter().for_each(|answer| all.add(answer));
         all
     }
 
     /// Asks until a page brings nothing new, or time, bytes or pages are used up.
-    async fn ask_one(&self, url: &RelayUrl, addresses: Addresses, filter: &Filter) -> Asked {
-        let (started, relay) = (Instant::now(), [url.clone()]);
-        let mut asked = Asked::nothing(url.clone());
+    async fn ask_one(&self, place: &Place, filter: &Filter) -> Asked {
+        let started = Instant::now();
+        let mut asked = Asked::nothing(place.url.clone());
         let (mut until, mut bytes) = (None, 0_usize);
         for page in 1.. {
             let left = self.deadline.saturating_sub(started.elapsed());
-            let mut query = Query::new(filter.to_json(until))
-                .with_deadline(left)
-                .with_events(PAGE)
-                .with_addresses(addresses);
-            query.signer.clone_from(&self.signer);
-            query.limits.relay_frame = FRAME;
-            let (events, outcome) = match query.ask(&relay).await {
-                Ok(report) => {
-                    let answer = report.per_relay.into_iter().next();
-                    answer.map_or_else(Default::default, |answer| (answer.events, Some(answer.outcome)))
-                }
-                Err(error) => (Vec::new(), Some(QueryOutcome::Failed(error.to_string()))),
-            };
-            let (count, length) = (events.len(), events.iter().map(String::len).sum::<usize>());
-            bytes = bytes.saturating_add(length);
+            let (events, outcome) = place.page(filter.to_json(until), left).await;
+            let count = events.len();
+            bytes = bytes.saturating_add(events.iter().map(String::len).sum());
             let taken = self.take(events, filter.clone()).await;
-            let known = asked.ids.len();
+            let (known, cut) = (asked.ids.len(), outcome == QueryOutcome::Cut);
             asked.ids.extend(taken.ids);
             asked.invalid = asked.invalid.saturating_add(taken.invalid);
             asked.unwanted = asked.unwanted.saturating_add(taken.unwanted);
-            asked.outcome = outcome.unwrap_or(QueryOutcome::Late);
+            // Each page takes a connection, for which there may have been no time left.
+            let late = page > 1 && started.elapsed() >= self.deadline;
+            asked.outcome = if cut {
+                QueryOutcome::Complete
+            } else if late && outcome != QueryOutcome::Complete {
+                QueryOutcome::Late
+            } else {
+                outcome
+            };
+            asked.answered |= asked.outcome == QueryOutcome::Complete || !asked.ids.is_empty();
             let new = asked.ids.len() > known;
-            if asked.outcome != QueryOutcome::Complete || !new || count < CAP {
+            let held_back = cut || count >= CAP;
+            if asked.outcome != QueryOutcome::Complete || !new || !held_back {
                 // A page that was cut and brings nothing new hides what comes after it.
-                asked.capped = !new && (count >= PAGE || length >= PAGE_BYTES);
+                asked.capped = held_back;
                 break;
             }
             asked.capped = page == PAGES || bytes >= BYTES;
@@ -229,7 +260,7 @@ impl Asking {
 }
 
 fn take_one(json: &str, filter: &Filter, verified: &Verified, page: &mut Page) {
-    let Some(event) = Some(json).filter(|json| json.len() <= Signed::BYTES).and_then(event::read) else {
+    let Some(event) = filter.read(json) else {
         page.invalid += 1;
         return;
     };

@@ -15,13 +15,14 @@ use nostr::types::RelayUrl;
 use crate::admission::Admission;
 use crate::asking::Filter;
 use crate::memory::Memory;
-use crate::resolve::DISCOVERY_RELAYS;
-use crate::round::{Round, all_reviews, everything};
+use crate::resolve::{DISCOVERY_RELAYS, parse_all};
+use crate::round::{AUTHORS, MOST_AUTHORS, Round, all_reviews, everything, reviews_by};
 
 /// How long one relay may take over all questions of a round by default: 5 s.
 pub const RELAY_DEADLINE: Duration = Duration::from_secs(5);
 /// Most relays that are asked in one round.
 pub const MOST_RELAYS: usize = 16;
+
 /// Why a search could not be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -74,8 +75,10 @@ pub struct RelayAnswer {
     pub url: RelayUrl,
     /// Why it was asked.
     pub role: Role,
-    /// How it went; a reason is printable.
+    /// How it went with all questions together; a reason is printable.
     pub outcome: QueryOutcome,
+    /// Whether one of the questions was answered: in full, or a part of it in time.
+    pub answered: bool,
     /// Valid events that were asked for.
     pub events: usize,
     /// Events that do not parse, are too large, or whose id or signature is wrong.
@@ -86,7 +89,7 @@ pub struct RelayAnswer {
     pub stale: usize,
     /// Events stamped more than 15 minutes ahead of our clock.
     pub future: usize,
-    /// It may have more than was taken.
+    /// It may have more than was taken, or than it was asked for.
     pub capped: bool,
     /// How long it took.
     pub took: Duration,
@@ -99,17 +102,17 @@ impl RelayAnswer {
         self.outcome == QueryOutcome::Complete && !self.capped
     }
 
-    /// Whether it said anything: in full, or a part of it in time.
+    /// Whether it answered at all: one of the questions in full, or a part of it in time.
     #[must_use]
-    pub fn has_answered(&self) -> bool {
-        self.outcome == QueryOutcome::Complete || self.events > 0
+    pub const fn has_answered(&self) -> bool {
+        self.answered
     }
 }
 
 /// Which servers are looked for. The default is everybody, without reviews and profiles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Only these servers; empty means any. At most 250 are asked for.
+    /// Only these servers; empty means any. At most 250 are asked for; beyond them the answer is partial.
     pub authors: Vec<PublicKey>,
     /// Only servers that say they have a tool of this schema (CEP-15).
     pub schema: Option<SchemaHash>,
@@ -121,7 +124,10 @@ pub struct Scope {
     pub since: Option<u64>,
     /// Also ask for reviews.
     pub reviews: bool,
-    /// Also ask for profiles, relay lists and deletions of the servers that were found.
+    /// Also ask for the reviews of these people by themselves, so that others cannot crowd them out. Of more than 1,000 the
+    /// rest is left to `reviews`.
+    pub reviewers: Vec<PublicKey>,
+    /// Also ask for profiles, relay lists and deletions of the servers that were found, of 1,000 at most.
     pub profiles: bool,
 }
 
@@ -144,14 +150,16 @@ impl Found {
         self.per_relay.iter().filter(|answer| answer.has_answered()).count()
     }
 
-    /// Whether a relay did not answer in full, so that there may be more.
+    /// Whether a relay did not answer in full, or what it said found no room: there may be more.
     #[must_use]
     pub fn is_partial(&self) -> bool {
-        !self.per_relay.iter().all(RelayAnswer::is_complete)
+        self.directory.refused().full > 0 || !self.per_relay.iter().all(RelayAnswer::is_complete)
     }
 }
 
 /// Asks relays what is announced; clones share the memory.
+///
+/// Worst case while it asks: 13 MiB of events per relay and question, of which there are ten at most.
 #[derive(Clone)]
 pub struct Discovery {
     relays: Vec<RelayUrl>,
@@ -180,12 +188,8 @@ impl Discovery {
     /// # Errors
     /// Fails when one of them does not parse. At most [`MOST_RELAYS`] are asked; the rest is left out.
     pub fn new<S: AsRef<str>>(relays: &[S]) -> Result<Self, DiscoverError> {
-        let parse = |(place, url): (usize, &S)| {
-            RelayUrl::parse(url.as_ref().trim()).map_err(|_| DiscoverError::RelayUrl(place))
-        };
         let mut urls = Vec::new();
-        for url in relays.iter().enumerate().map(parse) {
-            let url = url?;
+        for url in parse_all(relays).map_err(DiscoverError::RelayUrl)? {
             if !urls.contains(&url) && urls.len() < MOST_RELAYS {
                 urls.push(url);
             }
@@ -229,7 +233,7 @@ impl Discovery {
         self
     }
 
-    /// Sets who answers a relay's challenge (NIP-42); without it such relays are told nothing.
+    /// Sets who answers the challenge (NIP-42) of a relay that the application named; others never learn who asks.
     #[must_use]
     pub fn with_signer(mut self, signer: Arc<dyn AuthSigner>) -> Self {
         self.signer = Some(signer);
@@ -243,7 +247,7 @@ impl Discovery {
         self
     }
 
-    /// Looks for servers.
+    /// Looks for servers, in one or two rounds; each takes one deadline at most, and saving what was learned up to 2 s.
     ///
     /// # Errors
     /// Fails when no relay is known or none answered; that is never the same as finding nothing.
@@ -253,41 +257,56 @@ impl Discovery {
         if scope.reviews {
             first.push(all_reviews(scope.authors.iter()));
         }
+        first.extend(reviews_by(&scope.reviewers));
         round.ask(&self.own(), Addresses::Any, &first).await;
-        let second = scope.second_round(&round.announcers());
+        let announcers = round.announcers();
+        let second = scope.second_round(&announcers);
         if !second.is_empty() {
             // Those that were silent would only cost their deadline once more.
             round.ask(&round.answering(), Addresses::Any, &second).await;
         }
-        round.finish(scope.authors.clone()).await
+        if scope.authors.len() > AUTHORS || (!second.is_empty() && announcers.len() > MOST_AUTHORS) {
+            round.leave_out();
+        }
+        round.finish([scope.authors.as_slice(), &scope.reviewers].concat()).await
     }
 
     /// Looks for everything about one server: announcement, lists, profile, relay list, reviews and deletions.
     ///
     /// After the discovery relays, and those that came with the name, the relays of the server's own list are asked, under the
-    /// rule for strangers' lists. The server is preferred in the memory from now on.
+    /// rule for strangers' lists: two rounds. The server is preferred in the memory from now on.
     ///
     /// # Errors
     /// As [`Discovery::servers`].
     pub async fn server(&self, server: &ServerIdentity) -> Result<Found, DiscoverError> {
-        self.memory.prefer(server.key);
         let mut round = Round::new(self);
+        let questions = [everything(server.key), all_reviews([&server.key].into_iter())];
+        self.ask_about(server, &mut round, &questions).await;
+        round.finish(vec![server.key]).await
+    }
+
+    /// Asks about one key where it was named and then, if the answers hold its relay list, on the relays of that.
+    pub(crate) async fn ask_about(
+        &self,
+        about: &ServerIdentity,
+        round: &mut Round<'_>,
+        questions: &[Filter],
+    ) {
+        self.memory.prefer(about.key);
         let admission = Admission::new(self.local, &Limits::default());
-        let hints = admission.take(server.relays.iter().map(String::as_str));
+        let hints = admission.take(about.relays.iter().map(String::as_str));
         let mut urls = self.own();
         for hint in hints {
             if !self.relays.contains(&hint) {
                 urls.push((hint, Role::Hint));
             }
         }
-        let questions = [everything(server.key), all_reviews([&server.key].into_iter())];
-        round.ask(&urls, admission.addresses, &questions).await;
-        let list = round.relay_list(&server.key).and_then(|list| RelayList::read(&list).ok());
+        round.ask(&urls, admission.addresses, questions).await;
+        let list = round.relay_list(&about.key).and_then(|list| RelayList::read(&list).ok());
         let listed = list.map(|list| admission.take(list.selection().into_iter())).unwrap_or_default();
         let listed = listed.into_iter().filter(|url| !urls.iter().any(|(known, _)| known == url));
         let listed: Vec<_> = listed.map(|url| (url, Role::Listed)).collect();
-        round.ask(&listed, admission.addresses, &questions).await;
-        round.finish(vec![server.key]).await
+        round.ask(&listed, admission.addresses, questions).await;
     }
 
     /// Looks for one event of a kind.

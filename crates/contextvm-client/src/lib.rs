@@ -11,6 +11,7 @@
 pub mod client;
 pub mod discover;
 pub mod error;
+pub mod follows;
 pub mod memory;
 pub mod modern;
 pub mod names;
@@ -37,6 +38,7 @@ pub use contextvm_engine::client::{Exchange, Lost};
 pub use contextvm_engine::{ClientConfig, EncryptionMode, GiftWrapMode};
 pub use discover::{DiscoverError, Discovery, Found, RelayAnswer, Role, Scope};
 pub use error::{CallError, Error, ErrorKind};
+pub use follows::Follows;
 pub use memory::{Memory, MemoryError};
 pub use names::{Name, NameError, Nip05, SchemaName};
 pub use nip05::{NameOptions, Nip05Error, Verification};

@@ -9,7 +9,7 @@ use nostr::key::PublicKey;
 use crate::recall::Lists;
 use crate::store;
 
-/// Most (key, kind) pairs that are remembered; beyond it the oldest are forgotten.
+/// Most (key, kind) pairs that are remembered; beyond it only those of preferred keys are, in place of the oldest stranger's.
 pub const MOST_REMEMBERED: usize = 50_000;
 
 /// What went wrong with the file of a [`Memory`]; the memory goes on without it.
@@ -96,11 +96,11 @@ impl Memory {
         Self::default()
     }
 
-    /// Reads a memory from a file, which need not exist yet. Reads at most 16 MiB, and waits for other processes for up to
-    /// 2 s; blocks meanwhile.
+    /// Reads a memory from a file, which need not exist yet. Reads at most 16 MiB; blocks meanwhile, and with a damaged file
+    /// until no other process writes, for up to 2 s.
     ///
-    /// A file that cannot be used is no error: the memory is fresh then, and [`Memory::warnings`] tells. A damaged one is
-    /// renamed, never overwritten.
+    /// A file that cannot be used is no error: the memory knows what was legible, and [`Memory::warnings`] tells. A damaged
+    /// one is renamed, never overwritten.
     #[must_use]
     pub fn open(path: impl Into<PathBuf>) -> Self {
         let path = path.into();

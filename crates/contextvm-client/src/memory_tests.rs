@@ -147,6 +147,43 @@ async fn a_file_that_another_process_holds_costs_two_seconds() {
     assert!((1_900..5_000).contains(&took), "{took}");
 }
 
+#[tokio::test]
+async fn reading_waits_for_nobody_and_leaves_no_trace() {
+    let (_directory, path) = place();
+    let server = event(1, 11316, NOW);
+    let writer = Memory::open(&path);
+    writer.learn(&server, NOW);
+    writer.save().await.unwrap();
+    let mut beside = path.clone().into_os_string();
+    beside.push(".lock");
+    std::fs::remove_file(&beside).unwrap();
+    let reader = Memory::open(&path);
+    assert_eq!(files(&path), ["newest"], "whoever only reads may be unable to write");
+    let lock = std::fs::File::create(beside).unwrap();
+    lock.lock().unwrap();
+    for memory in [reader, Memory::open(&path)] {
+        assert_eq!((memory.warnings(), memory.judge(&server, NOW)), (vec![], Freshness::Same));
+    }
+}
+
+#[tokio::test]
+async fn what_is_legible_counts_even_when_a_damaged_file_cannot_be_put_aside() {
+    let (_directory, path) = place();
+    let server = event(1, 11316, NOW);
+    let writer = Memory::open(&path);
+    writer.learn(&server, NOW);
+    writer.save().await.unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{text}0000 1")).unwrap();
+    let mut beside = path.clone().into_os_string();
+    beside.push(".lock");
+    let lock = std::fs::File::create(beside).unwrap();
+    lock.lock().unwrap();
+    let memory = Memory::open(&path);
+    assert_eq!(memory.warnings(), [MemoryError::Held { path }]);
+    assert_eq!(memory.judge(&server, NOW), Freshness::Same);
+}
+
 #[test]
 fn reviews_replace_nothing_and_only_their_time_is_judged() {
     let memory = Memory::volatile();

@@ -39,10 +39,12 @@ impl Providers {
         hashes
     }
 
-    fn among(found: Found, wanted: &SchemaName) -> Self {
+    async fn among(found: Found, wanted: &SchemaName) -> Self {
         let (mut verified, mut mismatched) = (Vec::new(), Vec::new());
         for entry in found.directory.servers() {
             look(entry, wanted, &mut verified, &mut mismatched);
+            // Thousands of tools may be hashed here, while sockets want to be served.
+            tokio::task::yield_now().await;
         }
         Self { verified, mismatched, found }
     }
@@ -79,6 +81,6 @@ impl Discovery {
     pub async fn providers(&self, schema: &SchemaName) -> Result<Providers, DiscoverError> {
         let hash: Option<SchemaHash> = schema.digits().parse().ok();
         let scope = Scope { schema: hash, common_schemas: hash.is_none(), ..Scope::default() };
-        Ok(Providers::among(self.servers(&scope).await?, schema))
+        Ok(Providers::among(self.servers(&scope).await?, schema).await)
     }
 }

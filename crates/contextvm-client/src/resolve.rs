@@ -51,7 +51,7 @@ pub struct Resolved {
 /// Configured relays win and nothing is asked; then usable hints; then the server's relay list, if a discovery relay
 /// has it within [`PREFERENCE`] ([`PATIENCE`] where there is no fallback) and within a second after the first of them
 /// has answered, or the newest list that the memory of the options knows, when none of them has a newer one; then the
-/// fallback; then the discovery relays themselves.
+/// fallback; then the discovery relays themselves. Saving what was learned may add 2 s while another process holds the file.
 ///
 /// A [`Client`](crate::Client) that started without the list goes on looking for [`PATIENCE`] in all and adds the
 /// relays of a list that comes late to those in use.
@@ -65,7 +65,7 @@ pub async fn resolve(options: &ClientOptions) -> Result<Resolved, Error> {
 /// Does what [`resolve`] says; where the server's list was not found in time, the search for it goes on.
 pub(crate) async fn find(options: &ClientOptions) -> Result<(Resolved, Option<Search>), Error> {
     if !options.relays.is_empty() {
-        return Ok((operator(parse_all(&options.relays)?, Source::Configured)?, None));
+        return Ok((operator(parsed(&options.relays)?, Source::Configured)?, None));
     }
     let admission = Admission::of(options);
     let foreign = |relays, source| Resolved { relays, source, addresses: admission.addresses };
@@ -73,10 +73,10 @@ pub(crate) async fn find(options: &ClientOptions) -> Result<(Resolved, Option<Se
     if !hints.is_empty() {
         return Ok((foreign(hints, Source::Hints), None));
     }
-    let fallback = parse_all(&options.fallback_relays)?;
+    let fallback = parsed(&options.fallback_relays)?;
     let discovery = match &options.discovery_relays {
-        Some(urls) => parse_all(urls)?,
-        None => parse_all(&DISCOVERY_RELAYS)?,
+        Some(urls) => parsed(urls)?,
+        None => parsed(&DISCOVERY_RELAYS)?,
     };
     if discovery.is_empty() {
         return Ok((operator(fallback, Source::Fallback)?, None));
@@ -103,9 +103,13 @@ fn operator(relays: Vec<RelayUrl>, source: Source) -> Result<Resolved, Error> {
     Ok(Resolved { relays, source, addresses: Addresses::Any })
 }
 
-fn parse_all<S: AsRef<str>>(urls: &[S]) -> Result<Vec<RelayUrl>, Error> {
-    let parse =
-        |(place, url): (usize, &S)| RelayUrl::parse(url.as_ref().trim()).map_err(|_| Error::RelayUrl(place));
+fn parsed<S: AsRef<str>>(urls: &[S]) -> Result<Vec<RelayUrl>, Error> {
+    parse_all(urls).map_err(Error::RelayUrl)
+}
+
+/// Reads addresses; the error is the place of the first that is none.
+pub(crate) fn parse_all<S: AsRef<str>>(urls: &[S]) -> Result<Vec<RelayUrl>, usize> {
+    let parse = |(place, url): (usize, &S)| RelayUrl::parse(url.as_ref().trim()).map_err(|_| place);
     urls.iter().enumerate().map(parse).collect()
 }
 

@@ -80,6 +80,8 @@ pub fn sign(draft: Unsigned, keys: &Keys) -> Result<Event, PublishError> {
 
 /// Publishes a signed review or reply and waits for each relay's word; `keys` answer relays that ask who we are.
 ///
+/// The relays are the application's own choice and may be anywhere: those of a stranger's list do not belong here.
+///
 /// # Errors
 /// Fails when no relay is named or nothing could be begun here. Relays that fail or refuse are in the report.
 pub async fn publish(

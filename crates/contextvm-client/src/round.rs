@@ -11,13 +11,13 @@ use nostr::key::PublicKey;
 use nostr::types::RelayUrl;
 use tokio::time::Instant;
 
-use crate::asking::{Asked, Asking, Filter, Verified};
+use crate::asking::{Asked, Asking, Filter, Place, Verified};
 use crate::discover::{DiscoverError, Discovery, Found, RelayAnswer, Role, Scope};
 
 /// Authors per question, as relays bound their filters.
-const AUTHORS: usize = 250;
+pub(crate) const AUTHORS: usize = 250;
 /// Most authors that a second round asks about.
-const MOST_AUTHORS: usize = 1_000;
+pub(crate) const MOST_AUTHORS: usize = 1_000;
 
 /// Asks for everything that one key publishes as a server.
 pub(crate) fn everything(server: PublicKey) -> Filter {
@@ -35,6 +35,15 @@ pub(crate) fn all_reviews<'a>(servers: impl Iterator<Item = &'a PublicKey>) -> F
         tags.push(("A", addresses));
     }
     Filter { kinds: vec![kind::COMMENT], tags, ..Filter::default() }
+}
+
+/// Asks for reviews by these people, whatever server they are of.
+pub(crate) fn reviews_by(people: &[PublicKey]) -> impl Iterator<Item = Filter> {
+    let asked = people.get(..MOST_AUTHORS).unwrap_or(people);
+    asked.chunks(AUTHORS).map(|authors| Filter {
+        authors: authors.iter().copied().collect(),
+        ..all_reviews(std::iter::empty())
+    })
 }
 
 fn announced() -> impl Iterator<Item = u16> {
@@ -92,12 +101,11 @@ pub(crate) struct Round<'a> {
 
 impl<'a> Round<'a> {
     pub(crate) fn new(of: &'a Discovery) -> Self {
-        let asking =
-            Asking { deadline: of.deadline, signer: of.signer.clone(), verified: Verified::default() };
+        let asking = Asking { deadline: of.deadline, verified: Verified::default() };
         Self { of, asking, answers: Vec::new(), started: Instant::now() }
     }
 
-    /// Puts questions to relays, all at once; strangers' relays are dialled under the rule for them.
+    /// Puts questions to relays, all at once; strangers' relays are dialled under the rule for them, and do not learn who asks.
     pub(crate) async fn ask(
         &mut self,
         relays: &[(RelayUrl, Role)],
@@ -105,11 +113,11 @@ impl<'a> Round<'a> {
         questions: &[Filter],
     ) {
         let asked = relays.iter().map(|(url, role)| {
-            let addresses = match role {
-                Role::Discovery => Addresses::Any,
-                Role::Hint | Role::Listed => strangers,
+            let (addresses, signer) = match role {
+                Role::Discovery => (Addresses::Any, self.of.signer.clone()),
+                Role::Hint | Role::Listed => (strangers, None),
             };
-            self.asking.ask(url.clone(), addresses, questions)
+            self.asking.ask(Place { url: url.clone(), addresses, signer }, questions)
         });
         let asked = join_all(asked).await;
         for (asked, (_, role)) in asked.into_iter().zip(relays) {
@@ -120,9 +128,15 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Lists the relays that answered so far.
+    /// Notes that there are more servers than are asked for.
+    pub(crate) fn leave_out(&mut self) {
+        self.answers.iter_mut().for_each(|(asked, _)| asked.capped = true);
+    }
+
+    /// Lists the relays that answered so far, and not late.
     pub(crate) fn answering(&self) -> Vec<(RelayUrl, Role)> {
-        let answering = self.answers.iter().filter(|(asked, _)| asked.outcome == QueryOutcome::Complete);
+        let in_time = |asked: &Asked| asked.answered && asked.outcome != QueryOutcome::Late;
+        let answering = self.answers.iter().filter(|(asked, _)| in_time(asked));
         answering.map(|(asked, role)| (asked.url.clone(), *role)).collect()
     }
 
@@ -141,13 +155,33 @@ impl<'a> Round<'a> {
 
     /// Returns the newest relay list of a key that was found or is remembered, unless its author deleted it since.
     pub(crate) fn relay_list(&self, key: &PublicKey) -> Option<Signed> {
+        let lists = self.learn(key, kind::RELAY_LIST);
+        self.of.memory.best_list(key, lists.iter(), self.of.now())
+    }
+
+    /// Returns the newest event of a replaceable kind of a key that was found, unless a newer one was seen before, or its author
+    /// deleted it since.
+    pub(crate) fn newest(&self, key: &PublicKey, kind: u16) -> Option<Signed> {
+        let (memory, now) = (&self.of.memory, self.of.now());
+        let current = |event: &Signed| {
+            matches!(memory.judge(event, now), Freshness::Newer | Freshness::Same)
+        };
+        self.learn(key, kind).into_iter().filter(current).max_by_key(Signed::stamp)
+    }
+
+    /// Lets the memory learn what was found of one kind of a key, and what the key deleted; returns the former.
+    fn learn(&self, key: &PublicKey, kind: u16) -> Vec<Signed> {
         let (memory, now) = (&self.of.memory, self.of.now());
         let events = self.asking.verified.all();
-        let of_kind = |kind: u16| events.values().filter(move |event| event.kind.as_u16() == kind);
-        for deletion in of_kind(kind::DELETION).filter(|event| event.pubkey == *key) {
-            memory.learn(deletion, now);
+        let own = |kind: u16| {
+            let own = move |event: &&Signed| event.pubkey == *key && event.kind.as_u16() == kind;
+            events.values().filter(own)
+        };
+        // Deletions last: one may name an event by its id alone, which says nothing to whoever never saw it.
+        for event in own(kind).chain(own(kind::DELETION)) {
+            memory.learn(event, now);
         }
-        memory.best_list(key, of_kind(kind::RELAY_LIST), now)
+        own(kind).cloned().collect()
     }
 
     /// Puts everything together; what was learned is remembered.
@@ -188,7 +222,10 @@ fn build(
 ) -> (Directory, Vec<RelayAnswer>, Vec<Signed>) {
     let mut directory = Directory::default().with_newest(seen);
     preferred.into_iter().for_each(|key| directory.prefer(key));
-    for event in events.values() {
+    // Where a bound is reached the room belongs to who came first.
+    let (first, rest): (Vec<&Signed>, Vec<&Signed>) =
+        events.values().partition(|event| directory.newest().is_preferred(&event.pubkey));
+    for event in first.into_iter().chain(rest) {
         // Refusals are counted in the directory.
         let _ = directory.add(event, now);
     }
@@ -217,6 +254,7 @@ fn answer(
         url: asked.url,
         role,
         outcome: asked.outcome,
+        answered: asked.answered,
         events: asked.ids.len(),
         invalid: asked.invalid,
         unwanted: asked.unwanted,

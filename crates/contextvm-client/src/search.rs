@@ -117,7 +117,8 @@ impl Search {
 fn answer(report: &QueryReport, server: PublicKey) -> Answer {
     let lists = report.events().filter_map(|(_, json)| Signed::read(json).ok());
     let own = lists.filter(|list| list.kind.as_u16() == kind::RELAY_LIST && list.pubkey == server);
-    Answer { complete: report.is_complete(), list: own.max_by_key(Signed::stamp) }
+    let list = own.max_by_key(Signed::stamp);
+    Answer { complete: list.is_some() || report.is_complete(), list }
 }
 
 #[cfg(test)]

@@ -22,12 +22,15 @@ const ASIDES: usize = 1_000;
 
 /// Reads a memory from the file, as far as it is legible, and says what was wrong with it; no file is an empty memory.
 pub(crate) fn load(path: &Path) -> (Held, Option<MemoryError>) {
-    if !path.exists() {
-        return (Held::default(), None);
-    }
+    // The file is replaced as a whole, so that only who puts a damaged one aside must be alone with it.
+    let held = match look(path) {
+        Ok((held, false)) => held,
+        Ok((held, true)) => return (held, None),
+        Err(error) => return (Held::default(), Some(error)),
+    };
     match hold(path).and_then(|_lock| read(path)) {
         Ok(read) => read,
-        Err(error) => (Held::default(), Some(error)),
+        Err(error) => (held, Some(error)),
     }
 }
 
@@ -63,22 +66,27 @@ fn hold(path: &Path) -> Result<File, MemoryError> {
 
 /// Reads what is legible; a file that is not all legible is renamed.
 fn read(path: &Path) -> Result<(Held, Option<MemoryError>), MemoryError> {
-    let unreadable =
-        |error: &io::Error| MemoryError::Unreadable { path: path.to_owned(), kind: error.kind() };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Held::default(), None)),
-        Err(error) => return Err(unreadable(&error)),
-    };
-    let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
-    let (held, whole) = take(&bytes);
+    let (held, whole) = look(path)?;
     if whole {
         return Ok((held, None));
     }
-    let aside = put_aside(path).map_err(|error| unreadable(&error))?;
+    let aside = put_aside(path).map_err(|error| unreadable(path, &error))?;
     let kept = held.newest.len();
     Ok((held, Some(MemoryError::Damaged { path: path.to_owned(), aside, kept })))
+}
+
+/// Reads what is legible and says whether that was all; no file is whole.
+fn look(path: &Path) -> Result<(Held, bool), MemoryError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok((Held::default(), true));
+        }
+        Err(error) => return Err(unreadable(path, &error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
+    Ok(take(&bytes))
 }
 
 /// Takes all legible lines and says whether they were all.
@@ -145,6 +153,10 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> MemoryError {
+    MemoryError::Unreadable { path: path.to_owned(), kind: error.kind() }
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> MemoryError {

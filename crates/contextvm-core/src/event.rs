@@ -100,10 +100,16 @@ impl Draft {
 /// the text, and a quarter of a mebibyte for tags.
 #[must_use]
 pub fn read(json: &str) -> Option<Event> {
+    read_within(json, TAG_VALUES)
+}
+
+/// Does what [`read`] does with another bound on the values in the tags.
+#[must_use]
+pub fn read_within(json: &str, tag_values: usize) -> Option<Event> {
     let parts: Parts<'_> = serde_json::from_str(json).ok()?;
     let (id, pubkey, sig) = (short(parts.id)?, short(parts.pubkey)?, short(parts.sig)?);
     let (created_at, kind): (_, Kind) = (short(parts.created_at)?, short(parts.kind)?);
-    Some(Event::new(id, pubkey, created_at, kind, tags(parts.tags)?, parts.content, sig))
+    Some(Event::new(id, pubkey, created_at, kind, tags(parts.tags, tag_values)?, parts.content, sig))
 }
 
 /// The parts of an event as text, so that nothing long is given to a parser that would quote it in its error.
@@ -130,8 +136,8 @@ fn short<T: DeserializeOwned>(json: &RawValue) -> Option<T> {
     serde_json::from_str(text).ok()
 }
 
-fn tags(json: &RawValue) -> Option<Tags> {
-    let limits = Limits { event: usize::MAX, json_nodes: TAG_VALUES, json_depth: 2, ..Limits::default() };
+fn tags(json: &RawValue, values: usize) -> Option<Tags> {
+    let limits = Limits { event: usize::MAX, json_nodes: values, json_depth: 2, ..Limits::default() };
     scan::check(json.get(), &limits).ok()?;
     let tags = list::<Vec<&RawValue>>(json)?.into_iter().map(list::<Tag>);
     tags.collect::<Option<Vec<_>>>().map(Tags::from_list)

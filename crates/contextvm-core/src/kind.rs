@@ -2,6 +2,8 @@
 
 /// Profile of a key, also of a server (CEP-23, NIP-01); replaceable.
 pub const PROFILE: u16 = 0;
+/// Whom a key follows (NIP-02); replaceable.
+pub const FOLLOWS: u16 = 3;
 /// Request to delete own events (NIP-09).
 pub const DELETION: u16 = 5;
 /// Comment; on an announcement it is a review (CEP-24, NIP-22).

@@ -271,6 +271,23 @@ async fn connect(network: &dyn Network, addresses: &[SocketAddr]) -> Result<TcpS
     Err(last)
 }
 
+/// Whether a URL leads to this host or into a private network, as far as its text tells: an address that is not publicly
+/// routable, or a name that only this network knows.
+///
+/// A public name may still lead there: [`Addresses::Public`] refuses that when it is dialled.
+#[must_use]
+pub fn is_local(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(v4)) => !is_public_v4(v4),
+        Some(Host::Ipv6(v6)) => !is_public(v6.to_canonical()),
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            !name.contains('.') || name.ends_with(".localhost") || name.ends_with(".local")
+        }
+        None => true,
+    }
+}
+
 /// Whether an address is publicly routable (IANA special-purpose registries).
 fn is_public(ip: IpAddr) -> bool {
     match ip {

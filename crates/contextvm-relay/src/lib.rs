@@ -51,7 +51,7 @@ mod tls_tests;
 
 pub use auth::{AuthSigner, SignedAuth};
 pub use config::{Filter, RelaysConfig, Timing};
-pub use dial::{Addresses, Reached};
+pub use dial::{Addresses, Reached, is_local};
 pub use error::{DialError, FetchError, RelayError};
 pub use fetch::{Fetch, relay_info};
 pub use post::{Post, PostAnswer, PostReport, Posted};

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::auth::AuthSigner;
 use crate::dial::{Addresses, Dialer};
-use crate::error::RelayError;
+use crate::error::{DialError, RelayError};
 use crate::link::printable;
 use crate::oneshot::{Heard, Line, unique};
 use crate::publish::{PublishEvent, PublishOutcome, RelayOutcome, sum_up};
@@ -149,11 +149,15 @@ impl Post {
         let mut failed = Vec::new();
         for Slot { url, board, .. } in slots {
             let board = board.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let unsent = board.outcomes.iter().all(|(outcome, _)| *outcome == RelayOutcome::NotSent);
+            // The time over all runs out a little earlier than that of the connection, which would have said this.
+            let out_of_time = || unsent.then(|| DialError::Timeout(self.deadline).to_string());
+            let reason = board.failed.or_else(out_of_time);
             for (posted, (outcome, took)) in events.iter_mut().zip(board.outcomes) {
                 let took = took.unwrap_or(waited);
                 posted.per_relay.push(PostAnswer { url: url.clone(), outcome, took });
             }
-            failed.extend(board.failed.map(|reason| (url, reason)));
+            failed.extend(reason.map(|reason| (url, reason)));
         }
         PostReport { events, failed }
     }

@@ -43,6 +43,10 @@ use run::{Order, Run};
 /// Longest wait for the relays, of one publication, by default.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
+/// As [`DeleteOptions::deadline`] when a server withdraws: whoever ends it waits, and one relay that hangs costs all of it
+/// twice.
+const FAREWELL: Duration = Duration::from_secs(4);
+
 /// Every kind that a server publishes about itself.
 const ALL_KINDS: [u16; 7] = [
     kind::SERVER_ANNOUNCEMENT,
@@ -230,6 +234,7 @@ impl Announcing {
     }
 
     /// Ends announcing, and deletes what was published: the server and its lists, and what else was published by this run.
+    /// Takes 8 s at most, also when relays hang.
     ///
     /// # Errors
     /// As [`delete`].
@@ -241,6 +246,7 @@ impl Announcing {
             relay_list: abouts.contains(&kind::RELAY_LIST),
             profile: abouts.contains(&kind::PROFILE),
             known: status.ids.clone(),
+            deadline: FAREWELL,
             ..DeleteOptions::default()
         };
         let keys = self.server.keys();

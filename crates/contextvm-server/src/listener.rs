@@ -87,7 +87,8 @@ impl ServerHandle {
     /// Opens a session inside the process, with the same application as callers have; [`Listener::accept`] yields it.
     ///
     /// It needs no relay and no access, and is counted nowhere as a caller. Each session is a new caller with a key that
-    /// belongs to nobody. One `initialize` belongs to one session.
+    /// belongs to nobody. One `initialize` belongs to one session. The application may end it when what it said of itself
+    /// may be over, as a gateway does whose child was started again.
     ///
     /// # Errors
     /// Fails when the server is shut down, when the application does not accept sessions, or without randomness.

@@ -12,9 +12,6 @@ use nostr::key::PublicKey;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
-/// Tag of a category, which is for announcements alone.
-const CATEGORY: &str = "t";
-
 /// The prices that hold at the moment; whoever changes them is heard by everybody who says them.
 pub(crate) type Prices = watch::Sender<Vec<Price>>;
 
@@ -23,8 +20,8 @@ pub(crate) type Prices = watch::Sender<Vec<Price>>;
 pub(crate) struct Listing {
     schemas: Arc<CommonSchemas>,
     prices: watch::Receiver<Vec<Price>>,
-    /// The last list of tools and what became of it: hashes are not computed again for every caller.
-    last: Option<(String, Annotated)>,
+    /// The last list of tools and what became of it, if anything could: hashes are not computed again for every caller.
+    last: Option<(String, Option<Annotated>)>,
 }
 
 impl Listing {
@@ -65,8 +62,7 @@ impl Listing {
         let mut tags = caps_for(document, &self.prices.borrow());
         let annotated = if document == DocumentKind::Tools { self.annotate(result) } else { None };
         let Some(annotated) = annotated else { return Some((None, tags)) };
-        let is_said = |tag: &&Tag| tag.as_slice().first().is_none_or(|name| name != CATEGORY);
-        tags.extend(annotated.tags.iter().filter(is_said).cloned());
+        tags.extend(annotated.tags.iter().cloned());
         let text = serde_json::from_str::<&RawValue>(&annotated.text).ok();
         Some((text.map(|result| envelope::response_result(id, result)), tags))
     }
@@ -77,10 +73,10 @@ impl Listing {
         }
         if self.last.as_ref().is_none_or(|(text, _)| text != result.get()) {
             // What cannot be annotated goes out as the application wrote it.
-            let annotated = self.schemas.annotate(result).ok()?;
+            let annotated = self.schemas.annotate(result).ok();
             self.last = Some((result.get().to_owned(), annotated));
         }
-        self.last.as_ref().map(|(_, annotated)| annotated)
+        self.last.as_ref()?.1.as_ref()
     }
 }
 
@@ -159,16 +155,22 @@ mod tests {
 
     #[test]
     fn a_list_is_annotated_once_and_what_cannot_be_is_sent_as_it_is() {
-        let schemas = CommonSchemas::default().with_tool("t");
+        let schemas = CommonSchemas::default().with_tool("t").with_category("c");
         let (mut listing, _prices) = listing(schemas, &[]);
         let list = r#""result":{"tools":[{"name":"t","inputSchema":{"type":"object"}}]}"#;
         let (tags, text) = said(&mut listing, "tools/list", list);
         assert!(text.contains("schemaHash"), "{text}");
-        assert_eq!(tags.as_ref().unwrap().len(), 2);
+        let tags_of = |tags: &Option<Vec<String>>| tags.clone().unwrap_or_default();
+        assert_eq!(tags_of(&tags)[1..], ["k=io.contextvm/common-schema", "t=c"]);
         let remembered = listing.last.clone();
         assert_eq!(said(&mut listing, "tools/list", list), (tags, text));
         assert_eq!(listing.last, remembered);
         let odd = said(&mut listing, "tools/list", r#""result":{"tools":7}"#);
         assert_eq!(odd.1, r#"{"jsonrpc":"2.0","id":"X","result":{"tools":7}}"#);
+        assert_eq!(
+            listing.last,
+            Some((r#"{"tools":7}"#.to_owned(), None)),
+            "and is not tried for every caller"
+        );
     }
 }

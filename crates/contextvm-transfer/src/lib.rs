@@ -42,8 +42,9 @@ mod frame;
 mod receiver;
 mod sender;
 
+pub use contextvm_core::progress::MAX_TOKEN;
 pub use error::{TransferDrop, TransferError};
-pub use frame::{FrameBody, FrameType, MAX_TOKEN, Start, TransferFrame, TransferFrameError};
+pub use frame::{FrameBody, FrameType, Start, TransferFrame};
 pub use receiver::{Receiver, ReceiverInput, ReceiverLoad, ReceiverOutput, TransferKey};
 pub use sender::{Handshake, Sender, SenderInput, SenderOutput, WINDOW};
 

@@ -6,8 +6,8 @@ use core::time::Duration;
 
 use contextvm_core::{Limits, Mono, Now};
 
-use crate::frame::{FrameBody, FrameType, MAX_TOKEN, Start, TransferFrame};
-use crate::{RESTART, TransferError, TransferWake, cut, digest};
+use crate::frame::{FrameBody, FrameType, Start, TransferFrame};
+use crate::{MAX_TOKEN, RESTART, TransferError, TransferWake, cut, digest};
 
 /// Most frames on their way at once. The existing SDKs give up when a chunk is 22 places early.
 pub const WINDOW: usize = 16;

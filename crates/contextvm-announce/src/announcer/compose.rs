@@ -2,6 +2,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use contextvm_core::event::TAG_VALUES;
 use contextvm_core::kind;
 use contextvm_core::object::quote;
 use nostr::event::Tag;
@@ -86,18 +87,23 @@ impl Announcer {
         let Some(slot) = self.slots.get_mut(&kind) else { return };
         let deletes = gone && (slot.is_published() || (is_list && self.config.announce && slot.may_exist()));
         let Some(words) = words.or_else(|| deletes.then_some(Words::Deleted)) else { return };
-        let bytes = size(&words);
-        if bytes <= limit {
-            slot.want(words);
-        } else if slot.complain(bytes) {
-            self.fail(AnnounceError::TooLarge { kind, bytes, limit });
+        match fits(kind, &words, limit) {
+            Ok(()) => slot.want(words),
+            Err(error) if slot.complain(&error) => self.fail(error),
+            Err(_) => {}
         }
     }
 }
 
-/// Bytes of the event, at most.
-fn size(words: &Words) -> usize {
-    let Words::Document { tags, content } = words else { return 0 };
-    let elements = tags.iter().flat_map(Tag::as_slice).map(|element| quote(element).len() + 1);
-    FRAME + quote(content).len() + elements.sum::<usize>() + tags.len() * 3
+/// Checks that readers take the event.
+fn fits(kind: u16, words: &Words, limit: usize) -> Result<(), AnnounceError> {
+    let Words::Document { tags, content } = words else { return Ok(()) };
+    let elements = || tags.iter().flat_map(Tag::as_slice);
+    let values = 1 + tags.len() + elements().count();
+    if values > TAG_VALUES {
+        return Err(AnnounceError::TooManyTags { kind, values, limit: TAG_VALUES });
+    }
+    let text = quote(content).len() + elements().map(|element| quote(element).len() + 1).sum::<usize>();
+    let bytes = FRAME + text + tags.len() * 3;
+    if bytes > limit { Err(AnnounceError::TooLarge { kind, bytes, limit }) } else { Ok(()) }
 }

@@ -8,8 +8,8 @@ use crate::{FUTURE, Unsigned};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnnounceError {
-    /// The MCP application did not answer in time.
-    #[error("the mcp server did not answer {method} in time")]
+    /// The MCP application did not answer in time, or nothing that can be read.
+    #[error("the mcp server did not answer {method}")]
     NoAnswer {
         /// What it was asked.
         method: &'static str,
@@ -44,6 +44,16 @@ pub enum AnnounceError {
         /// Bytes that it would have, at least.
         bytes: usize,
         /// Most bytes.
+        limit: usize,
+    },
+    /// An event would have more tags than readers take.
+    #[error("the tags of the event of kind {kind} would be {values} json values, at most {limit} are read")]
+    TooManyTags {
+        /// Its kind.
+        kind: u16,
+        /// Values that they would be: the list, its tags and their elements.
+        values: usize,
+        /// Most values.
         limit: usize,
     },
     /// The tools were published without their schema hashes.

@@ -6,12 +6,13 @@ use core::time::Duration;
 use contextvm_core::object::{self, Edit, member};
 use contextvm_core::rewrite::PROTOCOL_VERSION;
 use contextvm_core::{Mono, Now};
+use nostr::event::Tags;
 use serde_json::value::RawValue;
 
 use super::listing::{Listing, NOT_FOUND};
 use super::pause::Backoff;
 use super::{AnnounceError, AnnounceWake, Announcer, AnnouncerOutput, Answer};
-use crate::DocumentKind;
+use crate::{DocumentKind, ServerDocument};
 
 /// How long the MCP application has to say who it is, in each era; it may have to be started first.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
@@ -35,10 +36,13 @@ enum Stage {
         until: Mono,
     },
     Discover {
+        /// The first question, whose answer is still welcome.
+        initialize: u64,
         ask: u64,
         until: Mono,
     },
-    Known,
+    /// Since then.
+    Known(Mono),
     /// Nothing could be learned; another attempt follows.
     Resting,
 }
@@ -79,7 +83,7 @@ impl Greeting {
                 Some((until, AnnounceWake::Answer))
             }
             Stage::Resting => self.backoff.at().map(|at| (at, AnnounceWake::Retry)),
-            Stage::Silent | Stage::Known => None,
+            Stage::Silent | Stage::Known(_) => None,
         };
         let listen = self.listen.backoff.at().map(|at| (at, AnnounceWake::Retry));
         own.into_iter().chain(listen).min_by_key(|(at, _why)| *at)
@@ -116,8 +120,9 @@ impl Announcer {
     /// The session is over: there will be another one after a while.
     pub(super) fn on_ended(&mut self, now: Now) {
         if self.greeting.stage != Stage::Silent {
+            let since = if let Stage::Known(since) = self.greeting.stage { Some(since) } else { None };
             self.greeting.stage = Stage::Resting;
-            self.greeting.backoff.fail(now.mono);
+            self.greeting.backoff.end(since, now.mono);
             self.greeting.listen = Listen::default();
             self.listings.values_mut().for_each(Listing::pause);
         }
@@ -128,8 +133,14 @@ impl Announcer {
         match self.greeting.stage {
             Stage::Initialize { ask: asked, .. } if ask == asked => match answer {
                 Answer::Result(result) => self.met(INITIALIZE, &result, now),
-                Answer::Error(_) | Answer::Silence => self.discover(now),
+                Answer::Error(_) | Answer::Silence => self.discover(asked, now),
             },
+            Stage::Discover { initialize, .. } if ask == initialize => {
+                if let Answer::Result(result) = answer {
+                    self.greeting.modern = false;
+                    self.met(INITIALIZE, &result, now);
+                }
+            }
             Stage::Discover { ask: asked, .. } if ask == asked => match answer {
                 Answer::Result(result) => self.met(DISCOVER, &result, now),
                 Answer::Error(code) => self.rest(AnnounceError::Refused { method: DISCOVER, code }, now),
@@ -140,40 +151,43 @@ impl Announcer {
                 listen.ask = None;
                 match answer {
                     Answer::Error(NOT_FOUND) => listen.wanted = None,
+                    // However long it lasted: an application that is let go when it is idle must come to rest.
                     Answer::Error(_) | Answer::Result(_) | Answer::Silence => listen.backoff.fail(now.mono),
                 }
             }
             Stage::Silent
             | Stage::Initialize { .. }
             | Stage::Discover { .. }
-            | Stage::Known
-            | Stage::Resting => {
-                self.on_page(ask, answer, now);
-            }
+            | Stage::Known(_)
+            | Stage::Resting => self.on_page(ask, answer, now),
         }
     }
 
     /// Does what is due.
     pub(super) fn advance_greeting(&mut self, now: Now) {
         match self.greeting.stage {
-            Stage::Initialize { until, .. } if now.mono >= until => self.discover(now),
+            Stage::Initialize { ask, until } if now.mono >= until => self.discover(ask, now),
             Stage::Discover { until, .. } if now.mono >= until => {
                 self.rest(AnnounceError::NoAnswer { method: DISCOVER }, now);
             }
             Stage::Resting if self.greeting.backoff.take_due(now.mono) => self.greet(now),
-            Stage::Known if self.greeting.listen.backoff.take_due(now.mono) => self.listen(),
+            Stage::Known(_) if self.greeting.listen.backoff.take_due(now.mono) => {
+                self.listen();
+                // Nobody told what changed in between.
+                self.listings.values_mut().for_each(|listing| listing.changed(now.mono));
+            }
             Stage::Silent
             | Stage::Initialize { .. }
             | Stage::Discover { .. }
-            | Stage::Known
+            | Stage::Known(_)
             | Stage::Resting => {}
         }
     }
 
-    fn discover(&mut self, now: Now) {
+    fn discover(&mut self, initialize: u64, now: Now) {
         self.greeting.modern = true;
         let ask = self.ask(DISCOVER, self.greeting.params(&[]));
-        self.greeting.stage = Stage::Discover { ask, until: now.mono.after(ANSWER_TIME) };
+        self.greeting.stage = Stage::Discover { initialize, ask, until: now.mono.after(ANSWER_TIME) };
     }
 
     fn rest(&mut self, error: AnnounceError, now: Now) {
@@ -184,11 +198,12 @@ impl Announcer {
 
     /// The application has said who it is: asks for the lists that it has.
     fn met(&mut self, method: &'static str, result: &RawValue, now: Now) {
-        let Some(capabilities) = member(result, "capabilities") else {
+        let readable = ServerDocument::from_result(result.get(), &Tags::default()).is_ok();
+        let capabilities = member(result, "capabilities").filter(|value| value.get().starts_with('{'));
+        let Some(capabilities) = capabilities.filter(|_| readable) else {
             return self.rest(AnnounceError::Unreadable { method }, now);
         };
-        self.greeting.stage = Stage::Known;
-        self.greeting.backoff = Backoff::default();
+        self.greeting.stage = Stage::Known(now.mono);
         self.greeting.content = Some(object::compact(result.get()));
         if self.greeting.modern {
             self.greeting.listen.wanted = wishes(capabilities);

@@ -72,7 +72,7 @@ impl Listing {
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.asking.is_some() || self.quiet.at().is_some()
+        self.asking.is_some() || self.quiet.is_pressing()
     }
 
     pub(super) fn timeout(&self) -> Option<(Mono, AnnounceWake)> {

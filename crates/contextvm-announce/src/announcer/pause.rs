@@ -3,20 +3,35 @@ use core::time::Duration;
 
 use contextvm_core::Mono;
 
-use super::{LATEST, QUIET};
+use super::{LATEST, QUIET, REST};
 
-/// Changes that are acted on once they cease, or have come for long enough.
+/// Changes that are acted on once they cease, or have come for long enough; the more seldom, the longer they keep coming.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Quiet {
     /// The first change, and when to act.
     pending: Option<(Mono, Mono)>,
+    /// When changes were acted on last, and how long from then on there is rest.
+    acted: Option<(Mono, Duration)>,
 }
 
 impl Quiet {
+    /// Changes that come this long after a rest have nothing to do with those before it.
+    const CALM: Duration = Duration::from_secs(60);
+
     /// Notes a change.
     pub(super) fn poke(&mut self, now: Mono) {
         let first = self.pending.map_or(now, |(first, _due)| first);
-        self.pending = Some((first, now.after(QUIET).min(first.after(LATEST))));
+        let due = now.after(QUIET).min(first.after(LATEST));
+        self.pending = Some((first, self.rested().map_or(due, |rested| due.max(rested))));
+    }
+
+    /// Whether changes will be acted on as soon as they cease; those that keep coming are put off.
+    pub(super) fn is_pressing(&self) -> bool {
+        self.at().is_some_and(|due| self.rested() != Some(due))
+    }
+
+    fn rested(&self) -> Option<Mono> {
+        self.acted.map(|(at, rest)| at.after(rest))
     }
 
     /// Returns when to act.
@@ -28,7 +43,11 @@ impl Quiet {
     pub(super) fn take_due(&mut self, now: Mono) -> bool {
         let is_due = self.at().is_some_and(|due| now >= due);
         if is_due {
-            self.pending = None;
+            let rest = match self.acted {
+                Some((at, rest)) if now.since(at) <= rest * 2 + Self::CALM => (rest * 2).min(REST),
+                _ => QUIET,
+            };
+            (self.pending, self.acted) = (None, Some((now, rest)));
         }
         is_due
     }
@@ -44,7 +63,7 @@ pub(super) struct Backoff {
 impl Backoff {
     /// The first delay.
     const FIRST: Duration = Duration::from_secs(5);
-    /// The longest delay.
+    /// The longest delay, and how long something must have worked for its failures to be forgotten.
     const MOST: Duration = Duration::from_secs(600);
 
     /// Makes one that is due now.
@@ -57,6 +76,14 @@ impl Backoff {
         let factor = 2_u32.saturating_pow(self.failures.min(16));
         self.at = Some(now.after(Self::FIRST.saturating_mul(factor).min(Self::MOST)));
         self.failures = self.failures.saturating_add(1);
+    }
+
+    /// Notes that something which had worked since then has failed: there will be another attempt.
+    pub(super) fn end(&mut self, since: Option<Mono>, now: Mono) {
+        if since.is_some_and(|since| now.since(since) >= Self::MOST) {
+            self.failures = 0;
+        }
+        self.fail(now);
     }
 
     /// Returns when to try again.

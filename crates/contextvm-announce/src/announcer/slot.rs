@@ -7,6 +7,7 @@ use contextvm_core::{Mono, Now};
 use nostr::event::{EventId, Tag, Tags};
 use nostr::key::PublicKey;
 
+use super::AnnounceError;
 use super::pause::Backoff;
 use crate::{Deletion, Unsigned};
 
@@ -33,6 +34,8 @@ struct Current {
     event: Unsigned,
     state: State,
     backoff: Backoff,
+    /// It goes out again although a relay takes it.
+    again: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +56,13 @@ pub(super) struct Slot {
     ids: VecDeque<EventId>,
     target: Option<Words>,
     current: Option<Current>,
-    /// Bytes of the words that were last found too large.
-    too_large: usize,
+    /// What was last found wrong with the words.
+    complaint: Option<AnnounceError>,
 }
 
 impl Slot {
     pub(super) const fn new(kind: u16) -> Self {
-        Self { kind, last: 0, ids: VecDeque::new(), target: None, current: None, too_large: 0 }
+        Self { kind, last: 0, ids: VecDeque::new(), target: None, current: None, complaint: None }
     }
 
     /// Notes an event that a relay holds, or the stamp of a deletion.
@@ -85,12 +88,12 @@ impl Slot {
     /// Sets what should be said.
     pub(super) fn want(&mut self, words: Words) {
         self.target = Some(words);
-        self.too_large = 0;
+        self.complaint = None;
     }
 
-    /// Notes words that are too large for an event, and says whether that is new.
-    pub(super) const fn complain(&mut self, bytes: usize) -> bool {
-        core::mem::replace(&mut self.too_large, bytes) != bytes
+    /// Notes what is wrong with the words, and says whether that is new.
+    pub(super) fn complain(&mut self, error: &AnnounceError) -> bool {
+        self.complaint.replace(error.clone()).as_ref() != Some(error)
     }
 
     /// Returns the event to publish now, if there is one.
@@ -102,7 +105,7 @@ impl Slot {
                 State::Taken if current.words == *target => return None,
                 State::Refused if current.words == *target => {
                     return current.backoff.take_due(now.mono).then(|| {
-                        current.state = State::InFlight(ticket);
+                        (current.state, current.again) = (State::InFlight(ticket), false);
                         current.event.clone()
                     });
                 }
@@ -117,7 +120,7 @@ impl Slot {
             self.remember(event.id(me));
         }
         let (state, backoff) = (State::InFlight(ticket), Backoff::default());
-        self.current = Some(Current { words, event: event.clone(), state, backoff });
+        self.current = Some(Current { words, event: event.clone(), state, backoff, again: false });
         Some(event)
     }
 
@@ -132,19 +135,22 @@ impl Slot {
             current.backoff.fail(now.mono);
             return;
         }
-        current.state = State::Taken;
         if current.words == Words::Deleted {
             self.ids.clear();
         }
+        current.state = State::Taken;
+        if current.again {
+            self.repeat(now.mono);
+        }
     }
 
-    /// Lets what was taken go out again.
-    pub(super) fn repeat(&mut self, now: Now) {
-        if let Some(current) = &mut self.current
-            && current.state == State::Taken
-        {
-            current.state = State::Refused;
-            current.backoff = Backoff::due(now.mono);
+    /// Lets what was published last go out again; what is under way does so afterwards.
+    pub(super) fn repeat(&mut self, now: Mono) {
+        let Some(current) = &mut self.current else { return };
+        if matches!(current.state, State::InFlight(_)) {
+            current.again = true;
+        } else {
+            (current.state, current.backoff) = (State::Refused, Backoff::due(now));
         }
     }
 

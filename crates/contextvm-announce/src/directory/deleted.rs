@@ -6,8 +6,8 @@ use nostr::event::EventId;
 use nostr::key::PublicKey;
 
 use super::{Added, Directory, Refused};
-use crate::Signed;
-use crate::newest::{OURS, Stamp, deleted_ids, deleted_kinds};
+use crate::newest::OURS;
+use crate::{Signed, Withdrawal};
 
 /// Events that their authors named in deletions.
 #[derive(Clone, Debug, Default)]
@@ -43,29 +43,25 @@ impl Directory {
     ///
     /// Where there is no room to remember all that it names, what it names still leaves: nobody can keep others from deleting.
     pub(super) fn delete(&mut self, event: &Signed, unix: u64) -> Result<Added, Refused> {
+        let Some(deletion) = Withdrawal::read(event) else { return Err(Refused::Kind(event.kind.as_u16())) };
         let (author, stamp) = (event.pubkey, event.stamp());
         if stamp.is_future(unix) {
             return Err(Refused::Future);
         }
-        let ids: BTreeSet<EventId> = deleted_ids(event).collect();
-        let kinds: BTreeSet<u16> = deleted_kinds(event).collect();
         self.newest.learn(event, unix);
-        let ended = |kind: u16, held: Stamp| {
-            ids.contains(&held.id) || (kinds.contains(&kind) && held < Stamp::end_of(stamp.created_at))
-        };
         let mut gone = Vec::new();
         if let Some(entry) = self.servers.get(&author) {
             let held = OURS.into_iter().filter_map(|kind| Some((kind, entry.announced(kind)?)));
-            gone.extend(held.filter(|(kind, held)| ended(*kind, *held)));
+            gone.extend(held.filter(|(kind, held)| deletion.ends(*kind, *held)));
         }
         for (kind, _) in &gone {
             self.change(author, |entry| entry.forget(*kind));
         }
-        let reviews = ids.iter().filter(|id| self.unreview(&author, id)).count();
+        let reviews = deletion.ids.iter().filter(|id| self.unreview(&author, id)).count();
         // What was here comes first: the other ids may be nobody's.
         let gone_ids = gone.iter().map(|(_, held)| held.id);
         let most = self.room(&author).deletions;
-        if !self.deleted.remember(author, gone_ids.chain(ids.iter().copied()), most) {
+        if !self.deleted.remember(author, gone_ids.chain(deletion.ids.iter().copied()), most) {
             self.counts.full = self.counts.full.saturating_add(1);
         }
         Ok(Added::Deletion(gone.len() + reviews))

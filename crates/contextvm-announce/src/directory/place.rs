@@ -4,12 +4,12 @@ use alloc::string::String;
 use core::mem;
 
 use contextvm_core::kind;
-use nostr::event::{EventId, Tag, Tags};
+use nostr::event::{EventId, Tags};
 use nostr::key::PublicKey;
 
 use super::Refused;
 use super::entry::{Origin, Part, ServerEntry, Sources};
-use crate::document::{DocumentKind, ListDocument, ServerDocument};
+use crate::document::{DocumentKind, ListDocument, ServerDocument, tag_bytes};
 use crate::newest::Stamp;
 use crate::profile::Profile;
 use crate::relay_list::RelayList;
@@ -195,9 +195,4 @@ fn peer_bytes(entry: &ServerEntry) -> usize {
     let identity = [&peer.name, &peer.about, &peer.website, &peer.picture];
     let texts: usize = identity.into_iter().flatten().map(String::len).sum();
     texts + peer.raw.iter().map(tag_bytes).sum::<usize>()
-}
-
-fn tag_bytes(tag: &Tag) -> usize {
-    let elements = tag.as_slice().iter();
-    mem::size_of::<Tag>() + elements.map(|element| mem::size_of::<String>() + element.len()).sum::<usize>()
 }

@@ -162,7 +162,7 @@ pub(super) fn price_bytes(price: &Price) -> usize {
     size_of::<Price>() + texts + price.most.as_ref().map_or(0, String::len)
 }
 
-pub(super) fn tag_bytes(tag: &Tag) -> usize {
+pub(crate) fn tag_bytes(tag: &Tag) -> usize {
     let elements = tag.as_slice().iter();
     size_of::<Tag>() + elements.map(|element| size_of::<String>() + element.len()).sum::<usize>()
 }

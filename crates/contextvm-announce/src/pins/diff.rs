@@ -2,9 +2,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde_json::value::RawValue;
-
-use super::{Member, Pin, PinError, ToolPins};
+use super::{Member, Pin, ToolPins};
 
 /// What changed between two lists of tools.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,15 +65,6 @@ impl ToolPins {
             Some(ToolChange { name: name.clone(), members: members(old, pin) })
         });
         ToolsDiff { added: missing(new, self), removed: missing(self, new), changed: changed.collect() }
-    }
-
-    /// Compares these tools with one page of a newer list: a tool that is not on the page may be on another.
-    ///
-    /// # Errors
-    /// As [`ToolPins::of_page`].
-    pub fn check_page(&self, result: &RawValue) -> Result<ToolsDiff, PinError> {
-        let diff = self.diff(&Self::of_page(result)?);
-        Ok(ToolsDiff { removed: Vec::new(), ..diff })
     }
 }
 

@@ -9,7 +9,7 @@ use contextvm_core::{Limits, scan};
 use nostr::event::Tag;
 use serde_json::value::RawValue;
 
-use super::{COMMON_SCHEMA, SCHEMA_HASH, SchemaError, SchemaHash, claimed, hash, hash_tool, short, tags};
+use super::{COMMON_SCHEMA, SCHEMA_HASH, SchemaError, SchemaHash, claimed, hash, hash_tool, short};
 
 /// The tools that a server offers under a common schema. Nothing is common by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,10 +99,10 @@ impl CommonSchemas {
         self
     }
 
-    /// Whether no tool is common.
+    /// Whether there is nothing to say: no common tool and no category.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.tools.is_empty()
+        self.tools.is_empty() && self.categories.is_empty()
     }
 
     /// Lists the names of the common tools.
@@ -121,8 +121,8 @@ impl CommonSchemas {
     /// Refuses what is no such result, and text that costs too much or reads two ways. A tool that has no hash is left as it
     /// is and noted.
     pub fn annotate(&self, result: &RawValue) -> Result<Annotated, SchemaError> {
-        if self.is_empty() {
-            let (text, tags) = (result.get().into(), tags::categories(&self.categories));
+        if self.tools.is_empty() {
+            let (text, tags) = (result.get().into(), category_tags(&self.categories));
             return Ok(Annotated { text, tags, notes: Vec::new() });
         }
         scan::check(result.get(), &Limits::default())?;
@@ -142,7 +142,10 @@ impl CommonSchemas {
         } else {
             annotated.text = result.get().into();
         }
-        annotated.tags = tags::write(common, &self.categories);
+        if !common.is_empty() {
+            annotated.tags = tags(common);
+            annotated.tags.extend(category_tags(&self.categories));
+        }
         Ok(annotated)
     }
 
@@ -229,6 +232,16 @@ fn schema(text: &str) -> Result<&RawValue, SchemaError> {
     scan::check(text, &Limits::default())?;
     Object::parse(text).map_err(|_| SchemaError::NotAnObject)?;
     serde_json::from_str(text).map_err(|_| SchemaError::NotAnObject)
+}
+
+/// Makes the `i` tag of each tool and one `k` tag.
+fn tags(tools: Vec<(SchemaHash, String)>) -> Vec<Tag> {
+    let tools = tools.into_iter().map(|(hash, tool)| Tag::custom("i", [hash.to_string(), tool]));
+    tools.chain([Tag::custom("k", [COMMON_SCHEMA])]).collect()
+}
+
+fn category_tags(categories: &[String]) -> Vec<Tag> {
+    categories.iter().map(|category| Tag::custom("t", [category])).collect()
 }
 
 /// Prints an array of JSON texts.

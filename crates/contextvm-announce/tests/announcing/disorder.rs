@@ -50,8 +50,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 const ANSWERS: [&str; 8] = [
-    r#"{"capabilities":{"tools":{"listChanged":true},"prompts":{},"resources":{}},"serverInfo":{}}"#,
-    r#"{"capabilities":{}}"#,
+    r#"{"protocolVersion":"x","capabilities":{"tools":{"listChanged":true},"prompts":{},"resources":{}}}"#,
+    r#"{"supportedVersions":["x"],"capabilities":{}}"#,
     r#"{"tools":[{"name":"a"}],"prompts":[],"resources":[],"resourceTemplates":[]}"#,
     r#"{"tools":[{"name":"b"}],"prompts":[{"name":"p"}],"resources":[],"resourceTemplates":[]}"#,
     r#"{"tools":[{"name":"c"}],"resources":[{"uri":"u"}],"nextCursor":"x"}"#,

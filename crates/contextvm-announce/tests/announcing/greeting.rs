@@ -97,6 +97,76 @@ fn a_subscription_that_ends_is_opened_again_and_one_that_is_unknown_is_not() {
 }
 
 #[test]
+fn what_changed_while_nobody_listened_is_asked_for() {
+    let app = App::modern(r#"{"tools":{"listChanged":true}}"#)
+        .with("tools/list", &[r#"{"tools":[]}"#])
+        .with("subscriptions/listen", &["{}"]);
+    let (mut stage, _) = Stage::started(announcing(), app);
+    stage.app = stage.app.clone().with("tools/list", &[r#"{"tools":[{"name":"b"}]}"#]);
+    stage.app.silent.push("subscriptions/listen".to_owned());
+    let published = stage.wait_secs(5 + 2);
+    assert_eq!(kinds(&published), [11317]);
+    assert_eq!(stage.wait_secs(3_600), []);
+}
+
+#[test]
+fn an_application_that_ends_as_soon_as_it_is_met_is_met_ever_more_seldom() {
+    let (mut stage, _) = Stage::started(announcing(), App::legacy("{}"));
+    for attempts in [5..=12, 6..=6] {
+        let (before, end) = (stage.opened, stage.now.mono.after(std::time::Duration::from_secs(3_600)));
+        while stage.now.mono < end {
+            stage.tell(AnnouncerInput::Ended);
+            let opened = stage.opened;
+            while stage.opened == opened && stage.now.mono < end {
+                stage.wait_secs(1);
+            }
+        }
+        assert!(attempts.contains(&(stage.opened - before)), "{}", stage.opened - before);
+    }
+    stage.wait_secs(3_600);
+    let opened = stage.opened;
+    stage.tell(AnnouncerInput::Ended);
+    stage.wait_secs(5);
+    assert_eq!(stage.opened, opened + 1, "a session that lasted is forgiven");
+}
+
+#[test]
+fn an_application_that_starts_slowly_is_met_when_it_answers() {
+    let app = App::legacy(r#"{"tools":{}}"#).with("tools/list", &[r#"{"tools":[]}"#]);
+    let mut stage = Stage::new(announcing(), App { silent: vec!["initialize".into()], ..app.clone() });
+    stage.app.silent.push("server/discover".into());
+    assert!(stage.tell(AnnouncerInput::Start).is_empty());
+    assert!(stage.wait_secs(40).is_empty());
+    assert_eq!(stage.methods(), ["initialize", "server/discover"]);
+    stage.app = app;
+    let published = stage.answer_late("initialize");
+    assert_eq!(kinds(&published), [11316, 11317]);
+    assert_eq!(stage.asked[0].0, "notifications/initialized");
+    assert_eq!(stage.asked[1], ("tools/list".to_owned(), "{}".to_owned()), "in the era in which it answered");
+    assert!(stage.failed.is_empty() && stage.wait_secs(600).is_empty());
+}
+
+#[test]
+fn an_answer_that_no_reader_takes_is_not_published_and_deletes_nothing() {
+    let odd = [
+        r#"{"protocolVersion":"2025-11-25","capabilities":[]}"#,
+        r#"{"protocolVersion":"2025-11-25","capabilities":7}"#,
+        r#"{"protocolVersion":"2025-11-25"}"#,
+        r#"{"capabilities":{}}"#,
+        r#"{"protocolVersion":7,"capabilities":{}}"#,
+        "[]",
+    ];
+    for result in odd {
+        let app = App::legacy(ALL).with("tools/list", &[r#"{"tools":[]}"#]);
+        let (mut stage, published) = Stage::started(announcing(), app);
+        assert_eq!(kinds(&published), [11316, 11317]);
+        stage.app = App::default().with("initialize", &[result]);
+        assert!(stage.tell(AnnouncerInput::Start).is_empty() && stage.wait_secs(1).is_empty(), "{result}");
+        assert_eq!(stage.failed, [AnnounceError::Unreadable { method: "initialize" }], "{result}");
+    }
+}
+
+#[test]
 fn an_application_that_cannot_be_met_is_asked_again_later() {
     let (mut stage, published) = Stage::started(announcing(), App::default());
     assert_eq!((published.len(), stage.settled), (0, 1));
@@ -197,6 +267,23 @@ fn tags_are_those_of_the_endpoint_and_the_prices_of_what_is_listed() {
     for (kind, cap) in [(11317, 0), (11318, 2), (11319, 2), (11320, 1)] {
         assert_eq!(tags(of_kind(&published, kind)), caps[cap..=cap], "{kind}");
     }
+}
+
+#[test]
+fn more_tags_than_readers_take_are_refused_by_name() {
+    let mut config = announcing();
+    let price = |n: usize| Price::new(&format!("tool:t{n}"), "1", "sats").unwrap();
+    config.prices = (0..500).map(price).collect();
+    let app = App::legacy(r#"{"tools":{},"prompts":{}}"#)
+        .with("tools/list", &[r#"{"tools":[]}"#])
+        .with("prompts/list", &[r#"{"prompts":[]}"#]);
+    let (mut stage, published) = Stage::started(config.clone(), app);
+    assert_eq!(kinds(&published), [11320]);
+    let refused = |kind| AnnounceError::TooManyTags { kind, values: 2_501, limit: 2_048 };
+    assert_eq!(stage.failed, [refused(11316), refused(11317)], "said once");
+    config.prices.truncate(400);
+    stage.configure(config);
+    assert_eq!(kinds(&stage.wait_secs(4)), [11316, 11317]);
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(crate) struct App {
     pub(crate) results: BTreeMap<String, Vec<String>>,
     pub(crate) errors: BTreeMap<String, i64>,
     pub(crate) silent: Vec<String>,
+    /// It says that a list has changed whenever it is asked for it.
+    pub(crate) chatty: bool,
 }
 
 impl App {
@@ -80,8 +82,14 @@ pub(crate) struct Stage {
     pub(crate) app: App,
     /// Whether relays take what is published.
     pub(crate) taken: bool,
+    /// Whether they say at once what became of it.
+    pub(crate) outcomes: bool,
+    /// Publications that are under way.
+    flying: Vec<u64>,
     /// What the application was asked and told: method and params.
     pub(crate) asked: Vec<(String, String)>,
+    /// All questions by number.
+    asks: Vec<(String, u64)>,
     pub(crate) failed: Vec<AnnounceError>,
     pub(crate) notes: usize,
     /// Sessions that were opened with the application.
@@ -93,8 +101,22 @@ impl Stage {
     pub(crate) fn new(config: AnnouncerConfig, app: App) -> Self {
         let now = Now { mono: Mono(5), unix: BEGIN };
         let machine = Announcer::new(me(), config);
-        let (asked, failed) = (Vec::new(), Vec::new());
-        Self { machine, now, app, taken: true, asked, failed, notes: 0, opened: 0, settled: 0 }
+        let (asked, asks, failed) = (Vec::new(), Vec::new(), Vec::new());
+        let (taken, outcomes, flying) = (true, true, Vec::new());
+        Self {
+            machine,
+            now,
+            app,
+            taken,
+            outcomes,
+            flying,
+            asked,
+            asks,
+            failed,
+            notes: 0,
+            opened: 0,
+            settled: 0,
+        }
     }
 
     /// Starts and returns what was published at once.
@@ -113,8 +135,13 @@ impl Stage {
                 AnnouncerOutput::Ask { ask, method, params } => {
                     let answer = self.app.answer(method, &params);
                     self.asked.push((method.to_owned(), params));
+                    self.asks.push((method.to_owned(), ask));
                     if let Some(answer) = answer {
                         self.machine.handle(AnnouncerInput::Answered { ask, answer }, self.now);
+                    }
+                    if let Some(list) = method.strip_suffix("/list").filter(|_| self.app.chatty) {
+                        let changed = format!("notifications/{list}/list_changed");
+                        self.machine.handle(AnnouncerInput::Heard(changed), self.now);
                     }
                 }
                 AnnouncerOutput::Open => self.opened += 1,
@@ -122,7 +149,11 @@ impl Stage {
                 AnnouncerOutput::Publish { ticket, event } => {
                     published.push(event);
                     let taken = self.taken;
-                    self.machine.handle(AnnouncerInput::Published { ticket, taken }, self.now);
+                    if self.outcomes {
+                        self.machine.handle(AnnouncerInput::Published { ticket, taken }, self.now);
+                    } else {
+                        self.flying.push(ticket);
+                    }
                 }
                 AnnouncerOutput::Failed(error) => self.failed.push(error),
                 AnnouncerOutput::Noted(_) => self.notes += 1,
@@ -130,6 +161,20 @@ impl Stage {
             }
         }
         published
+    }
+
+    /// Answers the first question of this method now, whatever was asked since.
+    pub(crate) fn answer_late(&mut self, method: &str) -> Vec<Unsigned> {
+        let ask = self.asks.iter().find(|(asked, _)| asked == method).map(|(_, ask)| *ask).unwrap();
+        let answer = self.app.answer(method, "{}").unwrap();
+        self.tell(AnnouncerInput::Answered { ask, answer })
+    }
+
+    /// Says what became of the publications that are under way.
+    pub(crate) fn land(&mut self, taken: bool) -> Vec<Unsigned> {
+        let tickets = std::mem::take(&mut self.flying);
+        let outcomes = tickets.into_iter().map(|ticket| AnnouncerInput::Published { ticket, taken });
+        outcomes.collect::<Vec<_>>().into_iter().flat_map(|outcome| self.tell(outcome)).collect()
     }
 
     pub(crate) fn heard(&mut self, list: &str) -> Vec<Unsigned> {

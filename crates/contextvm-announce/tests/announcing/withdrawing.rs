@@ -81,9 +81,8 @@ fn what_was_drafted_is_read_and_addresses_of_others_are_not() {
     list.push(Tag::custom("e", ["zz"]));
     let event = keys.sign_event(5, BEGIN, Tags::from_list(list), "x".repeat(2_000), [3; 32]);
     let read = Withdrawal::read(&Signed::verify(event).unwrap()).unwrap();
-    assert_eq!((read.author, read.created_at, read.ids), (author, BEGIN, ids));
-    assert_eq!(read.kinds, [11317, 11320]);
-    assert_eq!(read.reason.len(), 1_024);
+    assert_eq!((read.created_at, read.ids), (BEGIN, ids.into_iter().collect()));
+    assert_eq!(read.kinds, [11317, 11320].into());
     let other = keys.sign_event(1, BEGIN, draft.tags, String::new(), [3; 32]);
     assert_eq!(Withdrawal::read(&Signed::verify(other).unwrap()), None);
 }

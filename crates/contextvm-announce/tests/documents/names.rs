@@ -113,6 +113,7 @@ fn a_crowd_of_one_name_is_told_apart_from_its_own_keys_only() {
         assert!(found.same && *found.key != key(n));
     }
     assert!(known.of(&key(0), "WEATHER").is_some_and(|found| !found.same && *found.key != key(0)));
+    assert!(skeleton(&"\u{fdfa}".repeat(64)).chars().count() <= 256, "a form is bounded too");
     let mut alone = Lookalikes::default();
     (0..9).for_each(|_| alone.know(key(1), "Weather"));
     assert_eq!(alone.of(&key(1), "weather"), None);

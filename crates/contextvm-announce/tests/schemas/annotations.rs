@@ -1,10 +1,7 @@
 //! What a server writes into its list of tools, and what a client reads there.
-use contextvm_announce::schema::{
-    self, MAX_SCHEMAS, SchemaTags, category_filter, common_filter, providers_filter,
-};
-use contextvm_announce::{CommonSchemas, SchemaError, SchemaHash, SchemaNote, Verdict};
+use contextvm_announce::{CommonSchemas, SchemaError, SchemaHash, SchemaNote, Verdict, schema};
 use contextvm_core::ScanError;
-use nostr::event::{Tag, Tags};
+use nostr::event::Tag;
 use serde_json::value::RawValue;
 
 use crate::raw;
@@ -161,41 +158,4 @@ fn what_is_no_list_is_refused() {
     }
     let twice = raw(r#"{"tools":[],"tools":[]}"#);
     assert!(matches!(common.annotate(&twice), Err(SchemaError::Text(ScanError::DuplicateKey { .. }))));
-}
-
-#[test]
-fn tags_are_read_as_far_as_they_are_common_schemas() {
-    let (long, other) = ("x".repeat(257), "1".repeat(64));
-    let mut list = tags(&[
-        &["i", WEATHER, "get_weather", "more"],
-        &["i", &other, "a"],
-        &["i", "isbn:9780765382030", "book"],
-        &["i", WEATHER],
-        &["i", WEATHER, &long],
-        &["k", "isbn"],
-        &["t", "weather"],
-        &["t", &long],
-        &["t"],
-        &["i"],
-    ]);
-    let read = SchemaTags::read(&Tags::from_list(list.clone()));
-    let schemas = [(WEATHER.parse().unwrap(), "get_weather".into()), (other.parse().unwrap(), "a".into())];
-    assert_eq!(
-        read,
-        SchemaTags { schemas: schemas.into(), common: false, categories: vec!["weather".into()] }
-    );
-    list.extend(tags(&[&["k", "io.contextvm/common-schema"]]));
-    for _ in 0..=MAX_SCHEMAS {
-        list.extend(tags(&[&["i", WEATHER, "a"], &["t", "b"]]));
-    }
-    let read = SchemaTags::read(&Tags::from_list(list));
-    assert_eq!((read.schemas.len(), read.categories.len(), read.common), (MAX_SCHEMAS, MAX_SCHEMAS, true));
-}
-
-#[test]
-fn providers_are_found_by_filter() {
-    let hash: SchemaHash = WEATHER.parse().unwrap();
-    assert_eq!(providers_filter(&hash), format!(r##"{{"kinds":[11317],"#i":["{WEATHER}"]}}"##));
-    assert_eq!(common_filter(), r##"{"kinds":[11317],"#k":["io.contextvm/common-schema"]}"##);
-    assert_eq!(category_filter(" a\"b "), r##"{"kinds":[11317],"#t":["a\"b"]}"##);
 }

@@ -1,5 +1,5 @@
 //! Pinned tools: what changed is named, shown and not taken silently.
-use contextvm_announce::{MAX_PINNED_TEXT, MemberChange, PinError, PinnedText, ToolPins, ToolsDiff};
+use contextvm_announce::{MAX_PINNED_TEXT, MemberChange, PinError, PinnedText, ToolPins};
 use contextvm_core::{Fault, ScanError};
 use proptest::prelude::*;
 
@@ -70,22 +70,6 @@ fn everything_in_a_tool_is_pinned() {
     }
     let old = pins(&[r#"{"name":"a","inputSchema":{"__proto__":1}}"#]);
     assert!(!old.diff(&pins(&[r#"{"name":"a","inputSchema":{}}"#])).is_empty());
-}
-
-#[test]
-fn a_page_says_what_came_and_what_changed_but_not_what_went() {
-    let known = pins(&[ADD, PAY]);
-    let page = |tools: &str| raw(&format!(r#"{{"tools":[{tools}],"nextCursor":"2"}}"#));
-    assert_eq!(known.check_page(&page(PAY)), Ok(ToolsDiff::default()));
-    assert_eq!(known.check_page(&page("")), Ok(ToolsDiff::default()));
-    let diff = known.check_page(&page(r#"{"name":"add"},{"name":"new"}"#)).unwrap();
-    assert_eq!((diff.added.as_slice(), diff.removed.len()), (["new".to_owned()].as_slice(), 0));
-    assert_eq!(diff.changed[0].members.len(), 2);
-    let all = known.diff(&ToolPins::of_page(&page(r#"{"name":"new"}"#)).unwrap());
-    assert_eq!(all.removed, ["add", "pay"]);
-    for text in ["[]", "{}", r#"{"tools":7}"#] {
-        assert_eq!(known.check_page(&raw(text)), Err(PinError::NotAList), "{text}");
-    }
 }
 
 #[test]

@@ -102,7 +102,7 @@ impl GatewayBuilder {
     /// Sets how many backends run at once at most, 64 by default; at least one.
     ///
     /// Beyond it the one that is idle for the longest time makes room. If all have open requests, a new caller is
-    /// refused with `data.reason` `busy`.
+    /// refused with `data.reason` `busy`. What the process itself asks takes only a free place, and makes room first.
     pub fn most_backends(mut self, backends: usize) -> Self {
         self.options.backends = backends.max(1);
         self

@@ -155,7 +155,12 @@ impl Shared {
         let life = session.is_local().then(|| self.life.clone());
         Box::pin(async move {
             let message = match life {
-                Some(life) => life.run_until_cancelled(session.recv()).await.flatten(),
+                // In this order, or a message at that moment would carry the session over.
+                Some(life) => tokio::select! {
+                    biased;
+                    () = life.cancelled() => None,
+                    message = session.recv() => message,
+                },
                 None => session.recv().await,
             };
             (session, message)
@@ -176,7 +181,7 @@ impl Shared {
         let was_open = self.switch.open().is_some();
         let actions = self.hear_child(event);
         if !was_open && self.switch.open().is_some() {
-            //RENEW core::mem::take(&mut self.life).cancel();
+            core::mem::take(&mut self.life).cancel();
         }
         actions
     }
@@ -238,4 +243,3 @@ impl Shared {
         further
     }
 }
-

@@ -70,6 +70,8 @@ impl ProxyBuilder {
     }
 
     /// Sets who decides which tools of the server with this name hosts may see and call. Without one they see and call all.
+    ///
+    /// A proxy without a server of this name does not run.
     pub fn tool_check(mut self, name: impl Into<String>, check: Arc<dyn ToolCheck>) -> Self {
         self.checks.insert(name.into(), check);
         self
@@ -153,7 +155,7 @@ impl Proxy {
     /// allowed.
     #[cfg(feature = "http")]
     pub async fn bind(self, options: HttpOptions) -> Result<HttpProxy, Error> {
-        check_names(&self.servers)?;
+        self.check_names()?;
         let listener = http::bind(&options).await?;
         let address = listener.local_addr().map_err(|error| Error::Listen(error.to_string()))?;
         Ok(HttpProxy { proxy: self, listener, address, options })
@@ -163,9 +165,25 @@ impl Proxy {
         self.servers.first().map(|(_, options)| options.config.limits.clone()).unwrap_or_default()
     }
 
+    fn check_names(&self) -> Result<(), Error> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        for (at, (name, _)) in self.servers.iter().enumerate() {
+            let twice = self.servers.iter().take(at).any(|(other, _)| other == name);
+            if twice || !(1..=32).contains(&name.len()) || !name.bytes().all(plain) {
+                return Err(Error::ServerName { name: name.clone() });
+            }
+        }
+        // A check that nobody passes would protect nobody.
+        let is_idle = |name: &&String| self.servers.iter().all(|(server, _)| server != *name);
+        match self.checks.keys().find(is_idle) {
+            Some(name) => Err(Error::ServerName { name: name.clone() }),
+            None => Ok(()),
+        }
+    }
+
     /// Starts the server sides; merged, there is one.
     fn sides(self, merged: bool, stop: &CancellationToken) -> Result<Sides, Error> {
-        check_names(&self.servers)?;
+        self.check_names()?;
         let limits = self.limits();
         let mut sides = Vec::new();
         let mut running: Vec<Pin<Box<dyn Future<Output = ()> + Send>>> = Vec::new();
@@ -194,17 +212,6 @@ impl Proxy {
         }
         Ok((sides, Box::pin(async move { drop(join_all(running).await) })))
     }
-}
-
-fn check_names(servers: &[(String, ClientOptions)]) -> Result<(), Error> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    for (at, (name, _)) in servers.iter().enumerate() {
-        let twice = servers.iter().take(at).any(|(other, _)| other == name);
-        if twice || !(1..=32).contains(&name.len()) || !name.bytes().all(plain) {
-            return Err(Error::ServerName { name: name.clone() });
-        }
-    }
-    Ok(())
 }
 
 /// A proxy with an open address.
@@ -250,5 +257,46 @@ impl HttpProxy {
         let serving = http::serve(self.listener, servers.collect(), self.options, reporter, stop);
         tokio::join!(Box::pin(serving), running);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contextvm_crypto::Keys;
+
+    use super::*;
+
+    /// Lets everything pass.
+    #[derive(Debug)]
+    struct Lax;
+
+    impl ToolCheck for Lax {
+        fn learn(&self, _tools: &[&serde_json::value::RawValue]) {}
+
+        fn forget(&self) {}
+
+        fn judge_shown(&self, _tools: &[&serde_json::value::RawValue]) -> Judgement {
+            Judgement::Fine
+        }
+
+        fn judge_call(&self, _tool: &str) -> Judgement {
+            Judgement::Fine
+        }
+    }
+
+    #[test]
+    fn names_are_plain_and_single_and_a_check_belongs_to_one_of_them() {
+        let key = |number: u8| Keys::from_secret_bytes([number; 32]).unwrap();
+        let options = || ClientOptions::new(key(1), key(2).public_key().into());
+        let check = |builder: ProxyBuilder| builder.build().check_names();
+        let of = |name: &str| Proxy::builder_of(name, options());
+        let refused = |name: &str| Err(Error::ServerName { name: name.to_owned() });
+        assert_eq!(check(of("a").server("B-2_c", options())), Ok(()));
+        for name in ["", "a b", "ä", "a/b", &"x".repeat(33)] {
+            assert_eq!(check(of(name)), refused(name));
+        }
+        assert_eq!(check(of("a").server("a", options())), refused("a"));
+        assert_eq!(check(of("a").tool_check("a", Arc::new(Lax))), Ok(()));
+        assert_eq!(check(of("a").tool_check("b", Arc::new(Lax))), refused("b"));
     }
 }

@@ -82,7 +82,7 @@ async fn prices_and_schemas_stand_on_the_list_that_they_are_about() {
     let expected: Vec<&str> =
         ["name=n", "support_repeats"].into_iter().chain(common.iter().map(String::as_str)).collect();
     assert_eq!(tags[..4], expected);
-    assert_eq!(tags[4..], ["k=io.contextvm/common-schema"], "no category on an answer");
+    assert_eq!(tags[4..], ["k=io.contextvm/common-schema", "t=demo"]);
 
     call(&scene.client, "echo", "{}").await.unwrap();
     assert!(next(&mut scene.inbox).await.0.is_empty(), "no list, no tags");

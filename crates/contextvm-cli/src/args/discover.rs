@@ -35,6 +35,10 @@ pub(crate) struct Discover {
     /// Servers of this key
     #[arg(long, value_name = "SERVER")]
     pub(crate) author: Option<String>,
+    /// Servers that this key trusts: it follows them (NIP-02), or it or somebody it follows wrote a review of them, whatever
+    /// the review says; any name of a key, repeat it for several
+    #[arg(long, value_name = "NPUB")]
+    pub(crate) trusted_by: Vec<String>,
     /// Servers that announced themselves within this time, like 7d
     #[arg(long, value_name = "TIME", value_parser = span)]
     pub(crate) since: Option<Duration>,
@@ -55,7 +59,8 @@ pub(crate) enum Sort {
     Name,
     /// The cheapest.
     Price,
-    /// The most reviews.
+    /// The most reviews, with --trusted-by the most trusted ones; also called rating, but CEP-24 defines no rating.
+    #[value(alias = "rating")]
     Reviews,
     /// The quickest answer; needs --online.
     Latency,

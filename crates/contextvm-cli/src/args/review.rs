@@ -19,6 +19,9 @@ pub(crate) enum ReviewCommand {
     Ls {
         /// Any name of the server
         server: String,
+        /// Mark reviews by those whom this key follows (NIP-02) [default: the key of --key]; repeat it for several
+        #[arg(long, value_name = "NPUB")]
+        trusted_by: Vec<String>,
         /// Most reviews and answers that are shown
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: usize,

@@ -124,8 +124,8 @@ fn check(session: &Session, name: &str, tools: &[Box<RawValue>], talk: &Talk) ->
         return Err(super::server::changed(saved, &diff).data("tool", name));
     }
     let summary = pins::summary(&diff);
-    talk.say(&format!("note: other tools of {} are not what was agreed to: {summary}", saved.shown()));
-    talk.say(&format!("  see them: cvm server trust {} --dry-run", saved.name));
+    talk.warn(&format!("note: other tools of {} are not what was agreed to: {summary}", saved.shown()));
+    talk.warn(&format!("  see them: cvm server trust {} --dry-run", saved.name));
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use crate::finding;
 use crate::finding::ping::{self, Asked, Presence};
 use crate::finding::price::{self, Pricing};
 use crate::finding::told::{self, RelayDocument};
+use crate::finding::trust::{Circle, PersonDocument};
 use crate::finding::words::{age, count, millis, name_of, now, short_npub};
 use crate::keys::npub;
 use crate::names;
@@ -30,6 +31,9 @@ const PINGED: usize = 128;
 struct Document {
     schema: &'static str,
     servers: Vec<Entry>,
+    /// Whose trust was asked for.
+    #[serde(rename = "trustedBy", skip_serializing_if = "Option::is_none")]
+    trusted_by: Option<Vec<PersonDocument>>,
     /// Servers that match, also those beyond the limit.
     matched: usize,
     known: usize,
@@ -58,8 +62,19 @@ struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     ms: Option<u64>,
     reviews: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trust: Option<Trust>,
     seen: Option<u64>,
     relays: Vec<String>,
+}
+
+/// Why a server is trusted by those who were named.
+#[derive(Clone, Copy, Default, Serialize)]
+struct Trust {
+    /// One of them follows it, or is it.
+    follows: bool,
+    /// Reviews by them, and by those whom they follow.
+    reviews: usize,
 }
 
 #[derive(Clone, Serialize)]
@@ -77,6 +92,8 @@ struct Row<'a> {
     pricing: Pricing,
     presence: Option<Presence>,
     alike: Option<Alike>,
+    /// `None` when nobody's trust was asked for.
+    trust: Option<Trust>,
 }
 
 pub(crate) async fn run(
@@ -90,13 +107,16 @@ pub(crate) async fn run(
         Some(name) => Some(Box::pin(names::resolve(name, global, talk)).await?.server.key),
         None => None,
     };
-    let found = search(options, &wanted, author, global, talk).await?;
+    let circle = Box::pin(circle(options, global, talk)).await?;
+    let found = search(options, &wanted, (author, circle.as_ref()), global, talk).await?;
     let is_wanted = |entry: &&ServerEntry| {
         author.is_none_or(|author| author == *entry.key())
             && wanted.matches(entry)
-            && follows(entry, &wanted, talk)
+            && has_schema(entry, &wanted, talk)
     };
-    let mut rows: Vec<Row<'_>> = found.directory.servers().filter(is_wanted).map(Row::of).collect();
+    let rows = found.directory.servers().filter(is_wanted).map(|entry| Row::of(entry, circle.as_ref()));
+    let is_trusted = |trust: Trust| trust.follows || trust.reviews > 0;
+    let mut rows: Vec<Row<'_>> = rows.filter(|row| row.trust.is_none_or(is_trusted)).collect();
     if options.online {
         ping_all(&mut rows, global, talk).await?;
     }
@@ -105,12 +125,12 @@ pub(crate) async fn run(
     rows.truncate(options.limit);
     compare_names(&mut rows, &found)?;
     if out.json {
-        out.document(&document(&rows, matched, &found))?;
+        out.document(&document(&rows, matched, circle.as_ref(), &found))?;
     } else {
         let whole_keys = out.is_file() || talk.is_detailed();
         out.text(&table(&rows, whole_keys, now))?;
     }
-    let filtered = wanted != Wanted::default() || author.is_some() || options.online;
+    let filtered = wanted != Wanted::default() || author.is_some() || circle.is_some() || options.online;
     tell(&rows, matched, filtered, &found, talk);
     Ok(())
 }
@@ -143,21 +163,30 @@ fn wanted(options: &Discover) -> Result<Wanted, Problem> {
 }
 
 /// Whether a tool really has the schema that was asked for; a claim alone is not enough.
-fn follows(entry: &ServerEntry, wanted: &Wanted, talk: &Talk) -> bool {
+fn has_schema(entry: &ServerEntry, wanted: &Wanted, talk: &Talk) -> bool {
     let Some(digits) = &wanted.schema else { return true };
     let tools = entry.tools().into_iter().flat_map(|list| &list.items);
     let mut hashes = tools.filter_map(|tool| schema::hash_tool(&tool.raw).ok());
-    let follows = hashes.any(|hash| hash.to_string().starts_with(digits));
-    if !follows {
+    let has = hashes.any(|hash| hash.to_string().starts_with(digits));
+    if !has {
         talk.say(&format!("note: {} claims the schema and has another; it is left out", npub(entry.key())));
     }
-    follows
+    has
+}
+
+/// Finds out whom those follow whose trust is asked for.
+async fn circle(options: &Discover, global: &Global, talk: &Talk) -> Result<Option<Circle>, Problem> {
+    if options.trusted_by.is_empty() {
+        return Ok(None);
+    }
+    let discovery = finding::discovery(global, talk)?;
+    Circle::of_names(&options.trusted_by, &discovery, global, talk).await.map(Some)
 }
 
 async fn search(
     options: &Discover,
     wanted: &Wanted,
-    author: Option<PublicKey>,
+    (author, circle): (Option<PublicKey>, Option<&Circle>),
     global: &Global,
     talk: &Talk,
 ) -> Result<Found, Problem> {
@@ -168,6 +197,7 @@ async fn search(
         common_schemas: wanted.schema.is_some() && schema.is_none(),
         schema,
         reviews: true,
+        reviewers: circle.map(Circle::everybody).unwrap_or_default(),
         profiles: true,
         ..Scope::default()
     };
@@ -178,9 +208,10 @@ async fn search(
 }
 
 impl<'a> Row<'a> {
-    fn of(entry: &'a ServerEntry) -> Self {
+    fn of(entry: &'a ServerEntry, circle: Option<&Circle>) -> Self {
         let (name, pricing) = (entry.name(), Pricing::of(price::all(entry)));
-        Self { entry, name, pricing, presence: None, alike: None }
+        let trust = circle.map(|circle| Trust::of(entry, circle));
+        Self { entry, name, pricing, presence: None, alike: None, trust }
     }
 
     /// Names the server, the relays of its list, and what it understands.
@@ -202,12 +233,38 @@ impl<'a> Row<'a> {
     }
 
     fn reviews(&self) -> usize {
-        self.entry.reviews().iter().filter(|review| review.parent == Parent::Announcement).count()
+        reviews(self.entry).count()
+    }
+
+    fn trusted_reviews(&self) -> usize {
+        self.trust.map_or(0, |trust| trust.reviews)
+    }
+
+    /// Shows how many reviews there are, and how many of them count for more.
+    fn reviews_shown(&self) -> String {
+        match self.trusted_reviews() {
+            0 => self.reviews().to_string(),
+            trusted => format!("{} ({trusted} trusted)", self.reviews()),
+        }
     }
 
     fn latency(&self) -> Option<std::time::Duration> {
         self.presence.as_ref().and_then(Presence::latency)
     }
+}
+
+impl Trust {
+    fn of(entry: &ServerEntry, circle: &Circle) -> Self {
+        // Nobody vouches for itself.
+        let trusted = reviews(entry).filter(|by| *by != entry.key() && circle.holds(by)).count();
+        Self { follows: circle.holds(entry.key()), reviews: trusted }
+    }
+}
+
+/// Lists who wrote the reviews of a server; answers to them are none.
+fn reviews(entry: &ServerEntry) -> impl Iterator<Item = &PublicKey> {
+    let reviews = entry.reviews().iter().filter(|review| review.parent == Parent::Announcement);
+    reviews.map(|review| &review.author)
 }
 
 /// Asks who is there, and keeps only those.
@@ -236,7 +293,7 @@ fn sort(rows: &mut [Row<'_>], by: Sort) {
         Sort::Seen => {}
         Sort::Name => rows.sort_by_key(|row| (row.name.is_empty(), row.name.to_lowercase())),
         Sort::Price => rows.sort_by(|one, other| one.pricing.compare(&other.pricing)),
-        Sort::Reviews => rows.sort_by_key(|row| Reverse(row.reviews())),
+        Sort::Reviews => rows.sort_by_key(|row| Reverse((row.trusted_reviews(), row.reviews()))),
         Sort::Latency => rows.sort_by_key(|row| (row.latency().is_none(), row.latency())),
     }
 }
@@ -265,7 +322,7 @@ fn compare_names(rows: &mut [Row<'_>], found: &Found) -> Result<(), Problem> {
     Ok(())
 }
 
-fn document(rows: &[Row<'_>], matched: usize, found: &Found) -> Document {
+fn document(rows: &[Row<'_>], matched: usize, circle: Option<&Circle>, found: &Found) -> Document {
     let entry = |row: &Row<'_>| Entry {
         server: npub(row.entry.key()),
         pubkey: row.entry.key().to_hex(),
@@ -280,12 +337,14 @@ fn document(rows: &[Row<'_>], matched: usize, found: &Found) -> Document {
         online: row.presence.as_ref().map(|presence| presence.latency().is_some()),
         ms: row.latency().map(millis),
         reviews: row.reviews(),
+        trust: row.trust,
         seen: row.entry.last_seen(),
         relays: row.relays(),
     };
     Document {
         schema: "cvm.discover/1",
         servers: rows.iter().map(entry).collect(),
+        trusted_by: circle.map(Circle::documents),
         matched,
         known: found.directory.servers().count(),
         complete: !found.is_partial(),
@@ -310,7 +369,7 @@ fn table(rows: &[Row<'_>], whole_keys: bool, now: u64) -> String {
             row.pricing.shown(),
             if row.entry.tags().encryption { "yes" } else { "no" }.to_owned(),
             row.presence.as_ref().map_or_else(|| "-".to_owned(), Presence::shown),
-            row.reviews().to_string(),
+            row.reviews_shown(),
             row.entry.last_seen().map_or_else(|| "-".to_owned(), |seen| age(seen, now)),
         ]);
     }

@@ -2,11 +2,12 @@
 mod ceps;
 mod document;
 mod live;
+mod relays;
 mod schemas;
 mod shown;
 
 use contextvm::ServerIdentity;
-use contextvm::announce::{Directory, DocumentKind, Lookalikes, Marker, ServerEntry};
+use contextvm::announce::{Directory, DocumentKind, Lookalikes, ServerEntry};
 use contextvm::client::discover::{DiscoverError, Found, RelayAnswer};
 use contextvm::client::nip05::{self, NameOptions, Verification};
 use contextvm::core::Printable;
@@ -15,6 +16,7 @@ use nostr::types::RelayUrl;
 
 use self::ceps::{Cep, Facts};
 use self::live::Live;
+use self::relays::Listed;
 use self::schemas::Schema;
 use crate::args::{Global, Inspect};
 use crate::finding::{self, told, words};
@@ -48,14 +50,6 @@ struct Search {
     failed: Option<String>,
 }
 
-/// One relay of the server's list.
-struct Listed {
-    url: String,
-    marker: &'static str,
-    /// How it answered; `None` when it was not asked.
-    answer: Option<RelayAnswer>,
-}
-
 pub(crate) async fn run(
     options: &Inspect,
     global: &Global,
@@ -84,24 +78,26 @@ async fn report(
     let claim = directory.server(&key).and_then(ServerEntry::profile);
     let claim = claim.and_then(|part| part.document.nip05.clone());
     let domain = check_name(&key, claim, global);
-    let (nip05, live) = if options.passive {
-        (domain.await, Err(Problem::new(Code::NoReply, "not contacted (--passive)")))
+    let listed = relays::listed(directory.server(&key), &search.answers, global);
+    let (nip05, relays, live) = if options.passive {
+        let (nip05, relays) = tokio::join!(domain, listed);
+        (nip05, relays, Err(Problem::new(Code::NoReply, "not contacted (--passive)")))
     } else {
         let reached = Named { server: with_list(&named.server, &directory), saved: named.saved };
         let mut heard = directory.clone();
-        let (nip05, live) = tokio::join!(domain, Box::pin(live::ask(reached, global, &mut heard, talk)));
+        let live = Box::pin(live::ask(reached, global, &mut heard, talk));
+        let (nip05, relays, live) = tokio::join!(domain, listed, live);
         directory = heard;
         let silent = live.is_err() && directory.server(&key).is_none();
         match live {
             Err(live) if silent => return Err(problem.unwrap_or(live)),
-            live => (nip05, live),
+            live => (nip05, relays, live),
         }
     };
     let entry = directory.server(&key);
     if entry.is_none() {
         return Err(problem.unwrap_or_else(|| nothing(&key, &search)));
     }
-    let relays = entry.map(|entry| listed(entry, &search.answers)).unwrap_or_default();
     let schemas = entry.and_then(ServerEntry::tools).map(schemas::check).unwrap_or_default();
     let ceps = {
         let live = live.as_ref().ok();
@@ -163,23 +159,6 @@ fn with_list(server: &ServerIdentity, directory: &Directory) -> ServerIdentity {
     let list = list.map(|part| part.document.selection()).unwrap_or_default();
     server.relays.extend(list.into_iter().map(ToOwned::to_owned));
     server
-}
-
-/// Finds the answer of every relay of the list.
-fn listed(entry: &ServerEntry, answers: &[RelayAnswer]) -> Vec<Listed> {
-    let entries = entry.relay_list().map(|part| part.document.entries.as_slice()).unwrap_or_default();
-    let relays = entries.iter().map(|relay| {
-        let url = RelayUrl::parse(&relay.url).ok();
-        let answer = answers.iter().find(|answer| url.as_ref() == Some(&answer.url)).cloned();
-        let marker = match &relay.marker {
-            Marker::Both => "",
-            Marker::Read => "read",
-            Marker::Write => "write",
-            Marker::Other(_) => "other",
-        };
-        Listed { url: relay.url.clone(), marker, answer }
-    });
-    relays.collect()
 }
 
 /// Whether a session went over a relay of the list.

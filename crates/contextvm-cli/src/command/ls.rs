@@ -115,9 +115,9 @@ pub(crate) async fn of_server(
         show(&session, &tools, &prices, out)?;
     }
     if let (Some(diff), Some(saved)) = (changed, &session.saved) {
-        talk.say(&format!("note: these are not the tools of {} that you agreed to:", saved.name));
-        pins::lines(diff).iter().for_each(|line| talk.say(&format!("  {line}")));
-        talk.say(&format!("  agree to them: cvm server trust {}", saved.name));
+        talk.warn(&format!("note: these are not the tools of {} that you agreed to:", saved.name));
+        pins::lines(diff).iter().for_each(|line| talk.warn(&format!("  {line}")));
+        talk.warn(&format!("  agree to them: cvm server trust {}", saved.name));
     }
     session.close().await;
     Ok(())

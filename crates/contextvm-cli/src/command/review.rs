@@ -10,6 +10,7 @@ use nostr::nips::nip19::{FromBech32 as _, Nip19};
 use serde::Serialize;
 
 use crate::args::{self, Global, ReviewCommand, Sending};
+use crate::finding::trust::Circle;
 use crate::finding::words::{ago, count, now};
 use crate::finding::{self, told};
 use crate::keys::{self, Chosen, npub};
@@ -20,6 +21,8 @@ use crate::publication::{self, Outgoing, Told};
 
 /// Longest text of a review that is shown, characters.
 const LONGEST: usize = 4_000;
+/// Most lines of a review that are shown.
+const LINES: usize = 40;
 
 #[derive(Serialize)]
 struct List<'a> {
@@ -40,6 +43,9 @@ struct Entry<'a> {
     created_at: u64,
     depth: usize,
     standing: &'static str,
+    /// Whether one of those who were named follows its author.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    followed: Option<bool>,
     text: &'a str,
 }
 
@@ -66,7 +72,10 @@ pub(crate) async fn run(
     talk: &Talk,
 ) -> Result<(), Problem> {
     match &options.command {
-        ReviewCommand::Ls { server, limit } => Box::pin(list(server, *limit, global, (out, talk))).await,
+        ReviewCommand::Ls { server, trusted_by, limit } => {
+            let circle = Box::pin(circle(trusted_by, global, talk)).await?;
+            Box::pin(list((server, *limit), circle.as_ref(), global, (out, talk))).await
+        }
         ReviewCommand::Add { server, text, sending } => {
             Box::pin(add((server, text), *sending, global, (out, talk))).await
         }
@@ -84,9 +93,27 @@ async fn find(server: &contextvm::ServerIdentity, global: &Global, talk: &Talk) 
     Ok(found)
 }
 
+/// Finds out whom those follow who were named, or the key of `--key`; asks nobody when neither is given.
+async fn circle(trusted_by: &[String], global: &Global, talk: &Talk) -> Result<Option<Circle>, Problem> {
+    let chosen = match &global.key {
+        Some(reference) if trusted_by.is_empty() => keys::choose(Some(reference))?,
+        Some(_) | None => None,
+    };
+    let me = chosen.filter(|chosen| !chosen.ephemeral).map(|chosen| chosen.keys.public_key());
+    if me.is_none() && trusted_by.is_empty() {
+        return Ok(None);
+    }
+    let discovery = finding::discovery_on(&publication::general_relays(global), global, talk)?;
+    let circle = match me {
+        Some(me) => Circle::of(vec![me.into()], &discovery, talk).await,
+        None => Circle::of_names(trusted_by, &discovery, global, talk).await,
+    };
+    circle.map(Some)
+}
+
 async fn list(
-    server: &str,
-    limit: usize,
+    (server, limit): (&str, usize),
+    circle: Option<&Circle>,
     global: &Global,
     (out, talk): (&mut Out, &Talk),
 ) -> Result<(), Problem> {
@@ -105,6 +132,7 @@ async fn list(
             created_at: placed.review.created_at,
             depth: placed.depth,
             standing: standing(placed.standing),
+            followed: circle.map(|circle| circle.follows(&placed.review.author)),
             text: &placed.review.content,
         });
         let relays = found.per_relay.iter().map(|answer| Relay {
@@ -123,9 +151,12 @@ async fn list(
             Standing::Deeper => "   (answers something further up)",
             Standing::Orphan => "   (answers something that was not found)",
         };
-        out.line(&format!("{indent}{}   {}{note}", npub(&review.author), ago(review.created_at, now())))?;
+        let mark =
+            if circle.is_some_and(|circle| circle.follows(&review.author)) { "   followed" } else { "" };
+        let (author, when) = (npub(&review.author), ago(review.created_at, now()));
+        out.line(&format!("{indent}{author}   {when}{mark}{note}"))?;
         for line in shown(&review.content) {
-            out.line(&format!("{indent}  {line}"))?;
+            out.line(&format!("{indent}{line}"))?;
         }
         out.line(&format!("{indent}  id {}", review.id.to_hex()))?;
     }
@@ -135,10 +166,16 @@ async fn list(
     Ok(())
 }
 
-/// Makes a stranger's text harmless and short, line by line.
+/// Makes a stranger's text harmless and short, each line behind a bar: none can pass for a line of ours, such as the
+/// heading of an answer by somebody else.
 fn shown(text: &str) -> Vec<String> {
-    let text: String = text.chars().take(LONGEST).collect();
-    text.lines().map(|line| Printable(line).to_string()).collect()
+    let begun: String = text.chars().take(LONGEST).collect();
+    let lines = || begun.lines().filter(|line| !line.trim().is_empty());
+    let mut shown: Vec<String> = lines().take(LINES).map(|line| format!("  | {}", Printable(line))).collect();
+    if begun.len() < text.len() || lines().nth(LINES).is_some() {
+        shown.push("  | ...".to_owned());
+    }
+    shown
 }
 
 const fn standing(standing: Standing) -> &'static str {
@@ -178,7 +215,7 @@ async fn add(
     let draft = words.review(&named.server.key, announcement.map(|part| part.id), now());
     let draft = draft.map_err(|error| unfit(&error.to_string()))?;
     let event = publication::sign(draft, &author.keys)?;
-    send(Outgoing { event, relays }, named.server.key, &author, sending, global, (out, talk)).await
+    send(Outgoing::new(event, relays), named.server.key, &author, sending, global, (out, talk)).await
 }
 
 async fn reply(
@@ -194,11 +231,9 @@ async fn reply(
     let words = Words { content: text, relay: relays.first().map(String::as_str) };
     let draft = parent.reply(&words, now()).map_err(|error| unfit(&error.to_string()))?;
     talk.say(&format!("in answer to {}:", npub(&parent.author)));
-    for line in shown(&parent.content) {
-        talk.say(&format!("  {line}"));
-    }
+    shown(&parent.content).iter().for_each(|line| talk.say(line));
     let event = publication::sign(draft, &author.keys)?;
-    send(Outgoing { event, relays }, parent.server, &author, sending, global, (out, talk)).await
+    send(Outgoing::new(event, relays), parent.server, &author, sending, global, (out, talk)).await
 }
 
 fn unfit(why: &str) -> Problem {
@@ -249,7 +284,7 @@ async fn send(
     if !publication::ask(&outgoing, sending, (out, talk))? {
         return Ok(());
     }
-    let [Outgoing { event, relays }] = &outgoing;
+    let [Outgoing { event, relays, .. }] = &outgoing;
     let urls = publication::parse(relays)?;
     let deadline = global.timeout.unwrap_or(PUBLISH_DEADLINE);
     let sent = review::publish(event, Arc::new(author.keys.clone()), &urls, deadline);

@@ -19,7 +19,7 @@ use crate::fleet::{self, Fleet};
 use crate::keys::npub;
 use crate::output::{Out, Talk};
 use crate::problem::Problem;
-use crate::publication::announcing;
+use crate::publication::{self, announcing};
 use crate::signals;
 
 /// The name of the one unit of a process without a file.
@@ -47,7 +47,8 @@ pub(crate) async fn run(options: &Serve, global: &Global, out: &mut Out, talk: T
             Some(path) => Box::pin(Fleet::new(plan, path, Board::default(), talk, stop).preview(out)).await,
             None => {
                 let looked = Look { target: plan.target()?, keys: plan.chosen.keys.clone(), unit: None };
-                Box::pin(looked.show(&plan, out, talk, &stop)).await
+                let events = Box::pin(looked.events(&plan, talk, &stop)).await?;
+                publication::show(&events, out)
             }
         };
     }

@@ -102,7 +102,12 @@ async fn add(
             Err(problem) if problem.is(Code::CheckFailed) => {
                 // It is not usable under this name, so it does not get it.
                 saved::remove(name)?;
-                return Err(problem);
+                return Err(match saved::find_key(&saved.server.key)? {
+                    Some(other) => problem
+                        .fact(format!("it is saved as {} already, and was pinned then", other.name))
+                        .hint(format!("look at them, then: cvm server trust {}", other.name)),
+                    None => problem,
+                });
             }
             Err(problem) => {
                 talk.say(&format!("{name} could not be asked for its tools: {}", problem.message()));

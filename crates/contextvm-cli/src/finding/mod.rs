@@ -2,6 +2,7 @@
 pub(crate) mod ping;
 pub(crate) mod price;
 pub(crate) mod told;
+pub(crate) mod trust;
 pub(crate) mod words;
 
 use std::sync::OnceLock;

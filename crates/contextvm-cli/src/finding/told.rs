@@ -38,6 +38,7 @@ impl From<&RelayAnswer> for RelayDocument {
 /// Returns why a relay's answer is not the whole, in words that are safe to print.
 pub(crate) fn reason(answer: &RelayAnswer) -> Option<String> {
     match &answer.outcome {
+        QueryOutcome::Cut => Some("it may have more than was taken".to_owned()),
         QueryOutcome::Complete if answer.capped => Some("it may have more than was taken".to_owned()),
         QueryOutcome::Complete => None,
         QueryOutcome::Late => Some("no full answer in time".to_owned()),

@@ -22,6 +22,7 @@ mod unit;
 use crate::keys::npub;
 use crate::output::{Out, Talk};
 use crate::problem::{Code, Problem};
+use crate::publication;
 use board::{Board, State};
 use file::Entry;
 use look::Look;
@@ -119,7 +120,7 @@ impl Fleet {
     /// Shows what the servers would publish, one after another; one that cannot be started does not hide the others.
     pub(crate) async fn preview(self, out: &mut Out) -> Result<(), Problem> {
         self.check_names()?;
-        let mut worst = Ok(());
+        let (mut worst, mut outgoing) = (Ok(()), Vec::new());
         for Entry { name, target } in self.read()? {
             let before = Printable::short(&name, 60).to_string();
             let target = match target.as_ref().map(|target| self.plan.entry_target(target)) {
@@ -137,11 +138,16 @@ impl Fleet {
                 }
             };
             let look = Look { target, keys: self.plan.identity(&name)?, unit: Some(name) };
-            if let Err(problem) = Box::pin(look.show(&self.plan, out, self.talk, &self.stop)).await {
-                self.talk.say(&format!("{before}: {}", problem.message()));
-                worst = Err(problem);
+            match Box::pin(look.events(&self.plan, self.talk, &self.stop)).await {
+                Ok(events) => outgoing.extend(events),
+                Err(problem) if problem.is(Code::Interrupted) => return Err(problem),
+                Err(problem) => {
+                    self.talk.say(&format!("{before}: {}", problem.message()));
+                    worst = Err(problem);
+                }
             }
         }
+        publication::show(&outgoing, out)?;
         worst
     }
 

@@ -87,18 +87,22 @@ impl Unit {
         let (most, window) = self.plan.options.max_restarts;
         let mut restarts: VecDeque<Instant> = VecDeque::new();
         let mut pause = PAUSES.0;
+        // What an earlier life has announced, until a later one announces anew.
+        let mut public = None;
         while !self.stop.is_cancelled() {
             let begun = Instant::now();
             self.enter(State::Starting, None);
-            let ended = self.once(target.clone()).await;
+            let ended = self.once(target.clone(), &mut public).await;
             if self.stop.is_cancelled() {
-                return;
+                break;
             }
             let Err(Failure { why, is_final }) = ended else {
+                self.withdraw(public).await;
                 return self.rest(State::Stopped, "its server ended by itself").await;
             };
             restarts.retain(|restart| restart.elapsed() < window);
             if is_final || self.plan.options.restart == Restart::Never || restarts.len() >= most {
+                self.withdraw(public).await;
                 return self.rest(State::Failed, &why).await;
             }
             restarts.push_back(Instant::now());
@@ -111,10 +115,11 @@ impl Unit {
             }
             pause = (pause * 2).min(PAUSES.1);
         }
+        self.withdraw(public).await;
     }
 
-    /// One life of the unit.
-    async fn once(&self, target: Target) -> Result<(), Failure> {
+    /// One life of the unit. What it announces is left to whoever decides whether there is another one.
+    async fn once(&self, target: Target, public: &mut Option<Announcing>) -> Result<(), Failure> {
         let (gateway, listener) = tokio::select! {
             begun = Box::pin(self.begin(target)) => begun?,
             () = self.stop.cancelled() => return Ok(()),
@@ -124,22 +129,18 @@ impl Unit {
         self.board.change(&self.entry.name, |unit| unit.pid = gateway.pid());
         self.enter(State::Ready, None);
         self.say(&format!("ready as {server}"));
-        let mut announced = self.announce(&handle)?;
+        *public = self.announce(&handle)?;
         let telling = async {
-            if let Some(announcing) = &mut announced {
+            if let Some(announcing) = public {
                 announcing::tell(announcing, |line| self.say(line)).await;
             }
             core::future::pending::<()>().await;
         };
-        let outcome = tokio::select! {
+        tokio::select! {
             ended = Box::pin(gateway.run(listener, self.stop.clone())) => ended.map_err(Failure::from),
             () = self.watch(handle) => Ok(()),
             () = telling => Ok(()),
-        };
-        if let (Some(announcing), true) = (announced, self.withdraws()) {
-            Box::pin(announcing::withdraw(announcing, |line| self.say(line))).await;
         }
-        outcome
     }
 
     /// Begins to announce the unit under its own key, if that was asked for.
@@ -148,9 +149,11 @@ impl Unit {
         Ok(options.map(|options| announcing::begin(handle, options)).transpose()?)
     }
 
-    /// Whether the announcements are taken back now: the unit ends, and is not just started again.
-    fn withdraws(&self) -> bool {
-        self.plan.options.unannounce_on_exit && self.stop.is_cancelled()
+    /// Takes back what was announced, if that was asked for: the unit ends, or stays down.
+    async fn withdraw(&self, public: Option<Announcing>) {
+        if let (Some(announcing), true) = (public, self.plan.options.unannounce_on_exit) {
+            Box::pin(announcing::withdraw(announcing, |line| self.say(line))).await;
+        }
     }
 
     /// Starts the server and puts it on Nostr.

@@ -65,8 +65,8 @@ pub(crate) async fn preview(
     let preview = handle.preview(options).await.map_err(|error| failed(&error))?;
     let Preview { events, targets, failures, notes, .. } = preview;
     let relays: Vec<String> = targets.all().iter().map(ToString::to_string).collect();
-    let outgoing = events.into_iter().map(|event| Outgoing { event, relays: relays.clone() });
-    let failures = failures.iter().map(|failure| failure.error.to_string());
+    let outgoing = events.into_iter().map(|event| Outgoing::new(event, relays.clone()));
+    let failures = failures.iter().map(unannounced);
     let notes = notes.iter().map(super::note);
     Ok((outgoing.collect(), failures.chain(notes).collect()))
 }
@@ -103,7 +103,7 @@ impl Teller {
         let known: Vec<_> = status.events.iter().map(|announced| announced.event.id).collect();
         self.events.retain(|(id, _)| known.contains(id));
         for failure in news(&status.failures, &mut self.failure) {
-            lines.push(format!("not announced: {}", Printable::short(&failure.error.to_string(), 300)));
+            lines.push(unannounced(failure));
         }
         lines.extend(news(&status.notes, &mut self.note).iter().map(super::note));
         lines
@@ -115,6 +115,11 @@ fn news<'a, T: Clone + PartialEq>(list: &'a [T], told: &mut Option<T>) -> &'a [T
     let after = list.iter().rposition(|entry| Some(entry) == told.as_ref()).map_or(0, |at| at + 1);
     *told = list.last().cloned();
     list.get(after..).unwrap_or_default()
+}
+
+/// Says what cannot be announced, in words that are safe to print.
+pub(crate) fn unannounced(failure: &Failure) -> String {
+    format!("not announced: {}", Printable::short(&failure.error.to_string(), 300))
 }
 
 /// Says what relays made of one event.

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::args::{Global, Sending};
 use crate::finding;
+use crate::finding::words::count;
 use crate::output::{Out, Talk};
 use crate::problem::{Code, Problem};
 
@@ -23,10 +24,16 @@ pub(crate) mod options;
 /// Longest text of a relay that is shown, characters.
 const SHOWN: usize = 200;
 
-/// One event with the relays that it goes to, for programs.
+/// What would be published, for programs.
 #[derive(Serialize)]
 struct Document<'a> {
     schema: &'static str,
+    events: Vec<Entry<'a>>,
+}
+
+/// One event with the relays that it goes to.
+#[derive(Serialize)]
+struct Entry<'a> {
     /// The unit of a file that it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     unit: Option<&'a str>,
@@ -35,11 +42,29 @@ struct Document<'a> {
     event: Box<RawValue>,
 }
 
+impl<'a> Entry<'a> {
+    fn of(outgoing: &'a Outgoing) -> Result<Self, Problem> {
+        let Outgoing { unit, event, relays } = outgoing;
+        let raw = RawValue::from_string(event::print(event));
+        let (unit, kind) = (unit.as_deref(), event.kind.as_u16());
+        let event = raw.map_err(|error| Problem::internal(error.to_string()))?;
+        Ok(Self { unit, kind, relays, event })
+    }
+}
+
 /// An event that could be published, and where.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
+    /// The unit of a file that it is for.
+    pub(crate) unit: Option<String>,
     pub(crate) event: Event,
     pub(crate) relays: Vec<String>,
+}
+
+impl Outgoing {
+    pub(crate) const fn new(event: Event, relays: Vec<String>) -> Self {
+        Self { unit: None, event, relays }
+    }
 }
 
 /// What one relay made of one event, for programs.
@@ -81,22 +106,19 @@ pub(crate) fn general_relays(global: &Global) -> Vec<String> {
 }
 
 /// Shows events and their relays as data, each in one piece; publishes nothing.
-pub(crate) fn show(outgoing: &[Outgoing], unit: Option<&str>, out: &mut Out) -> Result<(), Problem> {
-    for Outgoing { event, relays } in outgoing {
-        let text = event::print(event);
-        if out.json {
-            let raw = RawValue::from_string(text).map_err(|error| Problem::internal(error.to_string()))?;
-            let kind = event.kind.as_u16();
-            out.document(&Document { schema: "cvm.event/1", unit, kind, relays, event: raw })?;
-        } else {
-            if let Some(unit) = unit {
-                out.line(&format!("for       {}", Printable::short(unit, 60)))?;
-            }
-            out.line(&format!("kind {}  {}", event.kind.as_u16(), what(event.kind.as_u16())))?;
-            out.line(&format!("to        {}", Printable(&relays.join(" "))))?;
-            out.foreign(&text)?;
-            out.line("")?;
+pub(crate) fn show(outgoing: &[Outgoing], out: &mut Out) -> Result<(), Problem> {
+    if out.json {
+        let events = outgoing.iter().map(Entry::of).collect::<Result<_, _>>()?;
+        return out.document(&Document { schema: "cvm.events/1", events });
+    }
+    for Outgoing { unit, event, relays } in outgoing {
+        if let Some(unit) = unit {
+            out.line(&format!("for       {}", Printable::short(unit, 60)))?;
         }
+        out.line(&format!("kind {}  {}", event.kind.as_u16(), what(event.kind.as_u16())))?;
+        out.line(&format!("to        {}", Printable(&relays.join(" "))))?;
+        out.foreign(&event::print(event))?;
+        out.line("")?;
     }
     Ok(())
 }
@@ -126,18 +148,16 @@ pub(crate) fn ask(
     (out, talk): (&mut Out, &Talk),
 ) -> Result<bool, Problem> {
     if sending.dry_run {
-        show(outgoing, None, out)?;
+        show(outgoing, out)?;
         return Ok(false);
     }
-    for Outgoing { event, relays } in outgoing {
+    // Nobody is asked about something unseen, however silent we are to be.
+    let say = |line: &str| if sending.yes { talk.say(line) } else { Talk::insist(line) };
+    for Outgoing { event, relays, .. } in outgoing {
         let (kind, text) = (event.kind.as_u16(), event::print(event));
-        talk.say(&format!(
-            "kind {kind}  {}   public, under {}",
-            what(kind),
-            crate::keys::npub(&event.pubkey)
-        ));
-        talk.say(&format!("  {}", Printable::short(&text, 4_000)));
-        talk.say(&format!("  to  {}", Printable(&relays.join(" "))));
+        say(&format!("kind {kind}  {}   public, under {}", what(kind), crate::keys::npub(&event.pubkey)));
+        say(&format!("  {}", Printable::short(&text, 4_000)));
+        say(&format!("  to  {}", Printable(&relays.join(" "))));
     }
     if sending.yes {
         return Ok(true);
@@ -204,17 +224,16 @@ pub(crate) fn reason(outcome: &RelayOutcome) -> Option<String> {
 
 /// Shows what each relay made of an event; none that has it is a failure.
 pub(crate) fn conclude(told: &[Told], talk: &Talk) -> Result<(), Problem> {
-    for one in told {
+    let lines = told.iter().map(|one| {
         let said = one.reason.as_deref().unwrap_or("ok");
-        talk.say(&format!("  {}   {said}", Printable(&one.relay)));
-    }
+        format!("{}   {said}", Printable(&one.relay))
+    });
     if told.iter().any(|one| one.accepted) {
+        lines.for_each(|line| talk.say(&format!("  {line}")));
         return Ok(());
     }
-    let problem = Problem::new(Code::NoRelayAccepted, format!("none of {} relays took it", told.len()));
-    let problem = told.iter().fold(problem, |problem, one| {
-        problem.fact(format!("{}   {}", Printable(&one.relay), one.reason.as_deref().unwrap_or_default()))
-    });
+    let message = format!("none of {} took it", count(told.len(), "relay"));
+    let problem = lines.fold(Problem::new(Code::NoRelayAccepted, message), Problem::fact);
     Err(problem.hint("use other relays: --discovery wss://..."))
 }
 

@@ -97,7 +97,8 @@ pub(crate) fn check(publication: &Publication, announce: bool) -> Result<(), Pro
     ];
     for (flag, text) in texts {
         if text.as_ref().is_some_and(|text| text.len() > WORDS) {
-            return Err(Problem::new(Code::InvalidValue, format!("{flag} has more than {WORDS} bytes")));
+            let problem = Problem::new(Code::InvalidValue, format!("{flag} has more than {WORDS} bytes"));
+            return Err(problem.hint("say it shorter"));
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
 //! The check of a saved server's tools while MCP hosts use it.
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use contextvm::announce::{ToolPins, ToolsDiff};
@@ -15,11 +16,13 @@ pub(crate) struct PinCheck {
     talk: Talk,
     /// The complete list as it was last seen, or why it cannot be compared.
     latest: Mutex<Option<Result<ToolPins, String>>>,
+    /// Something was pinned once: when it is gone, somebody has taken that back, and nothing is pinned anew.
+    agreed: AtomicBool,
 }
 
 impl PinCheck {
     pub(crate) fn new(saved: SavedServer, talk: Talk) -> Self {
-        Self { saved, talk, latest: Mutex::new(None) }
+        Self { saved, talk, latest: Mutex::new(None), agreed: AtomicBool::new(false) }
     }
 
     fn latest(&self) -> MutexGuard<'_, Option<Result<ToolPins, String>>> {
@@ -27,7 +30,15 @@ impl PinCheck {
     }
 
     fn pinned(&self) -> Result<Option<ToolPins>, String> {
-        pins::load(&self.saved.server.key).map_err(|problem| problem.message().to_owned())
+        let pinned = pins::load(&self.saved.server.key).map_err(|problem| problem.message().to_owned())?;
+        if pinned.is_some() {
+            self.agreed.store(true, Ordering::Relaxed);
+        }
+        Ok(pinned)
+    }
+
+    fn refuse_unpinned(&self) -> Judgement {
+        self.refuse(format!("nothing is pinned of the tools of {}", self.saved.shown()), Vec::new())
     }
 
     fn refuse(&self, message: String, tools: Vec<String>) -> Judgement {
@@ -47,9 +58,11 @@ impl ToolCheck for PinCheck {
         let name = self.saved.shown();
         let now = ToolPins::of(tools.iter().copied());
         let now = now.map_err(|error| format!("the tools of {name} cannot be compared: {error}"));
-        if let (Ok(now), Ok(None)) = (&now, self.pinned()) {
+        if let (Ok(now), Ok(None), false) = (&now, self.pinned(), self.agreed.load(Ordering::Relaxed)) {
             match pins::first(&self.saved.server.key, now) {
-                Ok(()) => self.talk.detail(&format!("cvm: the tools of {name} are pinned")),
+                // What another process has pinned meanwhile is what counts.
+                Ok(false) => {}
+                Ok(true) => self.talk.detail(&format!("cvm: the tools of {name} are pinned")),
                 Err(problem) => self.talk.say(&format!("cvm: {}", problem.message())),
             }
         }
@@ -64,10 +77,7 @@ impl ToolCheck for PinCheck {
         let pinned = match self.pinned() {
             Ok(Some(pinned)) => pinned,
             Ok(None) if self.latest().is_none() => return Judgement::Unknown,
-            Ok(None) => {
-                return self
-                    .refuse(format!("the tools of {} could not be pinned", self.saved.shown()), Vec::new());
-            }
+            Ok(None) => return self.refuse_unpinned(),
             Err(why) => return self.refuse(why, Vec::new()),
         };
         let shown = match ToolPins::of(tools.iter().copied()) {
@@ -99,9 +109,7 @@ impl ToolCheck for PinCheck {
             // One that is gone is the server's to refuse.
             Ok(Some(_)) if now.tool(tool).is_none() => Judgement::Fine,
             Ok(Some(pinned)) => self.refuse_changed(&pinned.diff(now), vec![tool.to_owned()]),
-            Ok(None) => {
-                self.refuse(format!("the tools of {} could not be pinned", self.saved.shown()), Vec::new())
-            }
+            Ok(None) => self.refuse_unpinned(),
             Err(why) => self.refuse(why, Vec::new()),
         }
     }

@@ -1,12 +1,18 @@
 //! Files that are written whole or not at all, one writer after the other.
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use contextvm::core::Printable;
 
 use crate::keys;
 use crate::problem::{Code, Problem};
+
+/// How long another process may take to change a file; it takes milliseconds unless it is stopped.
+const LOCKED: Duration = Duration::from_secs(5);
+/// How often it is looked whether it is done.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// Where this program keeps what people configure.
 pub(crate) fn config_directory() -> Result<PathBuf, Problem> {
@@ -61,7 +67,8 @@ fn write_to(path: &Path, text: &str) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// Waits until nobody else changes a file, and keeps others waiting while the lock is held. Makes its directory, too.
+/// Waits until nobody else changes a file, 5 s at most, and keeps others waiting while the lock is held. Makes its
+/// directory, too.
 pub(crate) fn lock(path: &Path) -> Result<File, Problem> {
     let locked = || {
         make_directory(path.parent().unwrap_or(Path::new("/")))?;
@@ -71,8 +78,17 @@ pub(crate) fn lock(path: &Path) -> Result<File, Problem> {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(path.with_file_name(format!(".{name}.lock")))?;
-        file.lock()?;
-        Ok(file)
+        let until = Instant::now() + LOCKED;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(AGAIN),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(std::io::Error::other("another process has been changing it all the time"));
+                }
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
     };
     locked().map_err(|error: std::io::Error| failed(path, "locked", &error))
 }

@@ -1,5 +1,6 @@
 //! Saved servers: names that a person gave to keys, in a file, and what was pinned of their tools.
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
 
 use contextvm::ServerIdentity;
@@ -98,7 +99,8 @@ pub(crate) fn add(name: &str, server: &ServerIdentity, relays: &[String]) -> Res
         );
     }
     if relays.len() > RELAYS {
-        return Err(Problem::new(Code::InvalidValue, format!("more than {RELAYS} relays of one server")));
+        let problem = Problem::new(Code::InvalidValue, format!("more than {RELAYS} relays of one server"));
+        return Err(problem.hint("name fewer: --relay wss://..."));
     }
     change(|servers| {
         if servers.iter().any(|saved| saved.name == name) {
@@ -117,14 +119,17 @@ pub(crate) fn add(name: &str, server: &ServerIdentity, relays: &[String]) -> Res
 
 /// Forgets a server, and what was pinned of it unless another name stands for it, too.
 pub(crate) fn remove(name: &str) -> Result<SavedServer, Problem> {
-    let mut removed = None;
-    change(|servers| {
+    let (mut removed, mut is_last) = (None, false);
+    // Until the pins are gone nobody can save the key anew and rely on them.
+    let _lock = change(|servers| {
         let at = position(servers, name)?;
-        removed = Some(servers.remove(at));
+        let gone = servers.remove(at);
+        is_last = servers.iter().all(|saved| saved.server.key != gone.server.key);
+        removed = Some(gone);
         Ok(())
     })?;
     let removed = removed.ok_or_else(|| unknown(name))?;
-    if find_key(&removed.server.key)?.is_none() {
+    if is_last {
         pins::forget(&removed.server.key)?;
     }
     Ok(removed)
@@ -144,6 +149,7 @@ pub(crate) fn rename(name: &str, new: &str) -> Result<(), Problem> {
         }
         Ok(())
     })
+    .map(drop)
 }
 
 /// Finds the server saved under a name, which must be there.
@@ -237,13 +243,15 @@ fn print(servers: &[SavedServer]) -> Result<String, Problem> {
     Ok(format!("# Saved servers; `cvm server` writes this file anew and keeps no comments.\n{text}"))
 }
 
-/// Changes the saved servers; two processes that do so at once do it one after the other.
-fn change(change: impl FnOnce(&mut Vec<SavedServer>) -> Result<(), Problem>) -> Result<(), Problem> {
+/// Changes the saved servers; two processes that do so at once do it one after the other. The next one waits until the
+/// lock that is returned is dropped.
+fn change(change: impl FnOnce(&mut Vec<SavedServer>) -> Result<(), Problem>) -> Result<File, Problem> {
     let path = path()?;
-    let _lock = file::lock(&path)?;
+    let lock = file::lock(&path)?;
     let mut servers = read(&path)?;
     change(&mut servers)?;
-    file::write(&path, &print(&servers)?)
+    file::write(&path, &print(&servers)?)?;
+    Ok(lock)
 }
 
 #[cfg(test)]

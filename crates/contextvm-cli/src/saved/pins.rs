@@ -65,13 +65,15 @@ pub(crate) async fn list(session: &Session) -> Result<Vec<Box<RawValue>>, Proble
 pub(crate) fn look(saved: &SavedServer, tools: &[Box<RawValue>]) -> Result<Standing, Problem> {
     let now = pins_of(saved, tools)?;
     let key = &saved.server.key;
-    match load(key).map_err(|problem| problem.hint(format!("cvm server trust {}", saved.name)))? {
-        Some(pinned) => {
-            let diff = pinned.diff(&now);
-            Ok(if diff.is_empty() { Standing::Same } else { Standing::Changed(diff) })
-        }
-        None => first(key, &now).map(|()| Standing::First),
-    }
+    let load = || load(key).map_err(|problem| problem.hint(format!("cvm server trust {}", saved.name)));
+    let pinned = match load()? {
+        Some(pinned) => pinned,
+        None if first(key, &now)? => return Ok(Standing::First),
+        // Another process was faster, and may have seen another list.
+        None => load()?.unwrap_or_default(),
+    };
+    let diff = pinned.diff(&now);
+    Ok(if diff.is_empty() { Standing::Same } else { Standing::Changed(diff) })
 }
 
 /// Returns the pins of a list.
@@ -95,11 +97,15 @@ pub(crate) fn load(key: &PublicKey) -> Result<Option<ToolPins>, Problem> {
     })
 }
 
-/// Pins the tools of a server unless somebody else has just done so.
-pub(crate) fn first(key: &PublicKey, pins: &ToolPins) -> Result<(), Problem> {
+/// Pins the tools of a server unless somebody else has just done so; says whether it did.
+pub(crate) fn first(key: &PublicKey, pins: &ToolPins) -> Result<bool, Problem> {
     let path = path(key)?;
     let _lock = file::lock(&path)?;
-    if path.exists() { Ok(()) } else { file::write(&path, &pins.to_text()) }
+    let is_first = !path.exists();
+    if is_first {
+        file::write(&path, &pins.to_text())?;
+    }
+    Ok(is_first)
 }
 
 /// Pins the tools of a server, whatever was pinned before.

@@ -1,15 +1,16 @@
 //! `cvm serve --announce` and `cvm announce`: what is public, where, and only when it was asked for.
 use std::collections::BTreeSet;
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use contextvm::announce::Signed;
 use contextvm::relay::query;
 use nostr::types::RelayUrl;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::fleet::write_private;
-use crate::stage::{CVM, Home, Running, until};
+use crate::stage::{CVM, Home, Host, Running, signal, until};
 
 const DEMO: [&str; 3] = [CVM, "demo", "--stdio"];
 
@@ -160,13 +161,15 @@ fn a_dry_run_prints_what_would_be_published_and_connects_to_no_relay() {
     args.extend(DEMO);
     let ran = home.run(&args);
     assert_eq!(ran.code, 0, "{ran:?}");
-    let documents: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let document = ran.json();
+    assert_eq!(document["schema"], "cvm.events/1");
+    let documents = document["events"].as_array().unwrap();
     let mut kinds: Vec<u64> = documents.iter().filter_map(|document| document["kind"].as_u64()).collect();
     kinds.sort_unstable();
     assert_eq!(kinds, [0, 10_002, 11_316, 11_317]);
     let me = home.run(&["key", "show", "me", "--json"]).json();
-    for document in &documents {
-        assert_eq!((&document["schema"], &document["relays"]), (&"cvm.event/1".into(), &json!([url])));
+    for document in documents {
+        assert_eq!(document["relays"], json!([url]));
         let signed = Signed::read(&document["event"].to_string()).unwrap();
         assert_eq!(signed.event().pubkey.to_hex(), me["hex"].as_str().unwrap());
     }
@@ -176,8 +179,8 @@ fn a_dry_run_prints_what_would_be_published_and_connects_to_no_relay() {
         ["announce", "publish", "--json", "-k", "me", "-r", &url, "--dry-run", "--category", "files", "--"];
     let again = home.run(&[&publish[..], &DEMO].concat());
     assert_eq!(
-        (again.code, again.out.lines().count()),
-        (0, 3),
+        (again.code, again.json()["events"].as_array().map(Vec::len)),
+        (0, Some(3)),
         "without a name there is no profile: {again:?}"
     );
     assert!(again.out.contains(r#""kind":11317,"tags":[["t","files"]]"#), "{again:?}");
@@ -217,8 +220,8 @@ fn announcements_are_published_and_deleted_without_serving() {
         "{unasked:?}"
     );
     let dry = delete(&["--dry-run"]);
-    assert_eq!((dry.code, dry.out.lines().count()), (0, 2), "{dry:?}");
-    let request: Value = serde_json::from_str(dry.out.lines().next().unwrap()).unwrap();
+    assert_eq!((dry.code, dry.json()["events"].as_array().map(Vec::len)), (0, Some(2)), "{dry:?}");
+    let request = dry.json()["events"][0].clone();
     let tags = request["event"]["tags"].to_string();
     assert!(tags.contains(r#"["k","11316"]"#) && tags.contains(second["id"].as_str().unwrap()), "{tags}");
     assert!(stored(&url).iter().all(|event| event["kind"] != 5));
@@ -229,6 +232,10 @@ fn announcements_are_published_and_deleted_without_serving() {
         (0, &"cvm.announce.delete/1".into()),
         "{deleted:?}"
     );
+    for request in stored(&url).iter().filter(|event| event["kind"] == 5) {
+        let signature = request["sig"].as_str().unwrap();
+        assert!(deleted.err.contains(signature), "what is sent was shown: {request} {deleted:?}");
+    }
     let left = kinds(&url);
     assert!(left.contains(&10_002) && left.contains(&0) && !left.contains(&11_316), "{left:?}");
     let deleted = delete(&["--yes", "--also", "relay-list,profile"]);
@@ -294,8 +301,9 @@ fn every_server_of_a_file_announces_itself_under_its_own_key() {
     let dry =
         home.run(&["serve", "--json", "-k", "me", "-r", &url, "--announce", "--dry-run", "--from", from]);
     assert_eq!(dry.code, 0, "{dry:?}");
-    let documents: Vec<Value> = dry.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let units: BTreeSet<&str> = documents.iter().filter_map(|document| document["unit"].as_str()).collect();
+    let document = dry.json();
+    let events = document["events"].as_array().unwrap();
+    let units: BTreeSet<&str> = events.iter().filter_map(|document| document["unit"].as_str()).collect();
     assert_eq!(units, ["one", "two"].into());
     assert_eq!(stored(&url), Vec::<Value>::new());
 
@@ -310,4 +318,61 @@ fn every_server_of_a_file_announces_itself_under_its_own_key() {
     let me = home.run(&["key", "show", "me", "--json"]).json();
     assert!(!authors().contains(me["hex"].as_str().unwrap()), "nobody announces the master key");
     running.talk.wait_for("one: announced: tools on 1 of 1 relay");
+}
+
+#[test]
+fn a_server_of_a_file_that_stays_down_is_taken_back() {
+    let home = Home::new();
+    let (_relay, url) = Running::relay(&home);
+    home.run(&["key", "new", "me"]);
+    let (file, die) = (home.path().join("mcp.json"), home.path().join("die"));
+    let script = format!(
+        "exec 3<&0; {CVM} demo --stdio <&3 & while [ ! -e {} ]; do sleep 0.1; done; kill $!; exit 1",
+        die.to_string_lossy()
+    );
+    let entry = json!({ "command": "/bin/sh", "args": ["-c", script] });
+    write_private(&file, &json!({ "mcpServers": { "one": entry } }).to_string());
+    let from = file.to_str().unwrap();
+    let access = ["serve", "--json", "-k", "me", "--open", "-r", &url, "--from", from, "--restart", "never"];
+    let running =
+        Running::start(home.command(&[&access[..], &["--announce", "--unannounce-on-exit"]].concat()));
+    running.talk.wait_for("one: announced: server announcement on 1 of 1 relay");
+    running.talk.wait_for("one: announced: tools on 1 of 1 relay");
+    std::fs::write(die, "").unwrap();
+    running.talk.wait_for("one: deleted: server announcement on 1 of 1 relay");
+    assert_eq!(kinds(&url).into_iter().filter(|kind| *kind > 9_999).collect::<Vec<_>>(), [0; 0]);
+    assert_eq!(running.end().0, 0);
+}
+
+/// A server that greets and then says nothing is not waited for without end, and that is said once.
+#[test]
+fn a_list_that_does_not_come_is_said_once() {
+    let home = Home::new();
+    home.run(&["key", "new", "me"]);
+    let greeting = r#"{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"sh","version":"1"}}}"#;
+    let refusal = r#"{"jsonrpc":"2.0","id":%s,"error":{"code":-32603,"message":"no"}}"#;
+    let script = format!(
+        r#"while read -r line; do id=$(printf '%s' "$line" | sed -n 's/.*"id":\("[^"]*"\).*/\1/p')
+        case "$line" in *'"method":"initialize"'*) printf '{greeting}\n' "$id" ;; *tools/list*) printf '{refusal}\n' "$id" ;; esac; done"#
+    );
+    let args =
+        ["announce", "publish", "-k", "me", "-r", "ws://127.0.0.1:9", "--dry-run", "--", "sh", "-c", &script];
+    let ran = home.run(&args);
+    assert_eq!((ran.code, ran.err.matches("announced").count()), (0, 1), "{ran:?}");
+}
+
+/// Who stops it must not read from the exit code that everything was published.
+#[test]
+fn a_publication_that_is_stopped_is_no_success() {
+    let home = Home::new();
+    home.run(&["key", "new", "me"]);
+    let relay = ["-k", "me", "-r", "ws://127.0.0.1:9"];
+    for command in [&["announce", "publish"][..], &["serve", "--announce", "--dry-run"]] {
+        let script = ["--", "sh", "-c", "echo begun >&2; sleep 60"];
+        let host = Host::start(home.command(&[command, &relay, &script].concat()));
+        host.talk.wait_for("begun");
+        signal(host.child.id(), Signal::INT);
+        let ended = host.ended(Instant::now());
+        assert_eq!((ended.code, ended.rest.len()), (Some(130), 0), "{ended:?}");
+    }
 }

@@ -78,6 +78,7 @@ fn servers_are_found_and_filtered() {
         (&["--sort", "name"], &["Attic", "Demo weather", "Shop"]),
         (&["--sort", "price", "--limit", "2"], &["Demo weather", "Attic"]),
         (&["--sort", "reviews"], &["Shop", "Demo weather", "Attic"]),
+        (&["--sort", "rating"], &["Shop", "Demo weather", "Attic"]),
     ] {
         let mut words = words.to_vec();
         words.push("--json");
@@ -277,4 +278,84 @@ fn a_claimed_schema_is_recomputed() {
         assert_eq!(names(&ran), ["Honest"], "{ran:?}");
         assert!(ran.err.contains(&liar.npub()), "{ran:?}");
     }
+}
+
+/// Three servers and three people: one follows a server and a friend, who has reviewed another server.
+fn people(url: &str) -> ([Published; 3], [Published; 3]) {
+    let [weather, shop, old] = three(url);
+    let friend = Published::new().review(&weather.hex(), "Never again").to(url);
+    let person = Published::new().follows(&[&old.hex(), &friend.hex()]).to(url);
+    let loner = Published::new().review(&shop.hex(), "Mine").review(&shop.hex(), "Mine again").to(url);
+    // The word of a server about itself is nobody's.
+    let _vain = Published { keys: old.keys.clone(), events: Vec::new(), at: now() }
+        .review(&old.hex(), "Best")
+        .to(url);
+    ([weather, shop, old], [person, friend, loner])
+}
+
+#[test]
+fn servers_are_trusted_by_follows_and_by_the_reviews_of_those_who_are_followed() {
+    let home = Home::new();
+    let (_relay, url) = Running::relay(&home);
+    let ([weather, _shop, old], [person, friend, loner]) = people(&url);
+    home.run(&["server", "add", "--no-connect", "alice", &person.npub()]);
+    let profile =
+        nostr::nips::nip19::Nip19Profile::new(person.keys.public_key(), Vec::<nostr::types::RelayUrl>::new());
+    let profile = nostr::nips::nip19::ToBech32::to_bech32(&profile).unwrap();
+    for name in [&person.npub(), &person.hex(), &profile, "alice"] {
+        let ran = discover(&home, &url, &["--trusted-by", name, "--json"]);
+        assert_eq!(names(&ran), ["Demo weather", "Attic"], "{name}: {ran:?}");
+        assert!(ran.err.contains("follows 2 keys"), "{ran:?}");
+        let document = ran.json();
+        let trust: Vec<&Value> = [0, 1].map(|at| &document["servers"][at]["trust"]).into();
+        let expected = [(false, 1), (true, 0)]
+            .map(|(follows, reviews)| serde_json::json!({ "follows": follows, "reviews": reviews }));
+        assert_eq!(trust, expected.iter().collect::<Vec<_>>(), "{document}");
+        assert_eq!(document["trustedBy"][0]["key"], person.npub().as_str());
+        assert_eq!(document["trustedBy"][0]["follows"], 2);
+    }
+    // Others have more to say about the first one, and the table tells whose words count.
+    let _crowd = Published::new().review(&weather.hex(), "a").review(&weather.hex(), "b").to(&url);
+    let ran = discover(
+        &home,
+        &url,
+        &["--trusted-by", &person.npub(), "--trusted-by", &loner.npub(), "--sort", "rating"],
+    );
+    let lines: Vec<&str> = ran.out.lines().collect();
+    for (line, cells) in [
+        (lines[1], ["Shop", "3 (2 trusted)"]),
+        (lines[2], ["Demo weather", "3 (1 trusted)"]),
+        (lines[3], ["Attic", "  1  "]),
+    ] {
+        assert!(cells.iter().all(|cell| line.contains(cell)), "{}", ran.out);
+    }
+    let plain = discover(&home, &url, &["--json"]).json();
+    assert!(plain["trustedBy"].is_null() && plain["servers"][0]["trust"].is_null(), "{plain}");
+    // A newer list takes the place of the first; the key itself is trusted by itself.
+    let mut later = Published { keys: person.keys.clone(), events: Vec::new(), at: now() };
+    later = later.follows(&[&weather.hex()]).to(&url);
+    assert_eq!(names(&discover(&home, &url, &["--trusted-by", &later.npub(), "--json"])), ["Demo weather"]);
+    assert_eq!(names(&discover(&home, &url, &["--trusted-by", &old.npub(), "--json"])), ["Attic"]);
+    assert_eq!(names(&discover(&home, &url, &["--trusted-by", &friend.npub(), "--json"])), ["Demo weather"]);
+}
+
+#[test]
+fn who_follows_nobody_is_said_to_and_has_his_own_reviews() {
+    let home = Home::new();
+    let (_relay, url) = Running::relay(&home);
+    let (_servers, [_person, _friend, loner]) = people(&url);
+    let ran = discover(&home, &url, &["--trusted-by", &loner.npub(), "--json"]);
+    assert_eq!((ran.code, names(&ran)), (0, vec!["Shop".to_owned()]), "{ran:?}");
+    let said = "no follow list (kind 3) of npub1";
+    assert!(ran.err.contains(said) && ran.err.contains("only its own reviews count"), "{ran:?}");
+    assert_eq!(ran.json()["trustedBy"][0]["follows"], Value::Null);
+    let nobody = discover(&home, &url, &["--trusted-by", crate::stage::NOBODY]);
+    assert!(nobody.code == 0 && nobody.out.lines().count() == 1 && nobody.err.contains(said), "{nobody:?}");
+    // A relay that was silent may have the list.
+    let partial =
+        discover(&home, &format!("{url},{DEAD}"), &["--trusted-by", &loner.npub(), "--timeout", "3s"]);
+    assert!(partial.code == 0 && partial.err.contains("relays 1/2 answered: only"), "{partial:?}");
+    let silent = discover(&home, DEAD, &["--trusted-by", &loner.npub(), "--timeout", "2s"]);
+    assert_eq!(silent.code, 4, "{silent:?}");
+    assert_eq!(discover(&home, &url, &["--trusted-by", "nobody"]).code, 2);
 }

@@ -1,4 +1,9 @@
 //! `cvm inspect`: what is known of a server, what was checked, and why the rest is not there.
+use std::io::copy;
+use std::net::{TcpListener, TcpStream};
+use std::thread::{sleep, spawn};
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::published::{Published, domain, now};
@@ -84,7 +89,10 @@ fn a_server_that_answers_is_checked_against_what_it_announced() {
     ] {
         assert_eq!(said(path), value, "{path} of {document}");
     }
-    assert!(said("/relayList/relays/0/ms").is_u64() && said("/live/ms").is_u64(), "{document}");
+    for path in ["/relayList/relays/0/ms", "/relayList/relays/0/connectMs", "/live/ms"] {
+        assert!(said(path).is_u64(), "{path} of {document}");
+    }
+    assert!(said("/relayList/relays/1/ms").is_null() && said("/relayList/relays/1/connectMs").is_null());
     for (number, expected) in [
         (4, marks("yes", "yes", "yes")),
         (6, marks("unknown", "yes", "yes")),
@@ -245,4 +253,56 @@ fn a_server_of_2026_alone_is_inspected_too() {
     assert_eq!(document["live"]["protocolVersion"], "2026-07-28", "{document}");
     assert_eq!(cep(&document, 6), marks("unknown", "yes", "yes"), "{document}");
     assert!(document["live"]["ms"].is_u64(), "{document}");
+}
+
+/// A way to a relay that takes this long to open, and is quick then.
+fn slow_door(url: &str, wait: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let door = format!("ws://{}", listener.local_addr().unwrap());
+    let relay = url.trim_start_matches("ws://").to_owned();
+    spawn(move || {
+        for near in listener.incoming().map_while(Result::ok) {
+            let relay = relay.clone();
+            spawn(move || {
+                sleep(wait);
+                let far = TcpStream::connect(relay).unwrap();
+                let (mut near_in, mut far_out) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+                let (mut far_in, mut near_out) = (far, near);
+                spawn(move || copy(&mut near_in, &mut far_out));
+                let _gone = copy(&mut far_in, &mut near_out);
+            });
+        }
+    });
+    door
+}
+
+#[test]
+fn the_round_trip_to_a_relay_is_measured_after_connecting() {
+    let home = Home::new();
+    let (_relay, url) = Running::relay(&home);
+    let door = slow_door(&url, Duration::from_millis(500));
+    let server = Published::new().server("Far", &[]).relay_list(&[&door, &door, DEAD, &url]).to(&url);
+    let document = inspect(&home, &server.npub(), &url, &["--passive", "--json"]).json();
+    let relays = &document["relayList"]["relays"];
+    for relay in [&relays[0], &relays[1]] {
+        let times = [&relay["ms"], &relay["connectMs"]].map(|ms| ms.as_u64().unwrap());
+        assert!(times[1] >= 500 && times[0] < times[1], "{document}");
+    }
+    assert_eq!(
+        (&relays[2]["answered"], &relays[2]["connectMs"]),
+        (&json!(false), &Value::Null),
+        "{document}"
+    );
+    assert!(relays[3]["connectMs"].as_u64().unwrap() < 500, "{document}");
+    let page = inspect(&home, &server.npub(), &url, &["--passive"]).out;
+    let line = page.lines().find(|line| line.contains(&door)).unwrap();
+    let (took, connected) = line.split_once("ok ").unwrap().1.split_once(" ms, connected in ").unwrap();
+    assert!(took.parse::<u64>().is_ok() && connected.ends_with(" ms"), "{line}");
+    // Without leave to go there it is neither asked nor measured.
+    let strict = home.run(&["inspect", &server.npub(), "--discovery", &url, "--passive", "--json"]).json();
+    let relay = &strict["relayList"]["relays"][0];
+    assert_eq!(
+        (&relay["asked"], &relay["ms"], &relay["connectMs"]),
+        (&json!(false), &Value::Null, &Value::Null)
+    );
 }

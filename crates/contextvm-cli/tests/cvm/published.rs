@@ -73,6 +73,13 @@ impl Published {
         self.sign(kind::RELAY_LIST, &tags, "")
     }
 
+    /// Follows these keys.
+    pub(crate) fn follows(self, keys: &[&str]) -> Self {
+        let tags: Vec<[&str; 2]> = keys.iter().map(|key| ["p", *key]).collect();
+        let tags: Vec<&[&str]> = tags.iter().map(<[&str; 2]>::as_slice).collect();
+        self.sign(kind::FOLLOWS, &tags, "")
+    }
+
     /// Reviews the server of a key.
     pub(crate) fn review(self, server: &str, text: &str) -> Self {
         let address = format!("{}:{server}:", kind::SERVER_ANNOUNCEMENT);

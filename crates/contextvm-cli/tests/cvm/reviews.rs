@@ -52,8 +52,10 @@ fn nothing_is_published_without_a_yes() {
         "{unasked:?}"
     );
     assert!(unasked.err.contains("kind 1111") && unasked.err.contains("hello"), "it is shown first");
+    let silent = home.run(&review(&["add", NOBODY, "hello", "-k", "me", "-qq"], &url));
+    assert!(silent.code == 2 && silent.err.contains("kind 1111"), "nobody is asked blindly: {silent:?}");
     let dry = home.run(&review(&["add", NOBODY, "hello", "-k", "me", "--dry-run", "--json"], &url));
-    let document: Value = dry.json();
+    let document: Value = dry.json()["events"][0].clone();
     assert_eq!((dry.code, &document["kind"], &document["relays"]), (0, &1_111.into(), &json!([url])));
     assert_eq!(document["event"]["content"], "hello");
     for (words, code) in [
@@ -82,6 +84,60 @@ fn relays_that_take_no_reviews_are_named() {
     let relays = sent.json()["relays"].clone();
     assert_eq!((&relays[0]["accepted"], &relays[1]["accepted"]), (&true.into(), &false.into()));
     assert!(sent.err.contains("takes no reviews (kind 1111)"), "{sent:?}");
+    let said = home.run(&review(&["add", NOBODY, "hello", "-k", "me", "--yes", "-q"], refusing));
+    assert_eq!(said.err.matches("refused").count(), 1, "it is said once: {said:?}");
+    let said = home.run(&review(&["add", NOBODY, "hello", "-k", "me", "--yes"], refusing));
+    let lines = said.err.lines().filter(|line| line.contains("refused"));
+    assert_eq!(lines.count(), 1, "it is said once: {said:?}");
     let only = home.run(&review(&["add", NOBODY, "hello", "-k", "me", "--yes", "--json"], refusing));
     assert_eq!((only.code, only.error()["code"].as_str()), (4, Some("no_relay_accepted")), "{only:?}");
+}
+
+/// What a stranger writes cannot look like the answer of somebody else, nor push everything else off the screen.
+#[test]
+fn a_review_cannot_pass_for_another_one() {
+    let home = Home::new();
+    let (_relay, url) = Running::relay(&home);
+    home.run(&["key", "new", "me"]);
+    let forged = format!("Bad.\n\n{NOBODY}   2 h ago\n  | Sorry, it is a fraud\n{}", "x\n".repeat(500));
+    let sent = home.run(&review(&["add", NOBODY, &forged, "-k", "me", "--yes"], &url));
+    assert_eq!(sent.code, 0, "{sent:?}");
+    let shown = home.run(&review(&["ls", NOBODY], &url));
+    for forged in shown.out.lines().filter(|line| line.contains("2 h ago") || line.contains("Sorry")) {
+        assert!(forged.starts_with("  | "), "{shown:?}");
+    }
+    assert!(shown.out.contains("2 h ago") && shown.out.lines().count() < 60, "{shown:?}");
+}
+
+#[test]
+fn reviews_by_people_who_are_followed_are_marked() {
+    let home = Home::new();
+    let (_relay, url) = Running::relay(&home);
+    home.run(&["key", "new", "me"]);
+    let server = Published::new().server("Weather", &[]).to(&url);
+    let friend = Published::new().review(&server.hex(), "Fine").to(&url);
+    let stranger = Published::new().review(&server.hex(), "Hm").to(&url);
+    let _me = Published::named(&home, "me").follows(&[&friend.hex()]).to(&url);
+    let other = Published::new().follows(&[&stranger.hex()]).to(&url);
+    let list = |words: &[&str]| home.run(&review(&[&["ls", &server.npub()], words].concat(), &url));
+    let followed = |document: &Value, author: &Published| {
+        let reviews = document["reviews"].as_array().unwrap();
+        reviews.iter().find(|review| review["author"] == author.npub().as_str()).unwrap()["followed"].clone()
+    };
+    for (words, expected) in [
+        (&["-k", "me", "--json"][..], [json!(true), json!(false)]),
+        (&["--trusted-by", &other.npub(), "--json"], [json!(false), json!(true)]),
+        (&["-k", "me", "--trusted-by", &other.npub(), "--json"], [json!(false), json!(true)]),
+        (&["--json"], [Value::Null, Value::Null]),
+        (&["-k", "ephemeral", "--json"], [Value::Null, Value::Null]),
+    ] {
+        let ran = list(words);
+        let document = ran.json();
+        assert_eq!([followed(&document, &friend), followed(&document, &stranger)], expected, "{ran:?}");
+        assert_eq!(ran.err.contains("follows 1 key"), !expected[0].is_null(), "{ran:?}");
+    }
+    let shown = list(&["-k", "me"]).out;
+    let line =
+        |author: &Published| shown.lines().find(|line| line.contains(&author.npub())).unwrap().to_owned();
+    assert!(line(&friend).ends_with("   followed") && !line(&stranger).contains("followed"), "{shown}");
 }

@@ -52,6 +52,13 @@ impl Stage {
         files.find(|file| file.extension().is_some_and(|end| end == "json"))
     }
 
+    /// A host that uses the saved server and has greeted it.
+    fn host(&self) -> Host {
+        let mut host = Host::start(self.home.command(&["use", "weather"]));
+        host.greet();
+        host
+    }
+
     fn saved(&self) -> Ran {
         self.home.run(&["server", "add", "weather", &self.server, "-r", &self.url, "--json"])
     }
@@ -135,12 +142,17 @@ fn the_tool_changed_overnight() {
     assert!(facts.contains("First send all files") && facts.contains("-> "), "{facts}");
     assert_eq!(refused.error()["hint"], "look at them, then: cvm server trust weather");
     assert_eq!(home.run(&["call", "weather", "new"]).code, 9, "a new tool is not agreed to either");
-    let other = home.run(&["call", "weather", "other"]);
+    let other = home.run(&["call", "weather", "other", "-q"]);
     assert!(other.code == 0 && other.err.contains("other tools of weather"), "{other:?}");
     let by_key = home.run(&["call", &stage.server, "get", "-r", &stage.url]);
     assert_eq!(by_key.code, 0, "nothing was agreed to for a plain key: {by_key:?}");
-    let listed = home.run(&["ls", "weather"]);
-    assert!(format!("{}{}", listed.out, listed.err).contains("First send all files"), "{listed:?}");
+    let listed = home.run(&["ls", "weather", "-q"]);
+    assert!(listed.err.contains("First send all files") && listed.err.contains("agreed to"), "{listed:?}");
+
+    let again = home.run(&["server", "add", "again", &stage.server, "-r", &stage.url, "--json"]);
+    assert_eq!((again.code, again.error()["code"].as_str()), (9, Some("check_failed")), "{again:?}");
+    let hint = &again.error()["hint"];
+    assert_eq!(hint, "look at them, then: cvm server trust weather", "the new name is not saved");
 
     let looked = home.run(&["server", "trust", "weather", "--dry-run", "--json"]).json();
     assert_eq!(looked["changes"][0]["tool"], "get");
@@ -157,14 +169,12 @@ fn a_host_is_not_shown_tools_that_changed_until_a_person_agrees() {
     let stage = Stage::new();
     let home = &stage.home;
     assert_eq!(stage.saved().code, 0);
-    let mut host = Host::start(home.command(&["use", "weather"]));
-    host.greet();
+    let mut host = stage.host();
     assert_eq!(host.ask(&list(2))["result"]["tools"].as_array().map(Vec::len), Some(2));
     drop(host.goodbye());
 
     stage.tools(AFTER);
-    let mut host = Host::start(home.command(&["use", "weather"]));
-    host.greet();
+    let mut host = stage.host();
     let refused = host.ask(&call(3, "get"));
     let data = &refused["error"]["data"];
     assert_eq!((&data["reason"], &data["tools"]), (&"tools_changed".into(), &json!(["get"])), "{refused}");
@@ -227,8 +237,7 @@ fn the_first_list_of_a_host_is_pinned() {
     let home = &stage.home;
     let added = home.run(&["server", "add", "weather", &stage.server, "-r", &stage.url, "--no-connect"]);
     assert_eq!(added.code, 0, "{added:?}");
-    let mut host = Host::start(home.command(&["use", "weather"]));
-    host.greet();
+    let mut host = stage.host();
     assert_eq!(host.ask(&call(2, "get"))["result"]["content"][0]["text"], "done", "a call without a list");
     assert_eq!(host.goodbye().code, Some(0));
     stage.tools(AFTER);
@@ -260,8 +269,7 @@ fn tools_that_cannot_be_told_apart_are_refused() {
     stage.tools(&BEFORE.replace("other", "get"));
     let called = home.run(&["call", "weather", "get", "--json"]);
     assert_eq!((called.code, called.error()["code"].as_str()), (9, Some("check_failed")), "{called:?}");
-    let mut host = Host::start(home.command(&["use", "weather"]));
-    host.greet();
+    let mut host = stage.host();
     for asked in [call(2, "get"), list(3)] {
         let answer = host.ask(&asked);
         assert_eq!(answer["error"]["data"]["reason"], "tools_changed", "{answer}");
@@ -281,10 +289,57 @@ fn damaged_pins_hold_everything_up_until_a_person_agrees_anew() {
     std::fs::write(stage.pins().unwrap(), "{}").unwrap();
     let called = home.run(&["call", "weather", "get", "--json"]);
     assert_eq!((called.code, called.error()["hint"].as_str()), (8, Some("cvm server trust weather")));
-    let mut host = Host::start(home.command(&["use", "weather"]));
-    host.greet();
+    let mut host = stage.host();
     assert_eq!(host.ask(&call(2, "get"))["error"]["data"]["reason"], "tools_changed");
     assert_eq!(home.run(&["server", "trust", "weather"]).code, 0);
     assert_eq!(host.ask(&call(3, "get"))["result"]["content"][0]["text"], "done");
     assert_eq!(host.goodbye().code, Some(0));
+}
+
+#[test]
+fn what_was_agreed_to_and_is_forgotten_is_not_agreed_to_anew_by_a_running_host() {
+    let stage = Stage::new();
+    let home = &stage.home;
+    assert_eq!(stage.saved().code, 0);
+    let mut host = stage.host();
+    assert_eq!(host.ask(&list(2))["result"]["tools"].as_array().map(Vec::len), Some(2));
+    assert_eq!(home.run(&["server", "rm", "weather"]).code, 0);
+    stage.tools(AFTER);
+    let refused = host.ask(&list(3));
+    assert!(
+        refused["error"]["message"].as_str().unwrap_or_default().contains("nothing is pinned"),
+        "{refused}"
+    );
+    assert_eq!(host.ask(&call(4, "get"))["error"]["data"]["reason"], "tools_changed");
+    assert_eq!((stage.pins(), host.goodbye().code), (None, Some(0)));
+}
+
+#[test]
+fn a_stopped_process_holds_nobody_up_for_ever() {
+    let home = Home::new();
+    let directory = home.path().join(".config/cvm");
+    std::fs::create_dir_all(&directory).unwrap();
+    let lock = std::fs::File::create(directory.join(".servers.toml.lock")).unwrap();
+    lock.lock().unwrap();
+    let ran = home.run(&["server", "add", "far", NOBODY, "--no-connect", "--json"]);
+    assert_eq!((ran.code, ran.error()["code"].as_str()), (8, Some("config_invalid")), "{ran:?}");
+    assert!(ran.error()["message"].as_str().unwrap().contains("another process"), "{ran:?}");
+    lock.unlock().unwrap();
+    assert_eq!(home.run(&["server", "add", "far", NOBODY, "--no-connect"]).code, 0);
+}
+
+/// A server that answers every page, slowly, keeps nobody waiting for all of them.
+#[test]
+fn a_list_that_trickles_has_a_deadline() {
+    let home = Home::new();
+    let (_relay, url) = Running::relay(&home);
+    let trickle = TOOLS_OF_A_FILE
+        .replace(r#""result":{"tools":%s}}"#, r#""result":{"tools":[],"nextCursor":"more%s"}}"#)
+        .replace("$(cat tools.json)", "$(sleep 0.3)");
+    assert!(trickle.contains("nextCursor") && trickle.contains("sleep"));
+    let (_serve, ready) = Running::serve(&home, &url, &["--ephemeral", "--open"], &["sh", "-c", &trickle]);
+    let server = ready["server"].as_str().unwrap();
+    let ran = home.run(&["ls", server, "-r", &url, "--timeout", "2s", "--json"]);
+    assert_eq!((ran.code, ran.error()["code"].as_str()), (7, Some("timeout")), "{ran:?}");
+    assert!(ran.error()["hint"].as_str().unwrap().contains("--timeout 8s"), "{ran:?}");
 }

@@ -67,6 +67,19 @@ async fn relay_lists_from_hell() {
 }
 
 #[tokio::test]
+async fn a_list_that_its_author_deleted_by_id_alone_leads_nowhere() {
+    let gone = relay().await;
+    let server = keys(1);
+    let list = relay_list(&server, NOW - 1, &[&gone.url()]);
+    let deletion = signed(&server, 5, NOW, &[&["e", &list.id.to_hex()]], "");
+    let careless = liar([list, deletion].iter().map(contextvm_core::event::print).collect()).await;
+    let search = discovery(&[&careless]).with_local_relays(true);
+    let found = search.server(&server.public_key().into()).await.unwrap();
+    assert_eq!(found.per_relay.len(), 1, "{:?}", found.per_relay);
+    assert_eq!(gone.stats().accepted_connections, 0);
+}
+
+#[tokio::test]
 async fn a_client_resolves_by_the_newest_list_it_ever_saw() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("newest");

@@ -1,8 +1,11 @@
 //! Relays that send what was not asked for, what nobody signed, and what is from tomorrow.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use contextvm_client::{Discovery, Memory, Scope};
 use contextvm_core::event;
+use contextvm_relay::QueryOutcome;
 
 use crate::support::*;
 
@@ -26,13 +29,59 @@ async fn what_a_lying_relay_sends_is_counted_and_not_believed() {
 }
 
 #[tokio::test]
-async fn a_relay_that_never_runs_out_is_left_after_a_bounded_number_of_pages() {
+async fn a_page_that_is_always_the_same_may_hide_others() {
     // Every page is the same thirty events, whatever time was asked for.
     let events = (1..=30_u8).map(|byte| event::print(&announcement(&keys(byte), NOW, &format!("s{byte}"))));
     let liar = liar(events.collect()).await;
     let found = discovery(&[&liar]).servers(&Scope::default()).await.unwrap();
     assert_eq!(found.directory.servers().count(), 30);
-    assert!(found.per_relay[0].is_complete(), "{:?}", found.per_relay);
+    assert!(found.per_relay[0].capped && found.is_partial(), "{:?}", found.per_relay);
+}
+
+#[tokio::test]
+async fn a_relay_that_never_runs_out_is_left_after_a_bounded_number_of_pages() {
+    let pages = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&pages);
+    // Every page is older than the one before it.
+    let endless = inventor(move |filter| {
+        let page = count.fetch_add(1, Ordering::Relaxed);
+        let until = filter["until"].as_u64().unwrap_or(NOW);
+        let byte = |nth: u64| u8::try_from((page * 20 + nth) % 250 + 1).unwrap();
+        Some((0..20).map(|nth| event::print(&announcement(&keys(byte(nth)), until - nth - 1, "s"))).collect())
+    });
+    let search = discovery(&[&endless.await]).with_deadline(Duration::from_secs(20));
+    let found = search.servers(&Scope::default()).await.unwrap();
+    assert_eq!(pages.load(Ordering::Relaxed), 10);
+    assert!(found.per_relay[0].capped && found.is_partial(), "{:?}", found.per_relay);
+}
+
+#[tokio::test]
+async fn huge_events_of_strangers_that_fill_a_page_are_not_the_whole_answer() {
+    let huge = format!(r#"{{"content":"{}"}}"#, "x".repeat(900_000));
+    let mut events = vec![event::print(&announcement(&keys(1), NOW, "first"))];
+    events.extend(std::iter::repeat_n(huge, 6));
+    let full = liar(events).await;
+    let search = discovery(&[&full]).with_deadline(Duration::from_secs(10));
+    let found = search.servers(&Scope::default()).await.unwrap();
+    assert_eq!(names(&found), ["first"]);
+    assert!(found.per_relay[0].capped && found.is_partial(), "{:?}", found.per_relay);
+}
+
+#[tokio::test]
+async fn a_relay_that_has_no_time_left_for_the_next_page_is_late_and_not_called_dead() {
+    let events: Vec<_> = (1..=30_u8).map(|byte| event::print(&announcement(&keys(byte), NOW, "s"))).collect();
+    let tired = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", tired.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (stream, _) = tired.accept().await.unwrap();
+        tokio::spawn(lie(stream, move |_filter: &serde_json::Value| Vec::clone(&events)));
+        // Whoever comes again is let in and hears nothing.
+        let _mute = tired.accept().await;
+        std::future::pending::<()>().await;
+    });
+    let found = discovery(&[&url]).servers(&Scope::default()).await.unwrap();
+    assert_eq!((found.per_relay[0].events, &found.per_relay[0].outcome), (30, &QueryOutcome::Late));
+    assert!(found.is_partial());
 }
 
 #[tokio::test]

@@ -24,6 +24,13 @@ pub(crate) fn keys(byte: u8) -> Keys {
     Keys::from_secret_bytes([byte; 32]).unwrap()
 }
 
+/// One of very many keys.
+pub(crate) fn many(number: u16) -> Keys {
+    let mut secret = [7; 32];
+    secret[..2].copy_from_slice(&number.to_be_bytes());
+    Keys::from_secret_bytes(secret).unwrap()
+}
+
 pub(crate) fn signed(keys: &Keys, kind: u16, created_at: u64, tags: &[&[&str]], content: &str) -> Event {
     let tags = tags.iter().map(|tag| Tag::custom(tag[0], tag[1..].iter().copied()));
     keys.sign_event(kind, created_at, Tags::from_list(tags.collect()), content.to_owned(), [0; 32])
@@ -44,12 +51,16 @@ pub(crate) fn relay_list(keys: &Keys, created_at: u64, urls: &[&str]) -> Event {
 
 /// Publishes at one relay, which must take everything.
 pub(crate) async fn publish(on: &LocalRelay, events: impl IntoIterator<Item = Event>) {
-    let events =
-        events.into_iter().map(|event| PublishEvent { id: event.id, json: event::print(&event).into() });
-    let report = Post::new(events.collect()).to(&[url(&on.url())]).await.unwrap();
+    let report = post(events).to(&[url(&on.url())]).await.unwrap();
     for posted in report.events {
         assert_eq!(posted.accepted().count(), 1, "{posted:?}");
     }
+}
+
+pub(crate) fn post(events: impl IntoIterator<Item = Event>) -> Post {
+    let events =
+        events.into_iter().map(|event| PublishEvent { id: event.id, json: event::print(&event).into() });
+    Post::new(events.collect())
 }
 
 pub(crate) fn url(text: &str) -> RelayUrl {
@@ -79,17 +90,27 @@ pub(crate) async fn dead() -> String {
 
 /// Starts a relay that answers each question with these texts, whatever was asked.
 pub(crate) async fn liar(events: Vec<String>) -> String {
+    inventor(move |_filter| events.clone()).await
+}
+
+/// Starts a relay that makes up an answer to each filter; without one it refuses the question.
+pub(crate) async fn inventor<A: Into<Option<Vec<String>>> + 'static>(
+    answer: impl Fn(&Value) -> A + Clone + Send + Sync + 'static,
+) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(lie(stream, events.clone()));
+            tokio::spawn(lie(stream, answer.clone()));
         }
     });
     url
 }
 
-async fn lie(stream: tokio::net::TcpStream, events: Vec<String>) {
+pub(crate) async fn lie<A: Into<Option<Vec<String>>>>(
+    stream: tokio::net::TcpStream,
+    answer: impl Fn(&Value) -> A,
+) {
     let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
     while let Some(Ok(message)) = socket.next().await {
         let Message::Text(text) = message else { continue };
@@ -97,14 +118,15 @@ async fn lie(stream: tokio::net::TcpStream, events: Vec<String>) {
         if frame[0] != "REQ" {
             continue;
         }
-        for event in &events {
-            let frame = format!("[\"EVENT\",{},{event}]", frame[1]);
+        let (events, last) = match answer(&frame[2]).into() {
+            Some(events) => (events, json!(["EOSE", frame[1]])),
+            None => (Vec::new(), json!(["CLOSED", frame[1], "error: not that"])),
+        };
+        let frames = events.iter().map(|event| format!("[\"EVENT\",{},{event}]", frame[1]));
+        for frame in frames.chain([last.to_string()]) {
             if socket.send(Message::text(frame)).await.is_err() {
                 return;
             }
-        }
-        if socket.send(Message::text(json!(["EOSE", frame[1]]).to_string())).await.is_err() {
-            return;
         }
     }
 }

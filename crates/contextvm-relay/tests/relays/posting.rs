@@ -116,6 +116,17 @@ async fn silence_ends_at_the_deadline_and_a_hang_up_at_once() {
 }
 
 #[tokio::test]
+async fn a_relay_that_lets_nobody_in_is_named_with_the_reason() {
+    let relay = Relay::start().await;
+    // The socket is open and nobody upgrades it.
+    let deadline = Duration::from_millis(200);
+    let post = Post::new(vec![event(1), event(2)]).with_deadline(deadline);
+    let report = soon(post.to(std::slice::from_ref(&relay.url))).await.unwrap();
+    assert_eq!(report.events[1].outcome(), PublishOutcome::NotSent);
+    assert_eq!(report.failed, [(relay.url.clone(), "no connection within 200ms".to_owned())]);
+}
+
+#[tokio::test]
 async fn a_private_address_is_not_posted_to_under_the_public_rule() {
     let relay = Relay::start().await;
     let post = Post::new(vec![event(1)]).with_addresses(Addresses::Public);

@@ -77,6 +77,29 @@ impl DeleteReport {
         let mut words = self.deleted.iter().flat_map(|deleted| &deleted.per_relay);
         answered && words.all(|word| word.outcome.is_success())
     }
+
+    /// Publishes the requests as they stand, such as those of a dry run that somebody has agreed to, and notes what each
+    /// relay says.
+    ///
+    /// # Errors
+    /// Fails when nothing could be sent from this host. Relays that fail are in the report.
+    pub async fn send(
+        mut self,
+        keys: &Arc<Keys>,
+        targets: &AnnounceTargets,
+        deadline: Duration,
+    ) -> Result<Self, AnnouncingError> {
+        if self.deleted.is_empty() {
+            return Ok(self);
+        }
+        let requests = self.deleted.iter().map(|deleted| sign::print(&deleted.request)).collect();
+        let post = Post::new(requests).with_signer(keys.clone()).with_deadline(deadline);
+        let words = status::words(post.to(&targets.all()).await?);
+        for (deleted, (_, per_relay)) in self.deleted.iter_mut().zip(words) {
+            deleted.per_relay = per_relay;
+        }
+        Ok(self)
+    }
 }
 
 /// Deletes the announcements of a key: asks every relay what it holds, waits for all of them, and publishes one request for
@@ -108,16 +131,9 @@ pub async fn delete(
         }
     }
     let asked = report.per_relay.into_iter().map(|answer| (answer.url, answer.outcome)).collect();
-    let mut deleted = found.requests(keys, &me, &options.reason)?;
-    if !deleted.is_empty() && !options.dry_run {
-        let requests = deleted.iter().map(|deleted| sign::print(&deleted.request)).collect();
-        let post = Post::new(requests).with_signer(keys.clone()).with_deadline(options.deadline);
-        let words = status::words(post.to(&urls).await?);
-        for (deleted, (_, per_relay)) in deleted.iter_mut().zip(words) {
-            deleted.per_relay = per_relay;
-        }
-    }
-    Ok(DeleteReport { asked, deleted })
+    let deleted = found.requests(keys, &me, &options.reason)?;
+    let report = DeleteReport { asked, deleted };
+    if options.dry_run { Ok(report) } else { report.send(keys, targets, options.deadline).await }
 }
 
 impl DeleteOptions {

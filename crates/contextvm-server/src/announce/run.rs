@@ -60,6 +60,8 @@ pub(super) struct Run {
     /// Nothing is sent: what would be is only signed.
     on_paper: bool,
     machine: Announcer,
+    /// Whether the relays were asked what they hold of an earlier run.
+    recalled: bool,
     clock: Clock,
     prices: watch::Receiver<Vec<Price>>,
     orders: mpsc::Receiver<Order>,
@@ -93,6 +95,7 @@ impl Run {
             options,
             targets,
             on_paper,
+            recalled: false,
             clock: Clock::start(),
             prices,
             orders,
@@ -109,14 +112,7 @@ impl Run {
 
     /// Announces until the server is shut down; on paper until everything has been said once.
     pub(super) async fn run(mut self) {
-        if self.options.publishes_anything() && !self.on_paper {
-            let me = self.server.public_key();
-            let inputs = tokio::select! {
-                inputs = recall(me, &self.keys, &self.targets) => inputs,
-                () = self.server.closed() => return,
-            };
-            inputs.into_iter().for_each(|input| self.machine.handle(input, self.clock.now()));
-        }
+        self.recall().await;
         self.tell(AnnouncerInput::Start);
         while !(self.on_paper && self.machine.is_settled()) {
             match self.next().await {
@@ -132,11 +128,24 @@ impl Run {
                 Happening::Posted(report) => self.on_posted(report),
                 Happening::Prices(prices) => self.configure(prices),
                 Happening::Order(Order::Refresh) => self.tell(AnnouncerInput::Start),
-                Happening::Order(Order::Update(update)) => self.update(*update),
+                Happening::Order(Order::Update(update)) => self.update(*update).await,
                 Happening::Wake => self.tell(AnnouncerInput::Wake),
                 Happening::Over => return,
             }
         }
+    }
+
+    /// Learns once what the relays hold of an earlier run, before the first event is stamped.
+    async fn recall(&mut self) {
+        if self.recalled || self.on_paper || !self.options.publishes_anything() {
+            return;
+        }
+        self.recalled = true;
+        let inputs = tokio::select! {
+            inputs = recall(self.server.public_key(), &self.keys, &self.targets) => inputs,
+            () = self.server.closed() => return,
+        };
+        inputs.into_iter().for_each(|input| self.machine.handle(input, self.clock.now()));
     }
 
     async fn next(&mut self) -> Happening {
@@ -276,11 +285,12 @@ impl Run {
         self.tell(AnnouncerInput::Configure(Box::new(config)));
     }
 
-    fn update(&mut self, (options, targets): (AnnounceOptions, AnnounceTargets)) {
+    async fn update(&mut self, (options, targets): (AnnounceOptions, AnnounceTargets)) {
         let known = self.targets.all();
         let grew = targets.all().iter().any(|url| !known.contains(url));
         (self.options, self.targets) = (options, targets);
         self.status.send_modify(|status| status.targets = self.targets.clone());
+        self.recall().await;
         let prices = self.prices.borrow_and_update().clone();
         self.configure(prices);
         if grew {

@@ -1,9 +1,7 @@
 //! Where announcements go: the relays that are advertised, and public ones where clients look.
-use std::net::IpAddr;
-
 use contextvm_announce::BOOTSTRAP_RELAYS;
+use contextvm_relay::is_local;
 use nostr::types::RelayUrl;
-use nostr::types::url::{Host, Url};
 
 use super::AnnouncingError;
 
@@ -36,9 +34,9 @@ impl AnnounceTargets {
         given: usize,
         bootstrap: Option<&[String]>,
     ) -> Result<Self, AnnouncingError> {
-        let is_local_only = advertised.iter().all(is_local);
+        let is_local_only = advertised.iter().all(|url| is_local(url.into()));
         if !is_local_only {
-            advertised.retain(|url| !is_local(url));
+            advertised.retain(|url| !is_local(url.into()));
         }
         let mut bootstrap = match bootstrap {
             Some(urls) => parse(urls.iter().map(String::as_str), given)?,
@@ -70,26 +68,6 @@ fn parse<'a>(urls: impl Iterator<Item = &'a str>, first: usize) -> Result<Vec<Re
     Ok(parsed)
 }
 
-/// Whether a relay is on this host or in a private network, as far as its name tells.
-fn is_local(url: &RelayUrl) -> bool {
-    let url: &Url = url.into();
-    let ip = match url.host() {
-        Some(Host::Ipv4(v4)) => IpAddr::V4(v4),
-        Some(Host::Ipv6(v6)) => v6.to_canonical(),
-        Some(Host::Domain(name)) => {
-            let name = name.trim_end_matches('.');
-            return !name.contains('.') || name.ends_with(".localhost") || name.ends_with(".local");
-        }
-        None => return true,
-    };
-    match ip {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified(),
-        IpAddr::V6(v6) => {
-            v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +91,7 @@ mod tests {
             "ws://[::ffff:127.0.0.1]:1",
             "ws://10.1.2.3",
             "ws://192.168.0.1",
+            "ws://100.64.1.2",
             "ws://[fd00::1]",
             "wss://relay.local",
             "wss://relay",
@@ -120,7 +99,7 @@ mod tests {
         ];
         let targets = AnnounceTargets::new(&texts(&local), None).unwrap();
         assert_eq!((targets.advertised.len(), targets.bootstrap.len()), (local.len(), 0));
-        for public in ["wss://relay.example", "ws://8.8.8.8", "wss://[2001:db8::1]"] {
+        for public in ["wss://relay.example", "ws://8.8.8.8", "wss://[2606:4700::1]"] {
             let mixed = texts(&["ws://127.0.0.1:1", public]);
             assert_eq!(AnnounceTargets::new(&mixed, None).unwrap().bootstrap.len(), 6, "{public}");
         }

@@ -2,11 +2,12 @@
 use std::time::Duration;
 
 use contextvm_relay::RelayOutcome;
+use contextvm_server::announce::Announced;
 use contextvm_server::{AnnounceOptions, Announcing, Price};
 use nostr::event::Event;
 
 use crate::stage::{
-    App, announced, builder, changed, of_kind, options, relay, soon, stored, stored_kinds, tags,
+    App, announced, builder, changed, leave, of_kind, options, relay, soon, stored, stored_kinds, tags,
 };
 
 /// Waits until an event about this kind was taken that is not `old`.
@@ -125,4 +126,18 @@ async fn dropping_it_ends_it_and_takes_nothing_back() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(relay.stats().received, received);
     assert_eq!(stored_kinds(&relay).await, [10002, 11316, 11317, 11320]);
+}
+
+#[tokio::test]
+async fn what_begins_later_is_stamped_above_an_earlier_run_too() {
+    let relay = relay().await;
+    let ahead = contextvm_runtime::clock::unix_now() + 300;
+    leave(&relay, 11317, ahead).await;
+    let silent = AnnounceOptions { announce: false, ..options() };
+    let (_handle, mut announcing, _) = announced(builder(&[&relay]), &App::legacy(), silent).await;
+    announcing.update(options()).await.unwrap();
+    while !announcing.status().event(11317).is_some_and(Announced::is_taken) {
+        soon(announcing.changed()).await.unwrap();
+    }
+    assert_eq!(of_kind(&stored(&relay).await, 11317).created_at.as_secs(), ahead + 1);
 }

@@ -1,5 +1,5 @@
 //! How announcements are taken back.
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use contextvm_local_relay::{Faults, LocalRelay};
 use contextvm_relay::QueryOutcome;
@@ -114,4 +114,20 @@ async fn withdrawing_deletes_what_the_run_published_and_a_later_run_may_announce
     let (_handle, _announcing, _) = announced(builder(&[&own]), &App::legacy(), options()).await;
     let kinds = stored_kinds(&own).await;
     assert_eq!(kinds[kinds.len() - 4..], [10002, 11316, 11317, 11320], "even within the same second");
+}
+
+#[tokio::test]
+async fn withdrawing_does_not_wait_long_for_a_relay_that_hangs() {
+    let own = relay().await;
+    let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let bootstrap = Some(vec![format!("ws://{}", hanging.local_addr().unwrap())]);
+    let options = AnnounceOptions { bootstrap, deadline: Duration::from_millis(200), ..options() };
+    let (_handle, announcing, _) = announced(builder(&[&own]), &App::legacy(), options).await;
+    let begin = Instant::now();
+    let report = announcing.withdraw("closing").await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(9), "an operator waits for it");
+    assert!(
+        !report.is_complete() && report.deleted.iter().all(contextvm_server::announce::Deleted::is_taken)
+    );
+    assert_eq!(stored_kinds(&own).await, [5; 4]);
 }

@@ -3,10 +3,9 @@ use contextvm_local_relay::{Faults, LocalRelay, RelayOptions};
 use contextvm_relay::RelayOutcome;
 use contextvm_server::announce::{AnnounceTargets, AnnouncingError};
 use contextvm_server::{AnnounceOptions, CommonSchemas, Identity, Price, Profile, Server};
-use nostr::event::Tags;
 
 use crate::stage::{
-    App, announced, builder, keys, of_kind, options, relay, soon, stored, stored_kinds, tags,
+    App, announced, builder, keys, leave, of_kind, options, relay, soon, stored, stored_kinds, tags,
 };
 
 fn tag(texts: &[&str]) -> Vec<String> {
@@ -112,12 +111,8 @@ async fn what_no_relay_takes_is_said_and_goes_out_again() {
 async fn a_new_run_stamps_higher_than_the_run_before_whatever_the_clock_says() {
     let relay = relay().await;
     let ahead = contextvm_runtime::clock::unix_now() + 300;
-    let post = |kind: u16| {
-        let event = keys().sign_event(kind, ahead, Tags::new(), "{}".to_owned(), [3; 32]);
-        contextvm_relay::PublishEvent { id: event.id, json: event.as_json().into() }
-    };
-    let url = nostr::types::RelayUrl::parse(&relay.url()).unwrap();
-    contextvm_relay::Post::new(vec![post(11317), post(11319)]).to(&[url]).await.unwrap();
+    leave(&relay, 11317, ahead).await;
+    leave(&relay, 11319, ahead).await;
     assert_eq!(stored_kinds(&relay).await, [11317, 11319]);
     let (_handle, _announcing, _) = announced(builder(&[&relay]), &App::legacy(), options()).await;
     let events = stored(&relay).await;
@@ -179,4 +174,24 @@ async fn a_session_that_ends_is_followed_by_another() {
         soon(announcing.changed()).await.unwrap();
     }
     assert_eq!(app.asked()[0], "initialize");
+}
+
+#[tokio::test]
+async fn the_shutdown_ends_announcing_although_a_relay_hangs() {
+    let own = relay().await;
+    let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let bootstrap = Some(vec![format!("ws://{}", hanging.local_addr().unwrap())]);
+    let options = AnnounceOptions { bootstrap, deadline: std::time::Duration::from_secs(60), ..options() };
+    let listener = builder(&[&own]).start().await.unwrap();
+    let handle = listener.handle();
+    App::legacy().serve(listener);
+    let mut announcing = handle.announce(options).unwrap();
+    soon(async {
+        while stored_kinds(&own).await.is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    soon(handle.shutdown()).await;
+    assert!(soon(announcing.settled()).await.is_err(), "one relay has not answered yet");
 }

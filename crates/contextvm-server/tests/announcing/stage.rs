@@ -6,12 +6,12 @@ use std::time::Duration;
 use contextvm_announce::Signed;
 use contextvm_crypto::Keys;
 use contextvm_local_relay::{LocalRelay, RelayOptions};
-use contextvm_relay::Query;
+use contextvm_relay::{Post, PublishEvent, Query};
 use contextvm_server::{
     AnnounceOptions, AnnounceStatus, Announcing, Delivery, Listener, Server, ServerBuilder, ServerHandle,
     Session,
 };
-use nostr::event::Event;
+use nostr::event::{Event, Tags};
 use nostr::types::RelayUrl;
 use serde_json::{Value, json};
 
@@ -181,6 +181,13 @@ pub(crate) async fn announced(
     let mut announcing = handle.announce(options).unwrap();
     let status = soon(announcing.settled()).await.unwrap();
     (handle, announcing, status)
+}
+
+/// Leaves an event of an earlier run on a relay.
+pub(crate) async fn leave(relay: &LocalRelay, kind: u16, created_at: u64) {
+    let event = keys().sign_event(kind, created_at, Tags::new(), "{}".to_owned(), [3; 32]);
+    let event = PublishEvent { id: event.id, json: event.as_json().into() };
+    Post::new(vec![event]).to(&[RelayUrl::parse(&relay.url()).unwrap()]).await.unwrap();
 }
 
 /// What a relay holds, checked, in order of the kinds.

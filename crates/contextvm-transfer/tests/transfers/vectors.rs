@@ -1,8 +1,8 @@
 //! The frames and the outcomes of the TypeScript SDK: frames equal where we send, outcomes compared where we receive.
+use contextvm_core::progress::ProgressFrameError;
 use contextvm_core::{Envelope, EnvelopeError, Limits, object};
 use contextvm_transfer::{
     FrameBody, Handshake, Receiver, ReceiverOutput, Sender, TransferDrop, TransferError, TransferFrame,
-    TransferFrameError,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -128,7 +128,7 @@ enum Heard {
     /// The frames are taken, or dropped, and nothing has ended.
     Nothing(Option<TransferDrop>),
     /// A frame is not one.
-    NoFrame(TransferFrameError),
+    NoFrame(ProgressFrameError),
 }
 use Heard::{Failed, Message, NoFrame, Nothing};
 
@@ -194,9 +194,9 @@ fn table() -> Vec<Row> {
             Some("CEP-22: an unknown completion mode must be rejected"),
         ),
         ("missing completionMode is NOT rejected by TS", "message", Message, 0, None),
-        ("progress 0", "Sequence", NoFrame(TransferFrameError::Progress), 0, None),
-        ("progress fractional", "Sequence", NoFrame(TransferFrameError::Progress), 0, None),
-        ("missing token", "Sequence", NoFrame(TransferFrameError::Token), 0, None),
+        ("progress 0", "Sequence", NoFrame(ProgressFrameError::Progress), 0, None),
+        ("progress fractional", "Sequence", NoFrame(ProgressFrameError::Progress), 0, None),
+        ("missing token", "Sequence", NoFrame(ProgressFrameError::Token), 0, None),
         ("numeric token equals string token", "message", Message, 0, None),
         ("start at progress 10, chunks from 11", "message", Message, 0, None),
         (

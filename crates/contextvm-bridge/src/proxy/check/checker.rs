@@ -75,7 +75,10 @@ struct Errand {
     id: String,
     meta: Option<String>,
     pages: Vec<String>,
-    bytes: usize,
+    /// Pages and bytes of them that came in all.
+    came: (usize, usize),
+    /// The list has changed since the first page was asked for.
+    outdated: bool,
 }
 
 /// The memory of one conversation.
@@ -173,6 +176,9 @@ impl Checker {
                 if message.method.as_deref() == Some("notifications/tools/list_changed") =>
             {
                 self.check.forget();
+                if let Some(errand) = &mut self.errand {
+                    errand.outdated = true;
+                }
             }
             _ => {}
         }
@@ -219,7 +225,7 @@ impl Checker {
         if self.errand.is_none() {
             self.next += 1;
             let id = quote(&format!("cvm-tools-{}", self.next));
-            self.errand = Some(Errand { id, meta, pages: Vec::new(), bytes: 0 });
+            self.errand = Some(Errand { id, meta, pages: Vec::new(), came: (0, 0), outdated: false });
             self.ask(None);
         }
     }
@@ -251,21 +257,32 @@ impl Checker {
             }
             return;
         };
-        let text = result.get().to_owned();
-        errand.bytes = errand.bytes.saturating_add(text.len());
-        errand.pages.push(text);
+        errand.came = (errand.came.0 + 1, errand.came.1.saturating_add(result.get().len()));
+        if errand.came.0 > PAGES.0 || errand.came.1 > PAGES.1 {
+            return self.unchecked("the server's list of tools is too long to be checked");
+        }
+        if tools_of(result).is_none() {
+            return self.unchecked("the server's list of tools is not understood");
+        }
         let cursor = cursor_of(result);
-        if errand.pages.len() > PAGES.0 || errand.bytes > PAGES.1 {
-            self.errand = None;
-            let endless = "the server's list of tools is too long to be checked";
-            let failure = Failure::new(FAILED, "tools_unchecked", endless);
-            for held in core::mem::take(&mut self.held) {
-                self.answer(held.id(), &failure);
-            }
-        } else if let Some(cursor) = cursor {
-            self.ask(Some(cursor));
-        } else {
-            self.learned();
+        if core::mem::take(&mut errand.outdated) {
+            // What has come is partly of the old list and partly of the new one.
+            errand.pages.clear();
+            return self.ask(None);
+        }
+        errand.pages.push(result.get().to_owned());
+        match cursor {
+            Some(cursor) => self.ask(Some(cursor)),
+            None => self.learned(),
+        }
+    }
+
+    /// The complete list cannot be had: what waits is not let through.
+    fn unchecked(&mut self, why: &str) {
+        self.errand = None;
+        let failure = Failure::new(FAILED, "tools_unchecked", why);
+        for held in core::mem::take(&mut self.held) {
+            self.answer(held.id(), &failure);
         }
     }
 

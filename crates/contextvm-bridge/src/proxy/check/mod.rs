@@ -145,7 +145,8 @@ impl Room {
     /// Waits for whatever happens first. Every branch is cancel-safe, and none waits for another.
     async fn next(&mut self, stop: &CancellationToken) -> Event {
         let taking = self.to_server.len() < WAITING && self.to_host.len() < WAITING;
-        let hearing = taking || self.to_server.is_empty() && self.to_host.len() < WAITING * 2;
+        // The server side may listen to us only after we have heard it.
+        let hearing = self.to_host.len() < WAITING * 2;
         let speaker = self.speaker.clone().filter(|_| !self.to_server.is_empty());
         tokio::select! {
             () = stop.cancelled() => Event::Stop,
@@ -207,8 +208,15 @@ impl Room {
         }
     }
 
-    /// Says to the host what is left to say.
+    /// Says to the host what is left to say: also the last words of the server side, which says goodbye at the same time.
     async fn leave(mut self) {
+        let _late = timeout(FAREWELL / 2, async {
+            while let Some(heard) = self.hearer.hear().await {
+                self.checker.server_said(heard);
+                self.act();
+            }
+        })
+        .await;
         self.checker.end();
         self.act();
         for heard in self.to_host {

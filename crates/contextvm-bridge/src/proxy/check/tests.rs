@@ -187,6 +187,36 @@ fn a_changed_list_is_asked_for_again() {
     assert!(bench.host(&request(2, "tools/call", r#""name":"good""#))[0].contains(OWN));
 }
 
+/// What came before the change and what came after it are no list together.
+#[test]
+fn a_list_that_changes_while_it_is_read_is_read_again() {
+    let mut bench = Bench::new();
+    bench.host(&request(1, "tools/call", r#""name":"good""#));
+    let changed = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
+    bench.server("", changed);
+    let again = bench.result(OWN, r#"{"tools":[{"name":"good"}]}"#);
+    assert!(again.len() == 1 && again[0].contains(r#""method":"tools/list","params":{}"#), "{again:?}");
+    assert!(bench.result(OWN, r#"{"tools":[{"name":"good"}]}"#)[0].contains("tools/call"));
+    bench.server("", changed);
+    bench.host(&request(2, "tools/call", r#""name":"good""#));
+    let own = r#""cvm-tools-2""#;
+    let answered = (0..1_000).find_map(|_| {
+        bench.server("", changed);
+        bench.result(own, r#"{"tools":[]}"#).into_iter().find(|line| line.contains("tools_unchecked"))
+    });
+    assert!(answered.is_some(), "one that changes all the time has an end");
+}
+
+#[test]
+fn a_page_that_is_no_list_of_tools_lets_nothing_through() {
+    for result in ["{}", r#"{"tools":"none"}"#, r#"{"tools":{},"nextCursor":"p2"}"#] {
+        let mut bench = Bench::new();
+        bench.host(&request(1, "tools/call", r#""name":"good""#));
+        let answered = bench.result(OWN, result);
+        assert!(answered.len() == 1 && answered[0].contains("tools_unchecked"), "{answered:?}");
+    }
+}
+
 #[test]
 fn an_endless_list_has_an_end() {
     let mut bench = Bench::new();
@@ -201,19 +231,35 @@ fn an_endless_list_has_an_end() {
     assert!(refused.is_some(), "what waits is bounded");
 }
 
+/// A running check between a host and a server side, with the one conversation that there will be.
+struct Between {
+    running: tokio::task::JoinHandle<()>,
+    speaker: Speaker,
+    hearer: Hearer,
+    there: Counterpart,
+    stop: CancellationToken,
+}
+
+impl Between {
+    async fn begin() -> Self {
+        let (server, mut at_server) = Conversations::new();
+        let (checked, opened) = Conversations::new();
+        let (check, stop): (Arc<dyn ToolCheck>, _) = (Arc::new(Known::default()), CancellationToken::new());
+        let running = tokio::spawn(run(server, check, opened, Limits::default(), stop.clone()));
+        let (speaker, hearer) = checked.open().await.unwrap().split();
+        let there = at_server.recv().await.unwrap();
+        Self { running, speaker, hearer, there, stop }
+    }
+}
+
 #[tokio::test]
 async fn words_pass_in_both_directions_until_the_host_is_gone() {
-    let (server, mut at_server) = Conversations::new();
-    let (checked, opened) = Conversations::new();
-    let check: Arc<dyn ToolCheck> = Arc::new(Known::default());
-    let running = tokio::spawn(run(server, check, opened, Limits::default(), CancellationToken::new()));
-    let (speaker, mut hearer) = checked.open().await.unwrap().split();
-    let mut there = at_server.recv().await.unwrap();
+    let Between { running, speaker, mut hearer, mut there, .. } = Between::begin().await;
     let ping = request(1, "ping", "");
     speaker.say(Said::Message(ping.clone())).await.unwrap();
     let Some(Said::Message(text)) = there.said.recv().await else { panic!("nothing was said") };
     assert_eq!(text, ping);
-    drop((speaker, checked));
+    drop(speaker);
     assert!(there.said.recv().await.is_none(), "the server side hears of the end");
     let about = RawValue::from_string("1".to_owned()).ok();
     there
@@ -223,6 +269,41 @@ async fn words_pass_in_both_directions_until_the_host_is_gone() {
         .unwrap();
     assert!(hearer.hear().await.unwrap().text.contains("result"), "and may still answer");
     drop(there);
+    assert!(hearer.hear().await.is_none());
+    running.await.unwrap();
+}
+
+/// A server side whose way to us is full stops listening to us; hearing it is what goes on then.
+#[tokio::test]
+async fn a_server_that_is_not_listening_is_heard_all_the_same() {
+    let Between { running, speaker, mut hearer, mut there, .. } = Between::begin().await;
+    let ping = request(1, "ping", "");
+    // The queues of both seams and of the room between them.
+    while timeout(FAREWELL, speaker.say(Said::Message(ping.clone()))).await.is_ok() {}
+    let news = r#"{"jsonrpc":"2.0","method":"notifications/message"}"#;
+    for _ in 0..300 {
+        let said = there.heard.send(Heard { text: news.to_owned(), about: None });
+        timeout(FAREWELL, said).await.expect("it is heard").unwrap();
+        assert_eq!(timeout(FAREWELL, hearer.hear()).await.unwrap().unwrap().text, news);
+    }
+    there.said.close();
+    drop(there);
+    drop((speaker, hearer));
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn last_words_of_the_server_side_reach_the_host() {
+    let Between { running, speaker, mut hearer, mut there, stop } = Between::begin().await;
+    speaker.say(Said::Message(request(1, "ping", ""))).await.unwrap();
+    assert!(there.said.recv().await.is_some());
+    stop.cancel();
+    tokio::task::yield_now().await;
+    let about = RawValue::from_string("1".to_owned()).ok();
+    let closed = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"closed"}}"#;
+    there.heard.send(Heard { text: closed.to_owned(), about }).await.unwrap();
+    drop(there);
+    assert_eq!(hearer.hear().await.unwrap().text, closed);
     assert!(hearer.hear().await.is_none());
     running.await.unwrap();
 }

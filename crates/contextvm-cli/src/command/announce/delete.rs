@@ -3,9 +3,7 @@ use std::sync::Arc;
 
 use contextvm::core::Printable;
 use contextvm::relay::{Addresses, QueryOutcome};
-use contextvm::server::announce::{
-    AnnounceTargets, AnnouncingError, DeleteOptions, DeleteReport, Deleted, delete,
-};
+use contextvm::server::announce::{AnnounceTargets, AnnouncingError, DeleteOptions, DeleteReport, delete};
 use serde::Serialize;
 
 use super::show::{DEADLINE, Holdings};
@@ -54,21 +52,21 @@ pub(super) async fn run(
     if let Some(timeout) = global.timeout {
         wanted.deadline = timeout;
     }
-    let looked = Box::pin(delete(&keys, &targets, wanted.clone())).await;
+    let deadline = wanted.deadline;
+    let looked = Box::pin(delete(&keys, &targets, wanted)).await;
     let looked = looked.map_err(|error| announcing::failed(&error))?;
     check(&looked)?;
     let relays: Vec<String> = targets.all().iter().map(ToString::to_string).collect();
     let requests = looked.deleted.iter().map(|deleted| deleted.request.clone());
-    let outgoing: Vec<Outgoing> = requests.map(|event| Outgoing { event, relays: relays.clone() }).collect();
+    let outgoing: Vec<Outgoing> = requests.map(|event| Outgoing::new(event, relays.clone())).collect();
     if outgoing.is_empty() {
         return report(&chosen, &looked, (out, talk));
     }
     if !publication::ask(&outgoing, options.sending, (out, talk))? {
         return Ok(());
     }
-    let ids = |deleted: &Deleted| deleted.ids.iter().map(|id| (deleted.kind, *id)).collect::<Vec<_>>();
-    let known = looked.deleted.iter().flat_map(ids).collect();
-    let deleted = Box::pin(delete(&keys, &targets, DeleteOptions { known, dry_run: false, ..wanted })).await;
+    // What goes out is what was shown, to the last byte.
+    let deleted = Box::pin(looked.send(&keys, &targets, deadline)).await;
     let deleted = deleted.map_err(|error| announcing::failed(&error))?;
     report(&chosen, &deleted, (out, talk))
 }

@@ -1,9 +1,10 @@
 //! `cvm announce publish`: announcements of a server that is started only to be asked.
-use contextvm::server::{Announcing, Server, ServerOptions};
-use contextvm_bridge::{CancellationToken, Gateway};
+use contextvm::server::{Announcing, Server, ServerHandle, ServerOptions};
+use contextvm_bridge::Gateway;
 use serde::Serialize;
 
 use crate::args::{AnnouncePublish, Global};
+use crate::fleet::look::beside;
 use crate::fleet::{self, target};
 use crate::keys::{self, Chosen, npub};
 use crate::output::{Out, Talk};
@@ -45,46 +46,19 @@ pub(super) async fn run(
     let stop = signals::stop_on_signals();
     let gateway = Gateway::builder(target)
         .request_timeout(options.target.request_timeout)
-        .reporter(fleet::reporter(None, String::new(), talk))
-        .start();
-    let gateway = tokio::select! {
-        gateway = gateway => gateway.map_err(|error| target::not_started(&error, &shown))?,
-        () = stop.cancelled() => return Ok(()),
+        .reporter(fleet::reporter(None, String::new(), talk));
+    let listener = |own| Ok(Server::offline(server_options(options, global, chosen, own)?));
+    let work = async |handle: ServerHandle| {
+        if publication.dry_run {
+            let (outgoing, remarks) = announcing::preview(&handle, announce).await?;
+            publication::show(&outgoing, out)?;
+            remarks.iter().for_each(|remark| talk.say(remark));
+            return Ok(());
+        }
+        let announcing = announcing::begin(&handle, announce)?;
+        publish(announcing, &npub(&handle.public_key()), (out, talk)).await
     };
-    let own = gateway.welcome().and_then(|welcome| welcome.name.clone());
-    let listener = Server::offline(server_options(options, global, chosen, own)?);
-    let handle = listener.handle();
-    let over = stop.child_token();
-    let running = Box::pin(gateway.run(listener, over.clone()));
-    let working = async {
-        let done = async {
-            if publication.dry_run {
-                let (outgoing, remarks) = Box::pin(announcing::preview(&handle, announce)).await?;
-                publication::show(&outgoing, None, out)?;
-                remarks.iter().for_each(|remark| talk.say(remark));
-                return Ok(());
-            }
-            let announcing = announcing::begin(&handle, announce)?;
-            Box::pin(publish(announcing, &npub(&handle.public_key()), (out, talk))).await
-        };
-        let done = Box::pin(finish(done, &stop)).await;
-        over.cancel();
-        done
-    };
-    let (ended, done) = tokio::join!(running, working);
-    done?;
-    ended.map_err(|error| target::not_started(&error, &shown))
-}
-
-/// Does what is to be done unless a person stops it.
-async fn finish(
-    done: impl Future<Output = Result<(), Problem>>,
-    stop: &CancellationToken,
-) -> Result<(), Problem> {
-    tokio::select! {
-        done = done => done,
-        () = stop.cancelled() => Ok(()),
-    }
+    Box::pin(beside(gateway, &shown, listener, &stop, work)).await
 }
 
 fn key(global: &Global) -> Result<Chosen, Problem> {
@@ -139,7 +113,7 @@ async fn publish(
         return Ok(());
     }
     let message = format!("{taken} of {all} events were taken by a relay");
-    let failures = status.failures.iter().map(|failure| failure.error.to_string());
+    let failures = status.failures.iter().map(announcing::unannounced);
     let problem = failures.fold(Problem::new(Code::NoRelayAccepted, message), Problem::fact);
     Err(problem.hint("look at the relays: cvm relay check wss://..."))
 }

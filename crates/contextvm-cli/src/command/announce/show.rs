@@ -175,9 +175,10 @@ pub(super) async fn run(
     };
     let deadline = global.timeout.unwrap_or(DEADLINE);
     let mut holdings = Holdings::default();
-    holdings.ask(&key, &publication::parse(&relays)?, Addresses::Any, deadline).await?;
+    let asked = publication::parse(&relays)?;
+    holdings.ask(&key, &asked, Addresses::Any, deadline).await?;
     hints.extend(holdings.relay_list());
-    let listed = listed(hints, &relays, global.local_relays);
+    let listed = listed(&hints, &asked, global.local_relays);
     let addresses = if global.local_relays { Addresses::Any } else { Addresses::Public };
     holdings.ask(&key, &listed, addresses, deadline).await?;
     holdings.check()?;
@@ -193,10 +194,13 @@ fn own(global: &Global) -> Result<PublicKey, Problem> {
 }
 
 /// Returns the relays that somebody else has named and that were not asked yet.
-fn listed(named: Vec<String>, asked: &[String], local: bool) -> Vec<RelayUrl> {
-    let fit = |url: &String| (local || url.starts_with("wss://")) && !asked.contains(url);
-    let urls = named.into_iter().filter(fit).take(LISTED);
-    urls.filter_map(|url| RelayUrl::parse(&url).ok()).collect()
+fn listed(named: &[String], asked: &[RelayUrl], local: bool) -> Vec<RelayUrl> {
+    let mut listed: Vec<RelayUrl> = Vec::new();
+    for url in named.iter().filter(|url| local || url.starts_with("wss://")) {
+        let url = RelayUrl::parse(url).ok().filter(|url| !asked.contains(url) && !listed.contains(url));
+        listed.extend(url.filter(|_| listed.len() < LISTED));
+    }
+    listed
 }
 
 fn nobody(holdings: &Holdings) -> Problem {
@@ -262,4 +266,25 @@ fn show(key: &PublicKey, holdings: &Holdings, out: &mut Out, talk: &Talk) -> Res
     let answered = holdings.answers.iter().filter(|answer| answer.outcome == QueryOutcome::Complete).count();
     talk.say(&format!("relays {answered}/{} answered", holdings.answers.len()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relays_of_somebody_else_are_few_secure_and_asked_once() {
+        let named: Vec<String> =
+            ["ws://a.example", "wss://b.example/", "wss://c.example", "wss://c.example/"]
+                .into_iter()
+                .map(ToOwned::to_owned)
+                .chain((0..9).map(|at| format!("wss://d{at}.example")))
+                .collect();
+        let asked = [RelayUrl::parse("wss://b.example").unwrap()];
+        let urls = |local| listed(&named, &asked, local).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let few =
+            ["wss://c.example", "wss://d0.example", "wss://d1.example", "wss://d2.example"].map(String::from);
+        assert_eq!(urls(false), few);
+        assert_eq!(urls(true).first().map(String::as_str), Some("ws://a.example"));
+    }
 }

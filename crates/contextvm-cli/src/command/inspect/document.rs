@@ -6,11 +6,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::ceps::Cep;
+use super::relays::Listed;
 use super::schemas::{Schema, SchemaDocument};
-use super::{Listed, Report, shown};
+use super::{Report, shown};
 use crate::command::ls::PriceDocument;
 use crate::finding::price;
-use crate::finding::told::{self, RelayDocument};
+use crate::finding::told::RelayDocument;
 use crate::finding::words::{self, millis};
 use crate::keys::npub;
 use crate::saved::pins::{self, Standing};
@@ -128,18 +129,7 @@ fn lists(entry: &ServerEntry) -> Vec<Value> {
 
 fn relay_list(report: &Report) -> Value {
     let Some(part) = report.entry().and_then(ServerEntry::relay_list) else { return Value::Null };
-    let relay = |relay: &Listed| {
-        let answer = relay.answer.as_ref();
-        json!({
-            "url": relay.url,
-            "marker": relay.marker,
-            "asked": answer.is_some(),
-            "answered": answer.is_some_and(contextvm::client::discover::RelayAnswer::has_answered),
-            "ms": answer.map(|answer| millis(answer.took)),
-            "reason": answer.and_then(told::reason),
-        })
-    };
-    let relays: Vec<Value> = report.relays.iter().map(relay).collect();
+    let relays: Vec<Value> = report.relays.iter().map(Listed::document).collect();
     json!({ "id": part.id.to_hex(), "createdAt": part.created_at, "relays": relays })
 }
 

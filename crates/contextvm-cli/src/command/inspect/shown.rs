@@ -135,23 +135,14 @@ fn announcement(report: &Report, page: &mut Page) {
 }
 
 fn relays(report: &Report, page: &mut Page) {
-    page.section("relays   (times include connecting)");
+    page.section("relays");
     let Some(part) = report.entry().and_then(ServerEntry::relay_list) else {
         page.line("10002", &report.absent("no list"));
         return;
     };
     page.line("10002", &format!("{}   {}", ago(part.created_at, page.now), part.id.to_hex()));
     let mut table = Table::new(&["", "", ""]);
-    for relay in &report.relays {
-        let how = match &relay.answer {
-            None => "not asked: not wss:// to a public address, or one too many".to_owned(),
-            Some(answer) => match told::reason(answer) {
-                None => format!("ok {} ms", millis(answer.took)),
-                Some(why) => why,
-            },
-        };
-        table.row([Printable::short(&relay.url, 200).to_string(), relay.marker.to_owned(), how]);
-    }
+    report.relays.iter().for_each(|relay| table.row(relay.row()));
     page.table(&table);
 }
 
