@@ -163,9 +163,7 @@ impl<'a> Round<'a> {
     /// deleted it since.
     pub(crate) fn newest(&self, key: &PublicKey, kind: u16) -> Option<Signed> {
         let (memory, now) = (&self.of.memory, self.of.now());
-        let current = |event: &Signed| {
-            matches!(memory.judge(event, now), Freshness::Newer | Freshness::Same)
-        };
+        let current = |event: &Signed| matches!(memory.judge(event, now), Freshness::Newer | Freshness::Same);
         self.learn(key, kind).into_iter().filter(current).max_by_key(Signed::stamp)
     }
 

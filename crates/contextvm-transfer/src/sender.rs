@@ -247,6 +247,10 @@ impl Sender {
             Stage::Start => (self.highest + 1, FrameBody::Start(self.declared())),
             Stage::Chunks => {
                 let (progress, from, to) = self.next_chunk()?;
+                // What overtakes one chunk that is held up counts as well.
+                if self.in_flight.first().is_some_and(|oldest| progress - oldest >= WINDOW as u64) {
+                    return None;
+                }
                 let data = self.message.get(from..to)?;
                 (progress, FrameBody::Chunk(data.into()))
             }

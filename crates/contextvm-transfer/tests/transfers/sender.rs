@@ -85,6 +85,30 @@ fn a_mebibyte_is_few_events() {
 }
 
 #[test]
+fn a_chunk_that_is_held_up_is_not_overtaken_by_more_than_a_window() {
+    let message = message(60_000);
+    let mut sender = sender(&message, Handshake::Skip);
+    assert!(sender.chunks() > 4 * WINDOW);
+    sender.handle(SenderInput::Credit(usize::MAX), at(0));
+    let mut given = numbers(&mut sender);
+    // The start and the first chunks go out at once; then the oldest on its way is the only one that nobody takes.
+    while given.len() < WINDOW / 2 {
+        given.into_iter().for_each(|progress| sender.handle(SenderInput::Published(progress), at(0)));
+        given = numbers(&mut sender);
+    }
+    let (held, mut newest) = (given[0], given[0]);
+    while let Some(last) = given.last() {
+        newest = *last;
+        let others = given.into_iter().filter(|progress| *progress != held);
+        others.for_each(|progress| sender.handle(SenderInput::Published(progress), at(1)));
+        given = numbers(&mut sender);
+    }
+    assert_eq!(newest - held + 1, WINDOW as u64);
+    sender.handle(SenderInput::Published(held), at(100));
+    assert!(!numbers(&mut sender).is_empty());
+}
+
+#[test]
 fn the_window_opens_as_chunks_are_published() {
     let mut sender = sender(&message(20_000), Handshake::Skip);
     sender.handle(SenderInput::Credit(usize::MAX), at(0));
