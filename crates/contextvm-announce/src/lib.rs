@@ -49,8 +49,6 @@ pub use price::{Price, Priced};
 pub use profile::{Profile, ProfileError};
 pub use relay_list::{Marker, RelayEntry, RelayList, RelayListError, relay_list_tags};
 pub use review::{Parent, Placed, Review, ReviewError, Standing, Threads, Words, review_filter};
-pub use schema::{
-    Annotated, COMMON_SCHEMA, CommonSchemas, SchemaError, SchemaHash, SchemaNote, Verdict,
-};
+pub use schema::{Annotated, COMMON_SCHEMA, CommonSchemas, SchemaError, SchemaHash, SchemaNote, Verdict};
 pub use signed::{Signed, SignedError};
 pub use unsigned::Unsigned;

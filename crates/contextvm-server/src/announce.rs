@@ -78,12 +78,18 @@ pub struct AnnounceOptions {
     pub profile: Option<Profile>,
     /// Longest wait for all relays, of one publication; 10 s.
     pub deadline: Duration,
+    /// How often relays that were out of reach are given what they missed; 10 minutes.
+    pub catch_up: Duration,
+    /// How often everything is asked anew, since not every change is told; 6 hours.
+    pub renewal: Duration,
 }
 
 impl Default for AnnounceOptions {
     fn default() -> Self {
         let (relay_list, relays, bootstrap, profile) = (None, None, None, None);
-        Self { announce: true, relay_list, relays, bootstrap, profile, deadline: DEADLINE }
+        let (catch_up, renewal) = (Duration::from_secs(600), Duration::from_secs(6 * 60 * 60));
+        let deadline = DEADLINE;
+        Self { announce: true, relay_list, relays, bootstrap, profile, deadline, catch_up, renewal }
     }
 }
 

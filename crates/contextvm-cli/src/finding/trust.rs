@@ -120,7 +120,7 @@ fn say(key: &PublicKey, found: Option<(usize, u64)>, answers: &[RelayAnswer], ta
             };
             let relays = answers.len();
             talk.say(&format!(
-                "note: {what} of {who} was found   relays {answered}/{relays} answered: only its own reviews count"
+                "note: {what} of {who} was found   relays {answered}/{relays} answered: it is taken to follow nobody"
             ));
         }
     }

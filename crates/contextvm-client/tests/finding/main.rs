@@ -1,8 +1,8 @@
 //! Servers are found over real relays on loopback, some of which are dead, slow, behind, or lie.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-mod honesty;
 mod follows;
+mod honesty;
 mod lists;
 mod lying;
 mod names;

@@ -16,8 +16,9 @@ use nostr::event::EventId;
 use nostr::key::PublicKey;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::{AnnounceOptions, AnnounceStatus, AnnounceTargets, sign, status};
+use super::{AnnounceOptions, AnnounceStatus, AnnounceTargets, Announced, sign, status};
 use crate::local::{LocalCaller, LocalError, LocalSender};
 use crate::{Price, ServerHandle};
 
@@ -48,6 +49,8 @@ enum Happening {
     Prices(Vec<Price>),
     Order(Order),
     Wake,
+    CatchUp,
+    Renewal,
     Over,
 }
 
@@ -74,6 +77,8 @@ pub(super) struct Run {
     /// The events of the publication under way.
     posted: Vec<(u64, EventId)>,
     status: watch::Sender<AnnounceStatus>,
+    catch_up: Interval,
+    renewal: Interval,
 }
 
 impl Run {
@@ -88,6 +93,7 @@ impl Run {
             watch::channel(AnnounceStatus { targets: targets.clone(), ..AnnounceStatus::default() });
         let mut prices = server.watch_prices();
         let config = options.machine(&server, &targets, prices.borrow_and_update().clone());
+        let (catch_up, renewal) = (every(options.catch_up), every(options.renewal));
         let run = Self {
             keys: server.keys(),
             machine: Announcer::new(server.public_key(), config),
@@ -106,6 +112,8 @@ impl Run {
             posting: None,
             posted: Vec::new(),
             status,
+            catch_up,
+            renewal,
         };
         (run, seen)
     }
@@ -127,7 +135,8 @@ impl Run {
                 }
                 Happening::Posted(report) => self.on_posted(report),
                 Happening::Prices(prices) => self.configure(prices),
-                Happening::Order(Order::Refresh) => self.tell(AnnouncerInput::Start),
+                Happening::CatchUp => self.catch_up(),
+                Happening::Renewal | Happening::Order(Order::Refresh) => self.tell(AnnouncerInput::Start),
                 Happening::Order(Order::Update(update)) => self.update(*update).await,
                 Happening::Wake => self.tell(AnnouncerInput::Wake),
                 Happening::Over => return,
@@ -166,6 +175,8 @@ impl Run {
             Ok(()) = self.prices.changed() => Happening::Prices(self.prices.borrow_and_update().clone()),
             Some(order) = self.orders.recv() => Happening::Order(order),
             () = wake => Happening::Wake,
+            _now = self.catch_up.tick() => Happening::CatchUp,
+            _now = self.renewal.tick() => Happening::Renewal,
         }
     }
 
@@ -280,6 +291,13 @@ impl Run {
         }
     }
 
+    /// Sends everything once more if a relay was out of reach the last time; the others know it already.
+    fn catch_up(&mut self) {
+        if self.status.borrow().events.iter().any(Announced::is_missed) {
+            self.tell(AnnouncerInput::Repeat);
+        }
+    }
+
     fn configure(&mut self, prices: Vec<Price>) {
         let config: AnnouncerConfig = self.options.machine(&self.server, &self.targets, prices);
         self.tell(AnnouncerInput::Configure(Box::new(config)));
@@ -288,6 +306,7 @@ impl Run {
     async fn update(&mut self, (options, targets): (AnnounceOptions, AnnounceTargets)) {
         let known = self.targets.all();
         let grew = targets.all().iter().any(|url| !known.contains(url));
+        (self.catch_up, self.renewal) = (every(options.catch_up), every(options.renewal));
         (self.options, self.targets) = (options, targets);
         self.status.send_modify(|status| status.targets = self.targets.clone());
         self.recall().await;
@@ -297,6 +316,14 @@ impl Run {
             self.tell(AnnouncerInput::Repeat);
         }
     }
+}
+
+/// Ticks for the first time after one period, which is at least a millisecond.
+fn every(period: Duration) -> Interval {
+    let period = period.max(Duration::from_millis(1));
+    let mut interval = tokio::time::interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 /// Waits for the method of the next notification of the application; `None` when the session is over.

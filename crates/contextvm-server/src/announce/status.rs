@@ -46,6 +46,15 @@ impl Announced {
         self.per_relay.iter().any(|word| word.outcome.is_success())
     }
 
+    /// Whether some relay has it and another was out of reach; one that refused it has had its say.
+    #[must_use]
+    pub fn is_missed(&self) -> bool {
+        let missed = |word: &RelayWord| {
+            !word.outcome.is_success() && !matches!(word.outcome, RelayOutcome::Refused(_))
+        };
+        self.is_taken() && self.per_relay.iter().any(missed)
+    }
+
     /// Whether it deletes what was published before.
     #[must_use]
     pub fn is_deletion(&self) -> bool {

@@ -1,6 +1,7 @@
 //! What is published again.
 use std::time::Duration;
 
+use contextvm_local_relay::{LocalRelay, RelayOptions};
 use contextvm_relay::RelayOutcome;
 use contextvm_server::announce::Announced;
 use contextvm_server::{AnnounceOptions, Announcing, Price};
@@ -140,4 +141,39 @@ async fn what_begins_later_is_stamped_above_an_earlier_run_too() {
         soon(announcing.changed()).await.unwrap();
     }
     assert_eq!(of_kind(&stored(&relay).await, 11317).created_at.as_secs(), ahead + 1);
+}
+
+#[tokio::test]
+async fn a_relay_that_was_out_of_reach_is_given_what_it_missed() {
+    let (near, far) = (relay().await, relay().await);
+    let (url, port) = (far.url(), far.port());
+    far.shutdown().await;
+    let options = AnnounceOptions { catch_up: Duration::from_millis(100), ..options() };
+    let (_handle, announcing, status) =
+        announced(builder(&[&near]).relay(url), &App::legacy(), options).await;
+    assert!(status.events.iter().all(|event| event.is_taken() && event.is_missed()));
+    let addr = (std::net::Ipv4Addr::LOCALHOST, port).into();
+    let far = LocalRelay::start(RelayOptions { addr, ..RelayOptions::default() }).await.unwrap();
+    soon(async {
+        while announcing.status().events.iter().any(|event| event.is_missed()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_eq!(stored(&far).await, stored(&near).await, "the very same events");
+}
+
+#[tokio::test]
+async fn a_change_that_nobody_told_is_found_at_the_next_renewal() {
+    let relay = relay().await;
+    let app = App::legacy();
+    let options = AnnounceOptions { renewal: Duration::from_millis(200), ..options() };
+    let (_handle, _announcing, _status) = announced(builder(&[&relay]), &app, options).await;
+    app.tools(&["other"]);
+    soon(async {
+        while !of_kind(&stored(&relay).await, 11317).content.contains("other") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
 }
