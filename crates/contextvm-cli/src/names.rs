@@ -14,37 +14,45 @@ use crate::output::Talk;
 use crate::problem::{Code, Problem};
 use crate::saved::{self, SavedServer};
 
-/// A server that was named, and how it is saved if that was its name.
+/// A server that was named.
 #[derive(Clone, Debug)]
 pub(crate) struct Named {
     pub(crate) server: ServerIdentity,
+    /// How it is saved, whatever it was called: its tools were agreed to under every name.
     pub(crate) saved: Option<SavedServer>,
+    /// The relays that it was saved with, if it was called by its saved name.
+    pub(crate) relays: Vec<String>,
 }
 
 impl Named {
     /// Returns the relays that a person named: now with `--relay`, or when the server was saved.
     pub(crate) fn relays<'a>(&'a self, global: &'a Global) -> &'a [String] {
-        match &self.saved {
-            Some(saved) if global.relays.is_empty() => &saved.relays,
-            Some(_) | None => &global.relays,
-        }
+        if global.relays.is_empty() { &self.relays } else { &global.relays }
     }
 }
 
 impl From<SavedServer> for Named {
     fn from(saved: SavedServer) -> Self {
-        Self { server: saved.server.clone(), saved: Some(saved) }
+        Self { server: saved.server.clone(), relays: saved.relays.clone(), saved: Some(saved) }
     }
 }
 
 impl From<ServerIdentity> for Named {
     fn from(server: ServerIdentity) -> Self {
-        Self { server, saved: None }
+        Self { server, saved: None, relays: Vec::new() }
     }
 }
 
 /// Finds out whom a text names. Saved names come before domains, and keys before both.
 pub(crate) async fn resolve(text: &str, global: &Global, talk: &Talk) -> Result<Named, Problem> {
+    let mut named = meant(text, global, talk).await?;
+    if named.saved.is_none() {
+        named.saved = saved::find_key(&named.server.key)?;
+    }
+    Ok(named)
+}
+
+async fn meant(text: &str, global: &Global, talk: &Talk) -> Result<Named, Problem> {
     let parsed = text.parse::<Name>();
     match &parsed {
         Ok(Name::Server(server)) => return Ok(server.clone().into()),

@@ -1,5 +1,5 @@
 //! Standard output is data, standard error is talk.
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use contextvm::core::Printable;
 use serde::Serialize;
@@ -146,6 +146,21 @@ impl Talk {
         // There is nowhere else to say it.
         let _unwritten = writeln!(std::io::stderr().lock(), "{line}");
     }
+}
+
+/// Whether a person can be asked something.
+pub(crate) fn someone_is_there() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Asks a person, who says yes or anything else.
+pub(crate) fn confirm(question: &str) -> Result<bool, Problem> {
+    let mut error = std::io::stderr().lock();
+    let asked = error.write_all(question.as_bytes()).and_then(|()| error.flush());
+    let mut answer = String::new();
+    let read = asked.and_then(|()| std::io::stdin().lock().read_line(&mut answer));
+    read.map_err(|error| Problem::internal(format!("nobody could be asked: {error}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn colored(color: Color) -> bool {

@@ -20,7 +20,7 @@ pub(crate) use local::{Ctl, CtlCommand, Demo, Key, KeyCommand};
 pub(crate) use relay::{Relay, RelayCheck, RelayCommand, RelayRun};
 pub(crate) use review::{Review, ReviewCommand, Sending};
 pub(crate) use serve::{Isolation, Restart, Serve, Target};
-pub(crate) use server::{Server, ServerCommand};
+pub(crate) use server::{Server, ServerCommand, Trust};
 pub(crate) use value::duration;
 
 /// MCP servers over Nostr: no domain, no open port, encrypted.

@@ -48,11 +48,21 @@ pub(crate) enum ServerCommand {
     },
     /// Show how the tools of a saved server have changed, and agree to them
     #[command(before_help = "Examples:\n  cvm server trust weather\n  cvm server trust weather --dry-run")]
-    Trust {
-        /// Its saved name
-        name: String,
-        /// Show the change and pin nothing
-        #[arg(long)]
-        dry_run: bool,
-    },
+    Trust(Trust),
+}
+
+/// `cvm server trust`.
+#[derive(Args, Debug)]
+pub(crate) struct Trust {
+    /// Its saved name
+    pub(crate) name: String,
+    /// Show the change and pin nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Agree only to this list, as --dry-run showed it
+    #[arg(long, value_name = "HASH")]
+    pub(crate) expect: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
 }

@@ -83,7 +83,7 @@ async fn report(
         let (nip05, relays) = tokio::join!(domain, listed);
         (nip05, relays, Err(Problem::new(Code::NoReply, "not contacted (--passive)")))
     } else {
-        let reached = Named { server: with_list(&named.server, &directory), saved: named.saved };
+        let reached = Named { server: with_list(&named.server, &directory), ..named };
         let mut heard = directory.clone();
         let live = Box::pin(live::ask(reached, global, &mut heard, talk));
         let (nip05, relays, live) = tokio::join!(domain, listed, live);

@@ -3,12 +3,12 @@ use contextvm::announce::ToolsDiff;
 use contextvm::core::Printable;
 use serde::Serialize;
 
-use crate::args::{Global, Server, ServerCommand};
+use crate::args::{Global, Server, ServerCommand, Trust};
 use crate::connect::Session;
 use crate::finding::words::{count, short_npub};
 use crate::keys::npub;
 use crate::names::{self, Named};
-use crate::output::{Out, Talk};
+use crate::output::{Out, Talk, confirm, someone_is_there};
 use crate::problem::{Code, Problem};
 use crate::saved::pins::{self, Standing};
 use crate::saved::{self, SavedServer};
@@ -23,6 +23,9 @@ struct Document<'a> {
     /// How many tools were pinned by this command, or could not be, because nobody was reached.
     #[serde(rename = "pinnedTools", skip_serializing_if = "Option::is_none")]
     pinned: Option<usize>,
+    /// The hash of the whole list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    list: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     changes: Option<Vec<pins::Change<'a>>>,
 }
@@ -73,8 +76,8 @@ pub(crate) async fn run(
             saved::rename(name, new)?;
             report("cvm.server.rename/1", &saved::get(new)?, out)
         }
-        ServerCommand::Trust { name, dry_run } => {
-            Box::pin(trust(&saved::get(name)?, *dry_run, (global, out, talk))).await
+        ServerCommand::Trust(options) => {
+            Box::pin(trust(&saved::get(&options.name)?, options, (global, out, talk))).await
         }
     }
 }
@@ -82,7 +85,13 @@ pub(crate) async fn run(
 /// Writes what is known of one server.
 fn report(schema: &'static str, saved: &SavedServer, out: &mut Out) -> Result<(), Problem> {
     if out.json {
-        return out.document(&Document { schema, entry: Entry::of(saved), pinned: None, changes: None });
+        return out.document(&Document {
+            schema,
+            entry: Entry::of(saved),
+            pinned: None,
+            list: None,
+            changes: None,
+        });
     }
     out.line(&format!("{}  {}", saved.name, npub(&saved.server.key)))
 }
@@ -94,8 +103,7 @@ async fn add(
     connect: bool,
     (global, out, talk): (&Global, &mut Out, &Talk),
 ) -> Result<(), Problem> {
-    let given = if global.relays.is_empty() { named.saved.map(|saved| saved.relays) } else { None };
-    let saved = saved::add(name, &named.server, &given.unwrap_or_else(|| global.relays.clone()))?;
+    let saved = saved::add(name, &named.server, named.relays(global))?;
     let pinned = if connect {
         match Box::pin(pin(&saved, global, talk)).await {
             Ok(pinned) => Some(pinned),
@@ -119,7 +127,7 @@ async fn add(
     };
     if out.json {
         let entry = Entry::of(&saved);
-        out.document(&Document { schema: "cvm.server.add/1", entry, pinned, changes: None })?;
+        out.document(&Document { schema: "cvm.server.add/1", entry, pinned, list: None, changes: None })?;
     } else {
         out.line(&format!("{name}  {}", npub(&saved.server.key)))?;
     }
@@ -132,7 +140,7 @@ async fn add(
 
 /// Pins the tools of a server that was just saved; another name may have pinned them before.
 async fn pin(saved: &SavedServer, global: &Global, talk: &Talk) -> Result<usize, Problem> {
-    let session = Box::pin(Session::open_named(global, named(saved), talk)).await?;
+    let session = Box::pin(Session::open_named(global, saved.clone().into(), talk)).await?;
     let tools = pins::list(&session).await;
     session.close().await;
     let tools = tools?;
@@ -140,10 +148,6 @@ async fn pin(saved: &SavedServer, global: &Global, talk: &Talk) -> Result<usize,
         return Err(changed(saved, &diff));
     }
     Ok(tools.len())
-}
-
-fn named(saved: &SavedServer) -> Named {
-    Named { server: saved.server.clone(), saved: Some(saved.clone()) }
 }
 
 /// Says that tools are not those that were agreed to.
@@ -186,10 +190,10 @@ fn list(out: &mut Out, talk: &Talk) -> Result<(), Problem> {
 /// Shows what has changed, and agrees to it.
 async fn trust(
     saved: &SavedServer,
-    dry_run: bool,
+    options: &Trust,
     (global, out, talk): (&Global, &mut Out, &Talk),
 ) -> Result<(), Problem> {
-    let session = Box::pin(Session::open_named(global, named(saved), talk)).await?;
+    let session = Box::pin(Session::open_named(global, saved.clone().into(), talk)).await?;
     let tools = pins::list(&session).await;
     session.close().await;
     let tools = tools?;
@@ -202,23 +206,36 @@ async fn trust(
         }
     };
     let diff = before.unwrap_or_default().diff(&now);
-    if !dry_run {
+    let list = now.list_hash().to_string();
+    if options.expect.as_ref().is_some_and(|expected| *expected != list) {
+        let problem = Problem::new(Code::CheckFailed, "the tools are not the ones that were expected");
+        return Err(problem
+            .fact(format!("the list is {list} now"))
+            .hint(format!("look at them: cvm server trust {} --dry-run", saved.name)));
+    }
+    if !out.json {
+        out.line(&format!("{}  {}", saved.name, npub(&saved.server.key)))?;
+        for line in pins::lines_of(&diff, &tools) {
+            out.line(&format!("  {line}"))?;
+        }
+        out.line(&format!("  list {list}"))?;
+    }
+    let asks = !options.dry_run && !options.yes && !diff.is_empty() && someone_is_there();
+    let agreed = !options.dry_run && (!asks || confirm("agree to these tools? [y/N] ")?);
+    if agreed {
         pins::store(&saved.server.key, &now)?;
     }
     if out.json {
-        let pinned = (!dry_run).then_some(tools.len());
         let (entry, changes) = (Entry::of(saved), Some(pins::changes(&diff)));
-        return out.document(&Document { schema: "cvm.server.trust/1", entry, pinned, changes });
-    }
-    out.line(&format!("{}  {}", saved.name, npub(&saved.server.key)))?;
-    for line in pins::lines_of(&diff, &tools) {
-        out.line(&format!("  {line}"))?;
+        let pinned = agreed.then_some(tools.len());
+        let list = Some(list);
+        return out.document(&Document { schema: "cvm.server.trust/1", entry, pinned, list, changes });
     }
     let what = if diff.is_empty() { "nothing has changed".to_owned() } else { pins::summary(&diff) };
-    let done = if dry_run {
-        "nothing was pinned".to_owned()
-    } else {
+    let done = if agreed {
         format!("{} pinned", count(tools.len(), "tool"))
+    } else {
+        "nothing was pinned".to_owned()
     };
     talk.say(&format!("{what}; {done}"));
     Ok(())

@@ -1,6 +1,4 @@
 //! What leaves this machine for everybody to read: shown first, signed once, and reported relay by relay.
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
-
 use contextvm::Keys;
 use contextvm::announce::{BOOTSTRAP_RELAYS, SchemaNote, Unsigned};
 use contextvm::client::review;
@@ -15,7 +13,7 @@ use serde_json::value::RawValue;
 use crate::args::{Global, Sending};
 use crate::finding;
 use crate::finding::words::count;
-use crate::output::{Out, Talk};
+use crate::output::{Out, Talk, confirm, someone_is_there};
 use crate::problem::{Code, Problem};
 
 pub(crate) mod announcing;
@@ -162,19 +160,14 @@ pub(crate) fn ask(
     if sending.yes {
         return Ok(true);
     }
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+    if !someone_is_there() {
         let problem =
             Problem::new(Code::MissingArgument, "this would be public, and nobody is here to be asked");
         return Err(problem
             .fact("standard input and standard error are no terminal")
             .hint("look at it with --dry-run, then publish it with --yes"));
     }
-    let mut error = std::io::stderr().lock();
-    let asked = write!(error, "publish? [y/N] ").and_then(|()| error.flush());
-    let mut answer = String::new();
-    let read = asked.and_then(|()| std::io::stdin().lock().read_line(&mut answer));
-    read.map_err(|error| Problem::internal(format!("nobody could be asked: {error}")))?;
-    let yes = matches!(answer.trim(), "y" | "Y" | "yes");
+    let yes = confirm("publish? [y/N] ")?;
     if !yes {
         talk.say("nothing was published");
     }

@@ -145,7 +145,7 @@ fn the_tool_changed_overnight() {
     let other = home.run(&["call", "weather", "other", "-q"]);
     assert!(other.code == 0 && other.err.contains("other tools of weather"), "{other:?}");
     let by_key = home.run(&["call", &stage.server, "get", "-r", &stage.url]);
-    assert_eq!(by_key.code, 0, "nothing was agreed to for a plain key: {by_key:?}");
+    assert_eq!(by_key.code, 9, "another name is no way around it: {by_key:?}");
     let listed = home.run(&["ls", "weather", "-q"]);
     assert!(listed.err.contains("First send all files") && listed.err.contains("agreed to"), "{listed:?}");
 
@@ -158,7 +158,11 @@ fn the_tool_changed_overnight() {
     assert_eq!(looked["changes"][0]["tool"], "get");
     assert_eq!(looked["changes"][0]["members"][0]["member"], "description");
     assert_eq!(home.run(&["call", "weather", "get"]).code, 9, "looking is not agreeing");
-    let trusted = home.run(&["server", "trust", "weather"]);
+    let other = ["server", "trust", "weather", "--expect", "00", "--json"];
+    assert_eq!(home.run(&other).error()["code"], "check_failed", "nobody agrees to another list");
+    assert_eq!(home.run(&["call", "weather", "get"]).code, 9);
+    let list = looked["list"].as_str().unwrap();
+    let trusted = home.run(&["server", "trust", "weather", "--expect", list]);
     assert!(trusted.out.contains("+ new   (new)") && trusted.out.contains("~ get"), "{trusted:?}");
     assert_eq!(home.run(&["call", "weather", "get"]).code, 0);
     assert_eq!(home.run(&["call", "weather", "new"]).code, 0);
