@@ -9,6 +9,8 @@ mod client;
 mod corpus;
 #[cfg(test)]
 mod memory;
+#[cfg(test)]
+mod memory_large;
 mod operations;
 mod people;
 mod relay_info;

@@ -237,11 +237,16 @@ fn a_tool_is_hashed_and_pinned_in_bounded_memory() {
 }
 
 fn held<T>(what: &str, work: impl FnOnce() -> T) -> T {
-    HELD.set((0, 0));
-    let result = work();
-    let most = HELD.get().1.unsigned_abs();
+    let (most, result) = peak(work);
     assert!(most <= TOOL_BYTES, "{what}: {most} bytes");
     result
+}
+
+/// Returns the most bytes that this thread held at once while it did something, besides what it had before.
+pub(crate) fn peak<T>(work: impl FnOnce() -> T) -> (usize, T) {
+    HELD.set((0, 0));
+    let result = work();
+    (HELD.get().1.unsigned_abs(), result)
 }
 
 /// A view of strangers' servers costs what its account says, and no more than its limit.

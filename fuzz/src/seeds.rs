@@ -215,6 +215,20 @@ fn clients() -> Vec<Seed> {
         ),
         ("anything", [&CLIENT[..], &[3, 19], br#"{"id":1,"method":1}"#].concat()),
         ("too_large", [&CLIENT[..], &[0, 1, 0, 3, 0xff, 0xff]].concat()),
+        // An answer in frames, all of them in order and with the request's name.
+        ("in_pieces", [&CLIENT[..], &call, &[13, 0, 0, 200, 0, 0, 0, 1]].concat()),
+        // A stream that is read: start, first chunk, answer.
+        (
+            "streamed",
+            [
+                &[7, 0, 0, 0, 3][..],
+                &[12, 1, 0, 1],
+                &[14, 0, 0, 0, 0, 0, 0, 2],
+                &[14, 0, 0, 0, 2, 0, 0, 2],
+                &result,
+            ]
+            .concat(),
+        ),
     ]
     .map(|(name, bytes)| ("client_engine", name, bytes))
     .into()
@@ -237,6 +251,14 @@ fn servers() -> Vec<Seed> {
     let again = [6, 0, 2];
     let later = [13, 2, 20];
     let wake = [13, 0];
+    // A transfer: which message, in which order, author, stamp.
+    let upload = [16, 0, 0, 0, 0];
+    // A request with a token of a caller that says one more thing about itself.
+    let knowing = |flag: u8| [0, 1, 0, 2, 3, 0, flag, 0, 2];
+    let write = [19, 0, 1, 50];
+    // Relays take the first so many publications.
+    let landed = |count: u8| (0..count).flat_map(|nth| [12, nth, 0]).collect::<Vec<u8>>();
+    let stop = |how: u8| [18, 2, 8, how, 0, 0, 0, 2];
     let list = |kind: u8, announced: u8| [2, 0, 0, kind, announced, 1];
     [
         ("answered", [&SERVER[..], &call, &answer, &taken].concat()),
@@ -285,6 +307,21 @@ fn servers() -> Vec<Seed> {
         ("refused_key", [&list(3, 1)[..], &other, &[11, 0, 0], &other, &[11, 1, 1], &answer].concat()),
         ("asked_capability", [&list(4, 1)[..], &other, &[11, 0, 0], &[11, 1, 1], &answer].concat()),
         ("no_decision", [&list(4, 1)[..], &other, &wake, &wake].concat()),
+        ("transferred", [&SERVER[..], &call, &answer, &taken, &upload, &[7, 1, 0, 5, 0]].concat()),
+        ("transferred_backwards", [&SERVER[..], &call, &answer, &taken, &[16, 1, 2, 0, 0]].concat()),
+        ("transferred_with_a_gap", [&SERVER[..], &call, &answer, &[16, 1, 3, 1, 0, 9, 0, 0], &wake].concat()),
+        ("transferred_by_a_stranger", [&SERVER[..], &upload].concat()),
+        ("large_answer", [&SERVER[..], &knowing(5), &[7, 0, 3, 0], &landed(9)].concat()),
+        (
+            "large_answer_stopped",
+            [&SERVER[..], &knowing(5), &[7, 0, 3, 0], &landed(2), &stop(4), &landed(9)].concat(),
+        ),
+        ("streamed", [&SERVER[..], &knowing(6), &write, &answer, &landed(9)].concat()),
+        ("stream_stopped", [&SERVER[..], &knowing(6), &write, &landed(1), &stop(2), &answer].concat()),
+        (
+            "stream_without_a_reader",
+            [&SERVER[..], &knowing(6), &write, &landed(9), &wake, &wake, &answer].concat(),
+        ),
         ("anything", [&SERVER[..], &[5, 5], b"{\"a\":", &[0, 4, 0, 2], &[15, 0, 2], b"[]"].concat()),
     ]
     .map(|(name, bytes)| ("server_engine", name, bytes))

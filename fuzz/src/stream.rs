@@ -37,7 +37,10 @@ struct Pair {
     writer: Writer,
     to_reader: VecDeque<String>,
     to_writer: VecDeque<String>,
-    in_flight: VecDeque<u64>,
+    /// Frames that were given out: their numbers, and whether they have a place in the order.
+    in_flight: VecDeque<(u64, bool)>,
+    /// How far frames of this writer may overtake each other.
+    window: u64,
     /// What the writer took, chunk by chunk as it was given out.
     text: String,
     sent: String,
@@ -109,6 +112,7 @@ impl Pair {
             to_reader: VecDeque::new(),
             to_writer: VecDeque::new(),
             in_flight: VecDeque::new(),
+            window,
             text: String::new(),
             sent: String::new(),
             read: String::new(),
@@ -118,6 +122,15 @@ impl Pair {
             writer_ends: 0,
             is_forged: false,
             last_pong: None,
+        }
+    }
+
+    /// An abort may overtake anything, and pings and pongs where that is harmless.
+    const fn is_ordered(&self, frame_type: StreamFrameType) -> bool {
+        match frame_type {
+            StreamFrameType::Abort => false,
+            StreamFrameType::Ping | StreamFrameType::Pong => self.window == 1,
+            _ => true,
         }
     }
 
@@ -140,7 +153,11 @@ impl Pair {
                         assert!(self.last_pong.is_none_or(|last| now >= last + 1_000), "one pong a second");
                         self.last_pong = Some(now);
                     }
-                    self.in_flight.push_back(progress);
+                    let is_ordered = self.is_ordered(frame_type);
+                    let mut before = self.in_flight.iter().filter(|(_, is_ordered)| *is_ordered);
+                    let is_near = before.all(|(before, _)| progress < before + self.window);
+                    assert!(is_near || !is_ordered, "nothing overtakes by more than the window");
+                    self.in_flight.push_back((progress, is_ordered));
                     if self.to_reader.len() < ON_THE_WAY {
                         self.to_reader.push_back(content);
                     }
@@ -177,7 +194,7 @@ impl Model {
             5 => pair.writer.handle(WriterInput::Credit(bytes.below(30)), clock),
             6 => {
                 let (at, is_lost) = (bytes.below(pair.in_flight.len().max(1)), bytes.byte() > 240);
-                if let Some(progress) = pair.in_flight.remove(at) {
+                if let Some((progress, _)) = pair.in_flight.remove(at) {
                     pair.writer.handle(
                         if is_lost {
                             WriterInput::Unpublished(progress)
@@ -377,6 +394,15 @@ pub fn seeds() -> Vec<Seed> {
         ("pinged", [&written[..], &delivered, &[0, 13, 0, 5, 0, 3, 1, 7, 0].repeat(5), &hour[..4]].concat()),
         ("conflict", [&written[..], &delivered, &[0, 13, 0, 6, 0, 2, 1, 7, 0]].concat()),
         ("full", [&[0, 1, 1, 1, 0, 0][..], &open, &credit, &write(&"x".repeat(250)), &delivered].concat()),
+        (
+            "one_at_a_time",
+            [&[0, 0, 1, 1, 0, 1][..], &open, &credit, &write("twenty bytes of text"), &close]
+                .into_iter()
+                .chain([&[0, 13, 0, 3, 1, 7, 1][..], &hour[..8], &published, &delivered])
+                .flatten()
+                .copied()
+                .collect(),
+        ),
         ("no_credit", [&usual[..], &open, &write("text"), &close, &hour].concat()),
         (
             "three",

@@ -1,5 +1,6 @@
 //! Targets of oversized transfers: single frames, and a receiver under a list of operations beside a model of it.
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use contextvm_core::{Envelope, Limits, Mono, Now};
 use contextvm_transfer::{
@@ -33,9 +34,17 @@ const MESSAGES: [&str; 3] = [
     "é😀漢",
 ];
 
-/// The frames of one of them. A message of more than 700 characters is made of the first by repetition.
+/// The frames of one of them, cut once and for all. A message of more than 700 characters is made of the first by repetition.
 fn honest(which: usize, is_gated: bool) -> Vec<TransferFrame<'static>> {
-    let message = message(which);
+    static FRAMES: OnceLock<Vec<Vec<TransferFrame<'static>>>> = OnceLock::new();
+    let frames = FRAMES.get_or_init(|| {
+        let cases = (0..=MESSAGES.len()).flat_map(|which| [(which, false), (which, true)]);
+        cases.map(|(which, is_gated)| cut(message(which), is_gated)).collect()
+    });
+    frames[2 * which + usize::from(is_gated)].clone()
+}
+
+fn cut(message: String, is_gated: bool) -> Vec<TransferFrame<'static>> {
     let handshake = if is_gated { Handshake::Ask } else { Handshake::Skip };
     let (limits, now) = (Limits::default(), Now::default());
     let mut sender = Sender::new("t", message, 480, handshake, &limits, now).expect("it is small");
@@ -307,6 +316,7 @@ pub fn seeds() -> Vec<Seed> {
         [&[2][..], &key, &[which, progress], rest].concat()
     };
     let first = [0, 0, 0];
+    let backward: Vec<u8> = whole(first, 3, 0).chunks(7).rev().flatten().copied().collect();
     let lists = [
         ("whole", [&quiet[..], &whole(first, 0, 0)].concat()),
         ("gated", [&[1, 0, 0, 1][..], &whole(first, 3, 1)].concat()),
@@ -315,6 +325,7 @@ pub fn seeds() -> Vec<Seed> {
         ("restart", [&quiet[..], &whole(first, 3, 0)[..21], &odd(first, 3, 3, &[4])].concat()),
         ("conflict", [&quiet[..], &whole(first, 3, 0)[..14], &odd(first, 3, 1, &[1, 2, 7, 7])].concat()),
         ("early_end", [&quiet[..], &odd(first, 0, 4, &[2]), &whole(first, 0, 0)].concat()),
+        ("start_last", [&quiet[..], &backward].concat()),
         ("bad_start", [&quiet[..], &odd(first, 0, 0, &[0, 2, 0, 0, 0])].concat()),
         (
             "huge_number",

@@ -2,6 +2,7 @@
 #![expect(clippy::indexing_slicing, reason = "indexing json gives null where there is nothing")]
 
 use std::io::Write as _;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -58,6 +59,9 @@ fn send(message: &Value) {
 }
 
 fn answer(message: &Value) {
+    if message["method"] == "notifications/progress" {
+        return said(&message["params"]);
+    }
     let Some(id) = message.get("id").filter(|_| message.get("method").is_some()) else { return };
     let method = message.get("method").and_then(Value::as_str).unwrap_or_default();
     let params = message.get("params").cloned().unwrap_or_default();
@@ -128,6 +132,14 @@ fn tool(id: &Value, params: &Value) -> Option<Value> {
         }
         "ask" => Some(text(&ask()?)),
         "notes" => notes(params),
+        "stream" => {
+            stream(id, params);
+            None
+        }
+        "values" => {
+            let count = usize::try_from(arguments["n"].as_u64().unwrap_or(0)).unwrap_or(0);
+            Some(json!({"content": [], "values": vec![&arguments["of"]; count]}))
+        }
         "changed" => {
             send(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}));
             Some(text("ok"))
@@ -141,6 +153,44 @@ fn tool(id: &Value, params: &Value) -> Option<Value> {
         }
         name => Some(text(&format!("{name}:{arguments}"))),
     }
+}
+
+/// Streams whose reader has not said what their calls wait for: the id of the call, its token, and what it waits for.
+static STREAMS: Mutex<Vec<(Value, Value, Value)>> = Mutex::new(Vec::new());
+
+fn frame(token: &Value, progress: usize, mut cvm: Value) {
+    cvm["type"] = json!("open-stream");
+    let params = json!({"progressToken": token, "progress": progress, "cvm": cvm});
+    send(&json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}));
+}
+
+/// Writes on the caller's stream, as servers do that stream by themselves; the call is answered once the reader has said
+/// what it waits for: a pong, or an abort.
+fn stream(id: &Value, params: &Value) {
+    let (arguments, token) = (&params["arguments"], &params["_meta"]["progressToken"]);
+    let mark = arguments["mark"].as_str().unwrap_or_default();
+    frame(token, 1, json!({"frameType": "start", "contentType": "text/plain"}));
+    for index in 0..3 {
+        let chunk = json!({"frameType": "chunk", "chunkIndex": index, "data": format!("{mark}{index}")});
+        frame(token, index + 2, chunk);
+    }
+    frame(token, 5, json!({"frameType": "ping", "nonce": format!("{mark}-nonce")}));
+    if let Ok(mut streams) = STREAMS.lock() {
+        streams.push((id.clone(), token.clone(), arguments["until"].clone()));
+    }
+}
+
+/// Takes what the reader of a stream says.
+fn said(params: &Value) {
+    let (token, said) = (&params["progressToken"], &params["cvm"]);
+    let Ok(mut streams) = STREAMS.lock() else { return };
+    let awaited = streams.iter().position(|(_, own, until)| own == token && *until == said["frameType"]);
+    let Some(at) = awaited else { return };
+    let (id, _, until) = streams.remove(at);
+    if until == "pong" {
+        frame(token, 6, json!({"frameType": "close", "lastChunkIndex": 2}));
+    }
+    send(&json!({"jsonrpc": "2.0", "id": id, "result": text(&said.to_string())}));
 }
 
 /// Asks the client and returns what it answers.

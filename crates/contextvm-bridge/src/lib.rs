@@ -13,7 +13,9 @@ pub mod gateway;
 mod http;
 pub mod line;
 pub mod notice;
+mod passes;
 pub mod proxy;
+mod queue;
 mod revision;
 
 pub use child::{ChildCommand, RestartPolicy, RestartWhen};

@@ -3,6 +3,8 @@ use std::io;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
+use crate::passes::{LONG, Pass, Passes};
+
 /// What one line turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
@@ -21,12 +23,26 @@ pub struct LineReader<R> {
     line: Vec<u8>,
     skipped: u64,
     limit: usize,
+    passes: Option<Passes>,
+    pass: Option<Pass>,
 }
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
     /// Makes a reader of lines of at most `limit` bytes.
     pub fn new(reader: R, limit: usize) -> Self {
-        Self { reader: BufReader::with_capacity(64 * 1024, reader), line: Vec::new(), skipped: 0, limit }
+        let reader = BufReader::with_capacity(64 * 1024, reader);
+        Self { reader, line: Vec::new(), skipped: 0, limit, passes: None, pass: None }
+    }
+
+    /// Waits for a pass before more of a long line is read.
+    pub(crate) fn with_passes(mut self, passes: Passes) -> Self {
+        self.passes = Some(passes);
+        self
+    }
+
+    /// Returns the pass of the line that was read last, if it needed one.
+    pub(crate) const fn take_pass(&mut self) -> Option<Pass> {
+        self.pass.take()
     }
 
     /// Waits for the next line; `None` at the end. An unfinished last line counts as a line. Cancel-safe.
@@ -44,7 +60,15 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
                 Some(at) => (chunk.get(..at).unwrap_or_default(), at + 1, true),
                 None => (chunk, chunk.len(), false),
             };
+            if self.pass.is_none()
+                && self.skipped == 0
+                && self.line.len() + part.len() > LONG
+                && let Some(passes) = &self.passes
+            {
+                self.pass = Some(passes.take().await);
+            }
             if self.skipped > 0 || self.line.len() + part.len() > self.limit {
+                self.pass = None;
                 let held = core::mem::take(&mut self.line).len() + part.len();
                 self.skipped = self.skipped.saturating_add(u64::try_from(held).unwrap_or(u64::MAX)).max(1);
             } else {
@@ -79,6 +103,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     async fn lines(input: &[u8], limit: usize) -> Vec<Line> {
@@ -115,6 +141,34 @@ mod tests {
     #[tokio::test]
     async fn a_line_that_is_not_utf8_is_reported_with_its_length() {
         assert_eq!(lines(b"\xff\xfe\n{}\n", 100).await, [Line::NotUtf8(2), text("{}")]);
+    }
+
+    #[tokio::test]
+    async fn a_long_line_waits_for_a_pass_and_a_short_one_does_not() {
+        let passes = Passes::default();
+        let (short, long) = ("x\n".to_owned(), format!("{}\n", "x".repeat(LONG + 1)));
+        let reader = |text: &str| LineReader::new(std::io::Cursor::new(text.to_owned()), 1_000_000);
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            let mut reader = reader(&long).with_passes(passes.clone());
+            reader.next().await.unwrap();
+            held.push(reader.take_pass().expect("it took one"));
+        }
+        let mut waiting = reader(&long).with_passes(passes.clone());
+        assert!(waiting.next().now_or_never().is_none());
+        let mut quick = reader(&short).with_passes(passes);
+        assert_eq!(quick.next().await.unwrap(), Some(text("x")));
+        assert!(quick.take_pass().is_none());
+        held.pop();
+        assert_eq!(waiting.next().await.unwrap(), Some(text(long.trim_end())));
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_too_long_gives_its_pass_back() {
+        let input = [vec![b'x'; LONG * 3], b"\n".to_vec()].concat();
+        let mut reader = LineReader::new(&input[..], LONG * 2).with_passes(Passes::default());
+        assert!(matches!(reader.next().await.unwrap(), Some(Line::TooLong(_))));
+        assert!(reader.take_pass().is_none());
     }
 
     #[tokio::test]

@@ -2,12 +2,15 @@
 use std::time::{Duration, Instant};
 
 use contextvm::client::modern::{self, ClientMeta};
-use contextvm::client::{Answered, CallError, Client, ClientOptions, Error, ErrorKind, Lost, Messages};
+use contextvm::client::{
+    Answered, CallError, Client, ClientOptions, Error, ErrorKind, Lost, Messages, StreamedCall,
+};
 use contextvm::core::event::Protection;
 use contextvm::core::{Printable, object};
 use serde_json::value::RawValue;
 
 use crate::args::Global;
+use crate::bar;
 use crate::finding;
 use crate::keys::{self, Chosen, npub};
 use crate::names::{self, Named};
@@ -49,6 +52,7 @@ pub(crate) struct Session {
     local: bool,
     started: Instant,
     timeout: Duration,
+    talk: Talk,
     // Dropping it would end the client's interest in notifications; nothing reads it.
     _messages: Messages,
 }
@@ -95,9 +99,20 @@ impl Session {
         Self::open_named(global, named, talk).await
     }
 
+    /// Does what [`Self::open`] does, and offers to read what tools write while they work.
+    pub(crate) async fn open_reading(global: &Global, name: &str, talk: &Talk) -> Result<Self, Problem> {
+        let named = names::resolve(name, global, talk).await?;
+        Self::connect(global, named, talk, true).await
+    }
+
     /// Does what [`Self::open`] does for a server that is known already.
     pub(crate) async fn open_named(global: &Global, named: Named, talk: &Talk) -> Result<Self, Problem> {
-        let (options, ephemeral) = options(global, &named, talk, TIMEOUT)?;
+        Self::connect(global, named, talk, false).await
+    }
+
+    async fn connect(global: &Global, named: Named, talk: &Talk, streams: bool) -> Result<Self, Problem> {
+        let (mut options, ephemeral) = options(global, &named, talk, TIMEOUT)?;
+        options.config.open_streams = streams;
         let relays = options.relays.clone();
         let local = options.dangerous_local_relays || !relays.is_empty();
         talk.detail(&format!("calling as {}", npub(&options.keys.public_key())));
@@ -118,6 +133,7 @@ impl Session {
             local,
             started,
             timeout,
+            talk: *talk,
             _messages: messages,
         };
         session.welcome = session.greet().await?;
@@ -165,13 +181,38 @@ impl Session {
 
     /// Does what [`Self::request`] does, and tells which events carried it.
     pub(crate) async fn call(&self, method: &str, params: Option<String>) -> Result<Answered, Problem> {
-        let mut params = params.map(raw).transpose()?.flatten();
-        if self.modern {
-            let meta = ClientMeta::new("cvm", env!("CARGO_PKG_VERSION"));
-            let with_meta = meta.put_into(params.as_deref());
-            params = Some(with_meta.map_err(|error| Problem::internal(error.to_string()))?);
+        let params = self.params(params)?;
+        let call = self.client.call(method, params);
+        let answered = bar::beside(&self.talk, self.client.transfers(), call).await;
+        self.understood(method, answered)
+    }
+
+    /// Begins a call whose tool may write while it works.
+    pub(crate) async fn call_reading(
+        &self,
+        method: &str,
+        params: Option<String>,
+    ) -> Result<StreamedCall, Problem> {
+        let params = self.params(params)?;
+        self.client.call_stream(method, params).await.map_err(|error| self.failed(method, &error))
+    }
+
+    fn params(&self, params: Option<String>) -> Result<Option<Box<RawValue>>, Problem> {
+        let params = params.map(raw).transpose()?.flatten();
+        if !self.modern {
+            return Ok(params);
         }
-        let answered = self.client.call(method, params).await;
+        let meta = ClientMeta::new("cvm", env!("CARGO_PKG_VERSION"));
+        let with_meta = meta.put_into(params.as_deref());
+        with_meta.map(Some).map_err(|error| Problem::internal(error.to_string()))
+    }
+
+    /// Takes a result that ends its call.
+    pub(crate) fn understood(
+        &self,
+        method: &str,
+        answered: Result<Answered, CallError>,
+    ) -> Result<Answered, Problem> {
         let answered = answered.map_err(|error| self.failed(method, &error))?;
         match object::member(&answered.result, "resultType").and_then(object::string).as_deref() {
             None | Some("complete") => Ok(answered),
@@ -255,8 +296,14 @@ impl Session {
                 let problem = Problem::new(Code::NoRelayAccepted, "no relay took the request");
                 self.relay_facts(problem.fact(waited)).hint("use another relay: --relay wss://...")
             }
-            CallError::Lost { why: Lost::TooLarge, .. } => {
-                Problem::new(Code::InvalidArguments, error.to_string())
+            CallError::Lost { why: Lost::TooLarge, detail, .. } => {
+                detailed(Problem::new(Code::InvalidArguments, error.to_string()), detail)
+            }
+            CallError::Lost { why: Lost::Transfer, detail, .. } => {
+                let problem =
+                    Problem::new(Code::TransferFailed, format!("{method}: a large message was lost"));
+                let problem = self.relay_facts(detailed(problem, detail).fact(waited));
+                problem.hint("try once more, or over another relay: --relay wss://...")
             }
             CallError::Lost { .. } | CallError::Answer | CallError::Ended | CallError::Closed | _ => {
                 Problem::internal(error.to_string()).fact(waited)
@@ -323,6 +370,11 @@ fn not_connected(error: &Error, relays: &[String], waited: Duration) -> Problem 
     problem
         .fact(format!("waited {} ms: {error}", waited.as_millis()))
         .hint("use another relay: --relay wss://...  (-vv shows why)")
+}
+
+/// Adds what is known beyond the kind of a failure.
+fn detailed(problem: Problem, detail: &str) -> Problem {
+    if detail.is_empty() { problem } else { problem.fact(Printable::short(detail, 400).to_string()) }
 }
 
 fn raw(json: String) -> Result<Option<Box<RawValue>>, Problem> {

@@ -1,6 +1,7 @@
 //! `cvm`: serve, use and call MCP servers over Nostr.
 mod args;
 mod arguments;
+mod bar;
 mod command;
 mod connect;
 mod finding;

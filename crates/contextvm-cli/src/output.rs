@@ -29,20 +29,34 @@ pub(crate) fn claim_stdout() -> Result<tokio::io::Stdout, Problem> {
 }
 
 /// Writes data to standard output, one locked write per piece.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Out {
     pub(crate) json: bool,
     terminal: bool,
+    /// What was written last did not end its line.
+    open: bool,
 }
 
 impl Out {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, terminal: std::io::stdout().is_terminal() }
+        Self { json, terminal: std::io::stdout().is_terminal(), open: false }
     }
 
     /// Whether the output goes somewhere else than to a terminal.
     pub(crate) const fn is_file(&self) -> bool {
         !self.terminal
+    }
+
+    /// Notes that somebody else has written a text to standard output.
+    pub(crate) fn wrote(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.open = !text.ends_with('\n');
+        }
+    }
+
+    /// Ends a line that was begun with [`Self::wrote`].
+    pub(crate) fn end_line(&mut self) -> Result<(), Problem> {
+        if core::mem::take(&mut self.open) { self.text("\n") } else { Ok(()) }
     }
 
     /// Writes a text as it is.
@@ -69,6 +83,7 @@ impl Out {
 
     /// Writes text of somebody else: as it is into a file or pipe, made harmless on a terminal.
     pub(crate) fn foreign(&mut self, text: &str) -> Result<(), Problem> {
+        self.end_line()?;
         if self.terminal {
             for line in text.lines() {
                 self.line(&harmless(line))?;
@@ -79,6 +94,31 @@ impl Out {
         } else {
             self.line(text)
         }
+    }
+}
+
+/// Makes a text that comes in pieces harmless for a terminal: its lines stay lines.
+#[derive(Debug, Default)]
+pub(crate) struct Pieces {
+    /// A carriage return came last; with a line feed behind it, it ends a line.
+    returned: bool,
+}
+
+impl Pieces {
+    /// Returns what to write for the next piece.
+    pub(crate) fn next(&mut self, piece: &str) -> String {
+        let mut shown = String::with_capacity(piece.len());
+        for part in piece.split_inclusive('\n') {
+            if core::mem::take(&mut self.returned) && part != "\n" {
+                shown.push_str(&harmless("\r"));
+            }
+            let (line, end) = part.strip_suffix('\n').map_or((part, ""), |line| (line, "\n"));
+            let (line, returned) = line.strip_suffix('\r').map_or((line, false), |line| (line, true));
+            shown.push_str(&harmless(line));
+            shown.push_str(end);
+            self.returned = returned && end.is_empty();
+        }
+        shown
     }
 }
 
@@ -95,11 +135,14 @@ fn harmless(line: &str) -> String {
 pub(crate) struct Talk {
     level: i16,
     color: bool,
+    bars: bool,
 }
 
 impl Talk {
     pub(crate) fn new(global: &Global) -> Self {
-        Self { level: i16::from(global.verbose) - i16::from(global.quiet), color: colored(global.color) }
+        let level = i16::from(global.verbose) - i16::from(global.quiet);
+        let bars = level >= 0 && !global.json && std::io::stderr().is_terminal();
+        Self { level, color: colored(global.color), bars }
     }
 
     /// Says something that everybody hears who did not ask for silence.
@@ -116,6 +159,16 @@ impl Talk {
         } else {
             self.say(line);
         }
+    }
+
+    /// Whether a person looks at standard error who wants to see how far things are.
+    pub(crate) const fn shows_bars(&self) -> bool {
+        self.bars
+    }
+
+    /// Says the same things, without bars: something else is being written to the terminal.
+    pub(crate) const fn without_bars(self) -> Self {
+        Self { bars: false, ..self }
     }
 
     /// Whether details were asked for.
@@ -205,5 +258,17 @@ mod tests {
         assert_eq!(harmless("C:\\dir\ta"), "C:\\dir\ta");
         let shown = harmless("a\u{1b}[2Jb\u{202e}c");
         assert!(!shown.contains('\u{1b}') && !shown.contains('\u{202e}'), "{shown}");
+    }
+
+    #[test]
+    fn pieces_show_what_the_whole_text_shows() {
+        let text = "a\r\nb\tc\r\n\n\\ \u{1b}[2J\rd\r\re\r";
+        let whole = Pieces::default().next(text);
+        assert_eq!(whole, "a\nb\tc\n\n\\ \\u{1b}[2J\\rd\\r\\re");
+        for at in 1..text.len() {
+            let mut pieces = Pieces::default();
+            let (one, two) = text.split_at(at);
+            assert_eq!(pieces.next(one) + &pieces.next("") + &pieces.next(two), whole, "{at}");
+        }
     }
 }

@@ -19,6 +19,8 @@ pub(crate) enum Code {
     NameUnreachable,
     NoReply,
     NoRelayAccepted,
+    /// A message that takes many events did not arrive whole.
+    TransferFailed,
     ToolError,
     NotFound,
     InvalidArguments,
@@ -47,6 +49,7 @@ impl Code {
             Self::NameUnreachable => "name_unreachable",
             Self::NoReply => "no_reply",
             Self::NoRelayAccepted => "no_relay_accepted",
+            Self::TransferFailed => "transfer_failed",
             Self::ToolError => "tool_error",
             Self::NotFound => "not_found",
             Self::InvalidArguments => "invalid_arguments",
@@ -65,7 +68,11 @@ impl Code {
             Self::Internal | Self::BrokenPipe => 1,
             Self::UnknownFlag | Self::MissingArgument | Self::InvalidValue | Self::SecretInArguments => 2,
             Self::NotAllowed | Self::BadKey => 3,
-            Self::RelayUnreachable | Self::NameUnreachable | Self::NoReply | Self::NoRelayAccepted => 4,
+            Self::RelayUnreachable
+            | Self::NameUnreachable
+            | Self::NoReply
+            | Self::NoRelayAccepted
+            | Self::TransferFailed => 4,
             Self::ToolError | Self::NotFound | Self::InvalidArguments => 5,
             Self::PaymentRequired => 6,
             Self::Timeout => 7,

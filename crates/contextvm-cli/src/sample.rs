@@ -1,7 +1,12 @@
 //! A small MCP server to try things with.
+mod voice;
+
+use std::time::Duration;
+
 use rmcp::handler::server::wrapper::{Json, Parameters};
 use rmcp::model::{Implementation, ServerCapabilities, ServerConfig};
-use rmcp::{ServerHandler, schemars, tool, tool_handler, tool_router};
+use rmcp::service::RequestContext;
+use rmcp::{RoleServer, ServerHandler, schemars, tool, tool_handler, tool_router};
 
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 pub(crate) struct Echo {
@@ -41,9 +46,50 @@ pub(crate) struct Weather {
     sky: String,
 }
 
+use voice::Voice;
+
+/// What stories are made of.
+const STORY: [&str; 12] =
+    ["far", "away", "somebody", "speaks", "of", "TOPIC", "and", "somebody", "near", "hears", "it", "first,"];
+
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+pub(crate) struct Story {
+    /// What it is about
+    topic: String,
+    /// How many words it has, 60 unless told
+    #[serde(default = "words")]
+    words: u16,
+    /// Milliseconds before each word, 20 unless told
+    #[serde(default = "pause")]
+    pause: u16,
+}
+
+const fn words() -> u16 {
+    60
+}
+
+const fn pause() -> u16 {
+    20
+}
+
 /// Tools that need nothing and always work.
-#[derive(Clone, Debug)]
-pub(crate) struct Sample;
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// Nobody else speaks CEP-41 for it: it is a gateway's child.
+    alone: bool,
+}
+
+impl Sample {
+    /// A server in the process that serves it on Nostr.
+    pub(crate) const fn served() -> Self {
+        Self { alone: false }
+    }
+
+    /// A server on standard streams.
+    pub(crate) const fn on_streams() -> Self {
+        Self { alone: true }
+    }
+}
 
 #[tool_router]
 impl Sample {
@@ -55,6 +101,31 @@ impl Sample {
     #[tool(description = "Adds two numbers")]
     fn add(&self, Parameters(Sum { a, b }): Parameters<Sum>) -> String {
         (a + b).to_string()
+    }
+
+    #[tool(description = "Tells a story word by word, to callers that listen while it speaks")]
+    async fn tell(
+        &self,
+        Parameters(Story { topic, words, pause }): Parameters<Story>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<String, String> {
+        let mut voice = Voice::of(&context, self.alone);
+        let pause = Duration::from_millis(pause.into());
+        let (count, mut story) = (usize::from(words), String::new());
+        for (at, word) in (1..=count).zip(STORY.into_iter().cycle()) {
+            if voice.is_heard() {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = context.ct.cancelled() => return Err("nobody listens any more".to_owned()),
+                }
+            }
+            let word = if word == "TOPIC" { topic.as_str() } else { word };
+            let word = format!("{word}{}", if at % STORY.len() == 0 || at == count { "\n" } else { " " });
+            voice.say(&word).await?;
+            story.push_str(&word);
+        }
+        voice.end().await?;
+        Ok(story)
     }
 
     #[tool(description = "Tells the weather of an invented world")]

@@ -1,11 +1,17 @@
 //! Signals that end a long-running command.
+use std::time::Duration;
+
 use contextvm_bridge::CancellationToken;
 
 use crate::problem::{Code, Problem};
 
+/// How long a command that was stopped may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// What a shell calls the end by an interrupt.
+const INTERRUPTED: i32 = 130;
 /// How often it is looked whether the parent is still there.
 #[cfg(unix)]
-const PARENT: std::time::Duration = std::time::Duration::from_secs(1);
+const PARENT: Duration = Duration::from_secs(1);
 
 /// Returns a token that is cancelled on SIGINT, SIGTERM or SIGHUP.
 pub(crate) fn stop_on_signals() -> CancellationToken {
@@ -14,6 +20,19 @@ pub(crate) fn stop_on_signals() -> CancellationToken {
     tokio::spawn(async move {
         signalled().await;
         stop.cancel();
+    });
+    token
+}
+
+/// Does what [`stop_on_signals`] does for a command that does one thing, and ends the process if it does not stop by itself:
+/// whoever reads its output may have stopped reading.
+pub(crate) fn interrupt_on_signals() -> CancellationToken {
+    let token = stop_on_signals();
+    let stop = token.clone();
+    tokio::spawn(async move {
+        stop.cancelled().await;
+        tokio::time::sleep(GOODBYE).await;
+        std::process::exit(INTERRUPTED);
     });
     token
 }

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use contextvm_core::identity::ServerIdentity;
-use contextvm_core::{PeerTags, envelope};
+use contextvm_core::{Limits, PeerTags, envelope};
 use contextvm_crypto::Keys;
 use contextvm_engine::ClientMachine;
 use contextvm_engine::client::{Exchange, Lost};
@@ -12,13 +12,15 @@ use contextvm_relay::RelayState;
 use contextvm_runtime::{Counters, Driver, DriverOptions, Stats};
 use nostr::key::PublicKey;
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::desk::{self, Answer, Command, Desk, Signals};
+use crate::desk::{Answer, Command, Desk, Signals, Told};
 use crate::options::{ClientBuilder, ClientOptions};
-use crate::{CallError, Error, ServerView, resolve};
+use crate::queue::{Queue, Weighed};
+use crate::streamed::{Reading, StreamedCall};
+use crate::{CallError, Error, ServerView, Transferred, resolve};
 
 /// Application messages that may wait for the loop.
 const COMMANDS: usize = 64;
@@ -57,6 +59,8 @@ pub struct Client {
     relays: contextvm_relay::Relays,
     counters: Counters,
     tags: Arc<Mutex<PeerTags>>,
+    moved: watch::Receiver<Option<Transferred>>,
+    limits: Arc<Limits>,
     next_id: Arc<AtomicU64>,
     done: CancellationToken,
 }
@@ -64,19 +68,22 @@ pub struct Client {
 /// What the server says that no [`Client::request`] waits for: answers to raw requests, notifications, requests.
 ///
 /// Drop it if nothing in it is of interest. Of notifications and requests that nobody reads, 512 are kept and the rest
-/// is counted and dropped; when more than `Limits::pending` answers wait, nothing further is sent until some are read.
+/// is counted and dropped; when more than `Limits::pending` answers or `Limits::transfers_bytes` wait, nothing further is sent
+/// until some are read. An answer that would make it more than twice these bytes becomes an error of a few.
 #[derive(Debug)]
 pub struct Messages {
-    inbound: mpsc::Receiver<String>,
+    inbound: mpsc::Receiver<Weighed<String>>,
     signals: Arc<Signals>,
 }
 
 impl Messages {
+    pub(crate) const fn new(inbound: mpsc::Receiver<Weighed<String>>, signals: Arc<Signals>) -> Self {
+        Self { inbound, signals }
+    }
+
     /// Waits for the next JSON-RPC message; `None` once the client is closed. Cancel-safe.
     pub async fn recv(&mut self) -> Option<String> {
-        let message = self.inbound.recv().await;
-        self.signals.read.notify_one();
-        message
+        self.inbound.recv().await.map(Weighed::open)
     }
 }
 
@@ -128,17 +135,58 @@ impl Client {
     /// # Errors
     /// As [`Client::request`].
     pub async fn call(&self, method: &str, params: Option<Box<RawValue>>) -> Result<Answered, CallError> {
-        let number = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let id = RawValue::from_string(format!("\"{CALL_ID}{number}\""))
-            .map_err(|_| CallError::Lost { why: Lost::Malformed, retryable: false })?;
-        let message = envelope::request(&id, method, params.as_deref());
         let (reply, answer) = oneshot::channel();
-        let command = Command::Call { id: id.get().into(), message, reply };
-        self.commands.send(command).await.map_err(|_closed| CallError::Closed)?;
+        self.begin(method, params, reply, None).await?;
         let mut waiting = Waiting { answer, signals: &self.signals, over: false };
         let result = (&mut waiting.answer).await;
         waiting.over = true;
-        result.unwrap_or(Err(CallError::Closed))
+        result.map_or(Err(CallError::Closed), Weighed::open)
+    }
+
+    /// Calls a method and reads what the server streams during the call (CEP-41).
+    ///
+    /// Needs [`ClientOptions::with_open_streams`]; without it no server streams, and the stream ends with the answer. The call
+    /// has its usual timeout, which each frame begins anew.
+    ///
+    /// # Errors
+    /// Fails when the client is closed. Everything else is said by [`StreamedCall::answer`].
+    pub async fn call_stream(
+        &self,
+        method: &str,
+        params: Option<Box<RawValue>>,
+    ) -> Result<StreamedCall, CallError> {
+        let (reply, answer) = oneshot::channel();
+        let (reading, call) = Reading::new(&self.limits, answer, Arc::clone(&self.signals));
+        self.begin(method, params, reply, Some(Box::new(reading))).await?;
+        Ok(call)
+    }
+
+    /// Hands a call with an id of its own to the loop.
+    async fn begin(
+        &self,
+        method: &str,
+        params: Option<Box<RawValue>>,
+        reply: oneshot::Sender<Weighed<Answer>>,
+        reading: Option<Box<Reading>>,
+    ) -> Result<(), CallError> {
+        let number = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = RawValue::from_string(format!("\"{CALL_ID}{number}\"")).map_err(|_| CallError::Lost {
+            why: Lost::Malformed,
+            retryable: false,
+            detail: String::new(),
+        })?;
+        let message = envelope::request(&id, method, params.as_deref());
+        let command = Command::Call { id: id.get().into(), message, reply, reading };
+        self.commands.send(command).await.map_err(|_closed| CallError::Closed)
+    }
+
+    /// Returns how far transfers have come (CEP-22): what is new of any of them, and `None` before the first.
+    ///
+    /// Only the newest is kept, so that a slow watcher sees every transfer only now and then. Numbers of one transfer and
+    /// direction never fall, unless relays refused its frames as too large and it begins once more.
+    #[must_use]
+    pub fn transfers(&self) -> watch::Receiver<Option<Transferred>> {
+        self.moved.clone()
     }
 
     /// Sends a notification.
@@ -197,7 +245,7 @@ impl Client {
 
 /// Cancels a call whose future was dropped before its answer came.
 struct Waiting<'a> {
-    answer: oneshot::Receiver<Answer>,
+    answer: oneshot::Receiver<Weighed<Answer>>,
     signals: &'a Signals,
     over: bool,
 }
@@ -232,16 +280,17 @@ pub(crate) async fn connect(options: ClientOptions) -> Result<(Client, Messages)
         return Err(Error::NotReady);
     }
     let (commands, inbox) = mpsc::channel(COMMANDS);
-    let (outbound, inbound) = mpsc::channel(desk::messages_bound(&config.limits));
-    let (server, counters, done) = (config.server, driver.counters(), CancellationToken::new());
-    let tags = Arc::new(Mutex::new(PeerTags::default()));
     let signals = Arc::new(Signals::default());
+    let limits = Arc::new(config.limits.clone());
+    let (unread, messages) = Queue::new(&limits, Arc::clone(&signals));
+    let (server, counters, done) = (config.server, driver.counters(), CancellationToken::new());
+    let told = Told::default();
+    let (tags, moved) = (Arc::clone(&told.tags), told.moved.subscribe());
     let gate = Gate::for_client(public_key, &config);
-    let limits = config.limits.clone();
     let seed = driver.seed();
     let machine = ClientMachine::new(config, public_key, seed);
-    let (shared, told) = (Arc::clone(&signals), Arc::clone(&tags));
-    let desk = Desk::new(machine, limits, (inbox, outbound), shared, told, counters.clone());
+    let (shared, bounds) = (Arc::clone(&signals), Limits::clone(&limits));
+    let desk = Desk::new(machine, bounds, (inbox, unread), shared, told, counters.clone());
     let ended = done.clone().drop_guard();
     tokio::spawn(async move {
         let (_ended, _late) = (ended, late);
@@ -249,8 +298,19 @@ pub(crate) async fn connect(options: ClientOptions) -> Result<(Client, Messages)
     });
     // Ids start anywhere: a client that restarts within a second would otherwise sign the very same first request.
     let next_id = Arc::new(AtomicU64::new(first_id(seed)));
-    let messages = Messages { inbound, signals: Arc::clone(&signals) };
-    let client = Client { public_key, server, commands, signals, relays, counters, tags, next_id, done };
+    let client = Client {
+        public_key,
+        server,
+        commands,
+        signals,
+        relays,
+        counters,
+        tags,
+        moved,
+        limits,
+        next_id,
+        done,
+    };
     Ok((client, messages))
 }
 

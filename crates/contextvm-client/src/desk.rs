@@ -1,20 +1,20 @@
 //! The client machine with its application side: calls, raw messages, and what the server says.
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use contextvm_core::envelope::{self, Envelope, MessageKind};
 use contextvm_core::{Limits, Mono, Now, PeerTags, object, rewrite};
 use contextvm_engine::client::{Exchange, Lost};
-use contextvm_engine::{ClientInput, ClientMachine, ClientOutput};
+use contextvm_engine::{ClientInput, ClientMachine, ClientOutput, StreamNews};
 use contextvm_runtime::{Counters, Effect, Endpoint, Input};
 use serde_json::value::RawValue;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Answered, CallError, ServerView};
-
-/// Notifications and requests of the server that may wait to be read, beyond answers.
-const NOTIFICATIONS: usize = 512;
+use crate::queue::{self, Queue, Weighed};
+use crate::streamed::{Reading, Wish};
+use crate::{Answered, CallError, ServerView, Transferred};
 
 const CANCELLED: &str = "notifications/cancelled";
 
@@ -22,7 +22,7 @@ const CANCELLED: &str = "notifications/cancelled";
 pub(crate) type Answer = Result<Answered, CallError>;
 
 /// Where the answer to one call goes; closed once nobody waits for it.
-type Reply = oneshot::Sender<Answer>;
+type Reply = oneshot::Sender<Weighed<Answer>>;
 
 /// What the application side tells the desk.
 #[derive(Debug)]
@@ -32,20 +32,28 @@ pub(crate) enum Command {
         id: Arc<str>,
         message: String,
         reply: Reply,
+        /// Present if the stream of the call is read.
+        reading: Option<Box<Reading>>,
     },
     View(oneshot::Sender<ServerView>),
     /// Some call is not waited for any more.
     Abandoned,
+    /// Some stream was read, or is not read any more.
+    Flow,
     Close,
 }
 
 /// What the desk hears besides commands, however many of those wait.
 #[derive(Debug, Default)]
 pub(crate) struct Signals {
-    /// The application has read a message.
+    /// The application has read a message or an answer.
     pub(crate) read: Notify,
+    /// Bytes that it has not read.
+    pub(crate) unread: AtomicUsize,
     /// The application has stopped waiting for a call.
     pub(crate) abandoned: Notify,
+    /// The application has taken something of a stream, or wants no more of it.
+    pub(crate) flow: Notify,
     /// The application closes the client.
     pub(crate) closing: CancellationToken,
 }
@@ -55,11 +63,13 @@ pub(crate) struct Desk {
     machine: ClientMachine,
     limits: Limits,
     inbox: mpsc::Receiver<Command>,
-    outbound: mpsc::Sender<String>,
+    unread: Queue,
     signals: Arc<Signals>,
-    tags: Arc<Mutex<PeerTags>>,
+    told: Told,
     counters: Counters,
     calls: BTreeMap<Arc<str>, Reply>,
+    /// Streams that are read, by the id of their call.
+    streams: BTreeMap<Arc<str>, Box<Reading>>,
     /// Delivered by the machine; the next output may say that it ended a lost call.
     held: Option<(String, Option<Exchange>)>,
     now: Now,
@@ -68,34 +78,35 @@ pub(crate) struct Desk {
     stop_due: bool,
 }
 
-/// Answers that may wait to be read, at most.
-fn reserve(limits: &Limits) -> usize {
-    limits.pending.clamp(1, Semaphore::MAX_PERMITS / 4)
-}
-
-/// Places for what the application has not read: two generations of answers, and notifications.
-pub(crate) fn messages_bound(limits: &Limits) -> usize {
-    reserve(limits).saturating_mul(2).saturating_add(NOTIFICATIONS)
+/// What the application can look up at any time.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// What the server has said about itself.
+    pub(crate) tags: Arc<Mutex<PeerTags>>,
+    /// The newest of all transfers.
+    pub(crate) moved: watch::Sender<Option<Transferred>>,
 }
 
 impl Desk {
     pub(crate) fn new(
         machine: ClientMachine,
         limits: Limits,
-        (inbox, outbound): (mpsc::Receiver<Command>, mpsc::Sender<String>),
+        (inbox, unread): (mpsc::Receiver<Command>, Queue),
         signals: Arc<Signals>,
-        tags: Arc<Mutex<PeerTags>>,
+        told: Told,
         counters: Counters,
     ) -> Self {
         Self {
             machine,
-            limits,
+            // The machine has counted the values of what it delivers.
+            limits: Limits { json_nodes: usize::MAX, ..limits },
             inbox,
-            outbound,
+            unread,
             signals,
-            tags,
+            told,
             counters,
             calls: BTreeMap::new(),
+            streams: BTreeMap::new(),
             held: None,
             now: Now::default(),
             inbox_empty: false,
@@ -115,6 +126,8 @@ impl Endpoint for Desk {
             tokio::select! {
                 // What makes room comes before what takes it.
                 biased;
+                // A stream is stopped before its call is cancelled.
+                () = self.signals.flow.notified() => return Command::Flow,
                 () = self.signals.abandoned.notified() => return Command::Abandoned,
                 () = self.signals.closing.cancelled(), if !self.inbox.is_closed() => self.inbox.close(),
                 () = self.signals.read.notified(), if !room => {}
@@ -132,23 +145,9 @@ impl Endpoint for Desk {
             Input::Opened(opened) => self.tell(ClientInput::Opened(opened)),
             Input::Published(ticket, outcome) => self.tell(ClientInput::Published(ticket, outcome)),
             Input::RelayUp => self.tell(ClientInput::RelayUp),
+            Input::RelayLimit(bytes) => self.tell(ClientInput::RelayLimit(bytes)),
             Input::Wake => self.tell(ClientInput::Wake),
-            Input::App(Command::Send(message)) => self.tell(ClientInput::Send(message)),
-            // Whoever asked may have stopped waiting before anything was sent.
-            Input::App(Command::Call { reply, .. }) if reply.is_closed() => {}
-            Input::App(Command::Call { id, message, reply }) => {
-                self.calls.insert(id, reply);
-                self.tell(ClientInput::Send(message));
-            }
-            Input::App(Command::Abandoned) => self.cancel_abandoned(),
-            Input::App(Command::View(reply)) => {
-                // Who asked may have gone.
-                let _gone = reply.send(ServerView::of(&self.machine));
-            }
-            Input::App(Command::Close) => {
-                self.tell(ClientInput::Close);
-                self.stop_due = true;
-            }
+            Input::App(command) => self.take(command),
         }
     }
 
@@ -173,7 +172,11 @@ impl Endpoint for Desk {
                 ClientOutput::Deliver { message, exchange } => self.held = Some((message, exchange)),
                 ClientOutput::Learned => {
                     let learned = self.machine.server_tags().clone();
-                    *self.tags.lock().unwrap_or_else(PoisonError::into_inner) = learned;
+                    *self.told.tags.lock().unwrap_or_else(PoisonError::into_inner) = learned;
+                }
+                ClientOutput::Stream { id, news } => self.hand_on(&id, news),
+                ClientOutput::Moved(moved) => {
+                    self.told.moved.send_replace(Some(moved));
                 }
                 ClientOutput::Lost(_) => {}
             }
@@ -194,11 +197,59 @@ impl Desk {
         self.machine.handle(input, self.now);
     }
 
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Send(message) => self.tell(ClientInput::Send(message)),
+            // Whoever asked may have stopped waiting before anything was sent.
+            Command::Call { reply, .. } if reply.is_closed() => {}
+            Command::Call { id, message, reply, reading } => {
+                self.calls.insert(Arc::clone(&id), reply);
+                let Some(reading) = reading else { return self.tell(ClientInput::Send(message)) };
+                self.streams.insert(id, reading);
+                self.tell(ClientInput::SendReading(message));
+            }
+            Command::Flow => self.follow_streams(),
+            Command::Abandoned => self.cancel_abandoned(),
+            Command::View(reply) => {
+                // Who asked may have gone.
+                let _gone = reply.send(ServerView::of(&self.machine));
+            }
+            Command::Close => {
+                self.tell(ClientInput::Close);
+                self.stop_due = true;
+            }
+        }
+    }
+
     /// Whether commands may be taken: answers find a place, or the application has given up reading them.
     fn has_room(&self) -> bool {
-        self.outbound.capacity() > reserve(&self.limits)
-            || self.outbound.is_closed()
-            || self.signals.closing.is_cancelled()
+        self.unread.has_room() || self.signals.closing.is_cancelled()
+    }
+
+    /// Hands news of a stream to its reader, who is never waited for.
+    fn hand_on(&mut self, id: &RawValue, news: StreamNews) {
+        if let Some(reading) = self.streams.get_mut(id.get()) {
+            reading.tell(news);
+            if reading.is_done() {
+                self.streams.remove(id.get());
+            }
+        }
+    }
+
+    /// Tells the machine what the readers of streams have taken, and what they do not want any more.
+    fn follow_streams(&mut self) {
+        let mut wishes = Vec::new();
+        for (id, reading) in &mut self.streams {
+            wishes.extend(reading.wishes().map(|wish| (Arc::clone(id), wish)));
+        }
+        for (id, wish) in wishes {
+            let Ok(id) = RawValue::from_string(id.to_string()) else { continue };
+            self.tell(match wish {
+                Wish::Taken(chunks) => ClientInput::Taken { id, chunks },
+                Wish::Stop(reason) => ClientInput::StopReading { id, reason },
+            });
+        }
+        self.streams.retain(|_, reading| !reading.is_done());
     }
 
     /// Cancels the calls that nobody waits for.
@@ -236,30 +287,43 @@ impl Desk {
         match ended.and_then(|id| self.calls.remove(id.get())) {
             Some(reply) => {
                 let result = match (lost, answer) {
-                    (Some(why), _) => Err(CallError::Lost { why, retryable: is_retryable(&envelope) }),
+                    (Some(why), _) => Err(lost_call(why, &envelope)),
+                    (None, true) if !self.unread.takes_answer(message.len()) => Err(CallError::Lost {
+                        why: Lost::Busy,
+                        detail: queue::no_room(message.len()),
+                        retryable: false,
+                    }),
                     (None, true) => answered(&envelope, exchange),
                     (None, false) => Err(CallError::Ended),
                 };
                 // A receiver that is gone has been cancelled, or is about to be.
-                let _gone = reply.send(result);
+                let bytes = result.as_ref().map_or(0, |answered| answered.result.get().len());
+                let _gone = reply.send(self.unread.weigh(result, bytes));
             }
-            None => self.offer(answer, message),
-        }
-    }
-
-    /// Queues a message for the application; answers always have a place, see [`Desk::next`].
-    fn offer(&self, answer: bool, message: String) {
-        let kept = reserve(&self.limits).saturating_mul(2);
-        if self.outbound.is_closed() {
-            return;
-        }
-        if (!answer && self.outbound.capacity() <= kept) || self.outbound.try_send(message).is_err() {
-            self.counters.unread();
+            None => {
+                let is_kept = match envelope.id.filter(|_| answer).map(ToOwned::to_owned) {
+                    Some(id) => self.unread.answer(&id, message),
+                    None => self.unread.offer(message),
+                };
+                if !is_kept {
+                    self.counters.unread();
+                }
+            }
         }
     }
 }
 
-/// What the machine says of a lost call: whether a new one with the same content does no harm.
+/// What the machine says of a lost call.
+fn lost_call(why: Lost, envelope: &Envelope<'_>) -> CallError {
+    let detail = envelope.error.and_then(|error| object::member(error, "message")).and_then(object::string);
+    CallError::Lost {
+        why,
+        retryable: is_retryable(envelope),
+        detail: detail.unwrap_or_default().into_owned(),
+    }
+}
+
+/// Whether a new one with the same content does no harm.
 fn is_retryable(envelope: &Envelope<'_>) -> bool {
     let data = envelope.error.and_then(|error| object::member(error, "data"));
     data.and_then(|data| object::member(data, "retryable")).is_some_and(|flag| flag.get() == "true")
@@ -282,19 +346,24 @@ mod tests {
     use nostr::key::PublicKey;
 
     use super::*;
+    use crate::Messages;
 
-    fn desk() -> (Desk, mpsc::Receiver<String>) {
+    fn desk() -> (Desk, Messages) {
+        desk_with(Limits::default())
+    }
+
+    fn desk_with(limits: Limits) -> (Desk, Messages) {
         let server = PublicKey::from_byte_array([7; 32]);
         let machine = ClientMachine::new(ClientConfig::new(server), server, [0; 32]);
         let (_commands, inbox) = mpsc::channel(1);
-        let (outbound, messages) = mpsc::channel(messages_bound(&Limits::default()));
-        let (tags, counters) = (Arc::default(), Counters::default());
-        let desk = Desk::new(machine, Limits::default(), (inbox, outbound), Arc::default(), tags, counters);
-        (desk, messages)
+        let signals = Arc::<Signals>::default();
+        let (unread, messages) = Queue::new(&limits, Arc::clone(&signals));
+        let (told, counters) = (Told::default(), Counters::default());
+        (Desk::new(machine, limits, (inbox, unread), signals, told, counters), messages)
     }
 
-    #[test]
-    fn a_subscription_that_the_server_ends_is_not_waited_for() {
+    #[tokio::test]
+    async fn a_subscription_that_the_server_ends_is_not_waited_for() {
         let (mut desk, mut messages) = desk();
         let (reply, mut answer) = oneshot::channel();
         desk.calls.insert("\"x\"".into(), reply);
@@ -303,9 +372,10 @@ mod tests {
             desk.held = Some((envelope::notification(CANCELLED, Some(&params)), None));
             desk.release(None);
         }
-        assert!(matches!(answer.try_recv(), Ok(Err(CallError::Ended))));
-        assert!(messages.try_recv().unwrap().contains("\"y\""));
-        assert!(messages.try_recv().is_err());
+        assert!(matches!(answer.try_recv().unwrap().open(), Err(CallError::Ended)));
+        assert!(messages.recv().await.unwrap().contains("\"y\""));
+        drop(desk);
+        assert!(messages.recv().await.is_none());
     }
 
     #[test]
@@ -314,7 +384,8 @@ mod tests {
         for (method, again) in [("tools/call", false), ("tools/list", true)] {
             let (reply, mut answer) = oneshot::channel();
             let message = format!(r#"{{"jsonrpc":"2.0","id":"x","method":"{method}"}}"#);
-            desk.handle(Input::App(Command::Call { id: "\"x\"".into(), message, reply }), Now::default());
+            let call = Command::Call { id: "\"x\"".into(), message, reply, reading: None };
+            desk.handle(Input::App(call), Now::default());
             let Some(Effect::Publish(Outbound { ticket, .. })) = desk.poll() else { panic!("{method}") };
             desk.handle(Input::Published(ticket, Outcome::Accepted), Now::default());
             while let Some(mono) = desk.poll_timeout() {
@@ -324,16 +395,29 @@ mod tests {
                     break;
                 }
             }
-            let error = answer.try_recv().unwrap().unwrap_err();
+            let error = answer.try_recv().unwrap().open().unwrap_err();
             assert!(matches!(error, CallError::Lost { why: Lost::NoReply, .. }), "{method}: {error:?}");
             assert_eq!(error.is_retryable(), again, "{method}");
         }
     }
 
     #[test]
-    fn no_limit_is_too_large_for_the_queue() {
-        let limits = Limits { pending: usize::MAX, ..Limits::default() };
-        let (sender, _receiver) = mpsc::channel::<String>(messages_bound(&limits));
-        assert!(sender.capacity() > reserve(&limits));
+    fn answers_that_no_caller_takes_are_bounded_in_bytes() {
+        let (mut desk, _messages) = desk_with(Limits { transfers_bytes: 1_000, ..Limits::default() });
+        let mut answers = Vec::new();
+        for n in 0..4 {
+            let (reply, answer) = oneshot::channel();
+            desk.calls.insert(n.to_string().into(), reply);
+            answers.push(answer);
+            let result = format!(r#"{{"jsonrpc":"2.0","id":{n},"result":{{"x":"{}"}}}}"#, "x".repeat(800));
+            desk.held = Some((result, None));
+            desk.release(None);
+        }
+        let mut kept = answers.into_iter().map(|mut answer| answer.try_recv().unwrap().open());
+        assert!(kept.next().unwrap().is_ok() && kept.next().unwrap().is_ok());
+        for answer in kept {
+            assert!(matches!(answer, Err(CallError::Lost { why: Lost::Busy, retryable: false, .. })));
+        }
+        assert_eq!(desk.signals.unread.load(std::sync::atomic::Ordering::Acquire), 0);
     }
 }

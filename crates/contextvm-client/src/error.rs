@@ -87,6 +87,8 @@ pub enum CallError {
     Lost {
         /// Why.
         why: Lost,
+        /// The same with its numbers and causes, or empty; print it through [`contextvm_core::printable`].
+        detail: String,
         /// Whether a new call with the same content does no harm: this one was certainly not executed, or the server
         /// may execute it twice (lists, reads, tools that it marks as read-only or idempotent).
         retryable: bool,
@@ -109,7 +111,7 @@ impl CallError {
         match self {
             Self::Server { .. } | Self::Answer | Self::Ended => ErrorKind::Server,
             Self::Lost { why: Lost::NoReply, .. } => ErrorKind::Timeout,
-            Self::Lost { why: Lost::NotSent, .. } => ErrorKind::Relay,
+            Self::Lost { why: Lost::NotSent | Lost::Transfer, .. } => ErrorKind::Relay,
             Self::Lost { why: Lost::Closed, .. } | Self::Closed => ErrorKind::Closed,
             Self::Lost { .. } => ErrorKind::Call,
         }
@@ -132,6 +134,7 @@ fn lost_text(lost: Lost) -> &'static str {
         Lost::Busy => "too many calls wait already",
         Lost::TooLarge => "the message is larger than one event may be",
         Lost::Malformed => "the message is not valid json-rpc",
+        Lost::Transfer => "the transfer of the request or of its answer failed",
         _ => "the request was lost",
     }
 }

@@ -7,6 +7,7 @@ use contextvm_core::Limits;
 use contextvm_core::identity::ServerIdentity;
 use contextvm_crypto::Keys;
 use contextvm_engine::{ClientConfig, EncryptionMode, GiftWrapMode};
+use nostr::event::Tag;
 
 use crate::Error;
 use crate::client::{self, Client, Messages};
@@ -54,6 +55,29 @@ impl ClientOptions {
             config,
             ready_timeout: READY_TIMEOUT,
         }
+    }
+
+    /// Sets whether the server is told that streams are read (CEP-41); `false` if not said. Tools may then stream what they
+    /// would otherwise return at once; [`Client::call_stream`] reads it.
+    #[must_use]
+    pub const fn with_open_streams(mut self, on: bool) -> Self {
+        self.config.open_streams = on;
+        self
+    }
+
+    /// Sets whether frames of transfers and streams are delivered through [`Messages`] as the progress notifications that they
+    /// are; `false` if not said.
+    #[must_use]
+    pub const fn with_shown_frames(mut self, on: bool) -> Self {
+        self.config.show_frames = on;
+        self
+    }
+
+    /// Sets tags that every request carries, in a transfer its first and its last frame; none if not said.
+    #[must_use]
+    pub fn with_request_tags(mut self, tags: Vec<Tag>) -> Self {
+        self.config.request_tags = tags;
+        self
     }
 }
 
@@ -138,6 +162,24 @@ impl ClientBuilder {
     /// Offers to answer requests that the server sends (sampling, elicitation, roots).
     pub fn answer_server_requests(mut self) -> Self {
         self.options.config.answer_server_requests = true;
+        self
+    }
+
+    /// See [`ClientOptions::with_open_streams`].
+    pub fn open_streams(mut self, on: bool) -> Self {
+        self.options = self.options.with_open_streams(on);
+        self
+    }
+
+    /// See [`ClientOptions::with_shown_frames`].
+    pub fn shown_frames(mut self, on: bool) -> Self {
+        self.options = self.options.with_shown_frames(on);
+        self
+    }
+
+    /// See [`ClientOptions::with_request_tags`].
+    pub fn request_tags(mut self, tags: Vec<Tag>) -> Self {
+        self.options = self.options.with_request_tags(tags);
         self
     }
 

@@ -28,7 +28,7 @@
 //! | [`envelope`], [`object`], [`rewrite`], [`scan`] | JSON-RPC messages as borrowed text |
 //! | [`progress`] | what frames of transfers and of streams have in common |
 //! | [`capability`] | the one name that access and dispatch agree on |
-//! | [`tags`], [`kind`], [`event`], [`opened`] | what is in an event, before and after it was checked |
+//! | [`tags`], [`kind`], [`event`], [`opened`], [`size`] | what is in an event, before and after it was checked, and how large it is |
 //! | [`frame`], [`relay_info`] | what relays and their clients say to each other, and what a relay says of itself |
 //! | [`identity`], [`printable`] | what people type and see |
 //! | [`limits`], [`time`], [`fault`] | bounds, clocks as values, and who misbehaved |
@@ -50,6 +50,7 @@ pub mod progress;
 pub mod relay_info;
 pub mod rewrite;
 pub mod scan;
+pub mod size;
 pub mod tags;
 mod text;
 pub mod time;

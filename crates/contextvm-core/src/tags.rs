@@ -28,6 +28,8 @@ pub const SUPPORT_OPEN_STREAM: &str = "support_open_stream";
 pub const SUPPORT_SERVER_REQUESTS: &str = "support_server_requests";
 /// Flag of ours: the server executes an inner id at most once and answers repeats alike (docs/EXTENSIONS.md).
 pub const SUPPORT_REPEATS: &str = "support_repeats";
+/// Flag of ours: the client puts the frames of a stream in order itself (docs/EXTENSIONS.md).
+pub const SUPPORT_UNORDERED_STREAMS: &str = "support_unordered_streams";
 
 /// What one peer has said about itself, merged over all its events.
 ///
@@ -46,6 +48,8 @@ pub struct PeerTags {
     pub server_requests: bool,
     /// Keeps promises P2 and P3, so that a request may be sent again (docs/EXTENSIONS.md).
     pub repeats: bool,
+    /// Reads streams whose frames come in any order (docs/EXTENSIONS.md).
+    pub unordered_streams: bool,
     /// `name`, first seen.
     pub name: Option<String>,
     /// `about`, first seen.
@@ -77,6 +81,7 @@ impl PeerTags {
                 SUPPORT_OPEN_STREAM => latch(&mut self.open_stream),
                 SUPPORT_SERVER_REQUESTS => latch(&mut self.server_requests),
                 SUPPORT_REPEATS => latch(&mut self.repeats),
+                SUPPORT_UNORDERED_STREAMS => latch(&mut self.unordered_streams),
                 NAME => keep_first(&mut self.name, value),
                 ABOUT => keep_first(&mut self.about, value),
                 WEBSITE => keep_first(&mut self.website, value),

@@ -31,8 +31,8 @@ mod keys;
 pub mod nip44;
 mod open;
 mod seal;
-pub mod size;
 
+pub use contextvm_core::size;
 pub use entropy::Entropy;
 pub use error::{KeyError, OpenError, SealError};
 pub use keys::Keys;

@@ -2,25 +2,16 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a benchmark")]
 use std::hint::black_box;
 
-use contextvm_core::{Draft, Limits, Mono, Now, Opened, Protection, WrapKind};
+use contextvm_core::{Draft, Mono, Now, Opened, Protection, WrapKind};
 use contextvm_crypto::Keys;
-use contextvm_engine::{
-    ClientConfig, ClientInput, ClientMachine, ClientOutput, EncryptionMode, GiftWrapMode, Outcome,
-};
+use contextvm_engine::{ClientConfig, ClientInput, ClientMachine, ClientOutput, Outcome};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use nostr::event::{Tag, Tags};
 
 const NOW: Now = Now { mono: Mono(0), unix: 1_700_000_000 };
 
 fn machine(server: &Keys, client: &Keys) -> ClientMachine {
-    let config = ClientConfig {
-        server: server.public_key(),
-        encryption: EncryptionMode::Optional,
-        gift_wrap: GiftWrapMode::Optional,
-        stateless: false,
-        answer_server_requests: false,
-        limits: Limits::default(),
-    };
+    let config = ClientConfig::new(server.public_key());
     ClientMachine::new(config, client.public_key(), [1; 32])
 }
 

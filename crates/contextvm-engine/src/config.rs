@@ -66,6 +66,8 @@ pub struct ServerConfig {
     /// it is dropped): whatever was done before a restart is then stamped before it. A server that has used its key
     /// before sets this to the second after the one in which it starts.
     pub accept_from: u64,
+    /// Tools may write streams (CEP-41) to callers that understand them.
+    pub open_streams: bool,
     /// Bounds.
     pub limits: Limits,
 }
@@ -81,6 +83,7 @@ impl Default for ServerConfig {
             inject_client_pubkey: false,
             inject_request_event_id: false,
             accept_from: 0,
+            open_streams: true,
             limits: Limits::default(),
         }
     }
@@ -103,6 +106,8 @@ impl ServerConfig {
         named
             .chain(encrypts.then(|| tags::flag(tags::SUPPORT_ENCRYPTION)))
             .chain(ephemeral.then(|| tags::flag(tags::SUPPORT_ENCRYPTION_EPHEMERAL)))
+            .chain([tags::flag(tags::SUPPORT_OVERSIZED_TRANSFER)])
+            .chain(self.open_streams.then(|| tags::flag(tags::SUPPORT_OPEN_STREAM)))
             .chain(identity.extra.iter().cloned())
             .chain([tags::flag(tags::SUPPORT_REPEATS)])
             .collect()
@@ -122,6 +127,12 @@ pub struct ClientConfig {
     pub stateless: bool,
     /// Offer to answer requests that the server sends (docs/EXTENSIONS.md).
     pub answer_server_requests: bool,
+    /// Offer to read streams (CEP-41): tools then stream what they would otherwise return at once.
+    pub open_streams: bool,
+    /// Deliver the frames of transfers and streams as the progress notifications that they are.
+    pub show_frames: bool,
+    /// Tags that every request carries, on the first and the last frame of a transfer: `pmi`, `payment_interaction` (CEP-8).
+    pub request_tags: Vec<Tag>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -136,6 +147,9 @@ impl ClientConfig {
             gift_wrap: GiftWrapMode::default(),
             stateless: false,
             answer_server_requests: false,
+            open_streams: false,
+            show_frames: false,
+            request_tags: Vec::new(),
             limits: Limits::default(),
         }
     }

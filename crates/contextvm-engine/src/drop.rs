@@ -1,4 +1,6 @@
 //! Why something inbound was not acted on.
+use contextvm_stream::StreamDrop;
+use contextvm_transfer::TransferDrop;
 
 /// A counted refusal. No text and no data of a peer is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,11 +42,13 @@ pub enum DropReason {
     Unsupported,
     /// A cancellation, progress or answer that matches no request of that peer.
     UnknownRequest,
+    /// No relay took the frames of an answer.
+    Unpublished,
 }
 
 impl DropReason {
     /// Every reason, for tables of counters.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Duplicate,
         Self::BeforeStart,
         Self::Stale,
@@ -63,6 +67,7 @@ impl DropReason {
         Self::Uncorrelated,
         Self::Unsupported,
         Self::UnknownRequest,
+        Self::Unpublished,
     ];
 
     /// Returns a fixed name, for counters and logs.
@@ -87,6 +92,31 @@ impl DropReason {
             Self::Uncorrelated => "uncorrelated",
             Self::Unsupported => "unsupported",
             Self::UnknownRequest => "unknown_request",
+            Self::Unpublished => "unpublished",
+        }
+    }
+}
+
+impl From<TransferDrop> for DropReason {
+    fn from(reason: TransferDrop) -> Self {
+        match reason {
+            TransferDrop::Duplicate => Self::Duplicate,
+            TransferDrop::Early | TransferDrop::Busy | TransferDrop::Wasteful => Self::Busy,
+            TransferDrop::Misplaced => Self::UnknownRequest,
+            // What is left of a transfer that is over, or was begun anew.
+            TransferDrop::Late | TransferDrop::Replaced | _ => Self::Uncorrelated,
+        }
+    }
+}
+
+impl From<StreamDrop> for DropReason {
+    fn from(reason: StreamDrop) -> Self {
+        match reason {
+            StreamDrop::Duplicate => Self::Duplicate,
+            StreamDrop::Misplaced | StreamDrop::UnknownPong => Self::UnknownRequest,
+            StreamDrop::LongNonce => Self::TooLarge,
+            StreamDrop::PingFlood => Self::Busy,
+            StreamDrop::Late | StreamDrop::Early | StreamDrop::Unasked | _ => Self::Uncorrelated,
         }
     }
 }

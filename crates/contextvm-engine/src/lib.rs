@@ -5,13 +5,16 @@ extern crate alloc;
 pub mod client;
 pub mod config;
 pub mod drop;
+mod flight;
 pub mod gate;
 pub mod server;
 mod size;
 mod unique;
 
-pub use client::{ClientInput, ClientMachine, ClientOutput};
+pub use client::{ClientInput, ClientMachine, ClientOutput, Direction, StreamNews, Transferred};
 pub use config::{ClientConfig, EncryptionMode, GiftWrapMode, Identity, ServerConfig};
+pub use contextvm_stream::{StreamEnd, StreamError};
+pub use contextvm_transfer::TransferError;
 pub use drop::DropReason;
 pub use gate::{Gate, OuterEvent};
 pub use server::{RequestKey, ServerInput, ServerLoad, ServerMachine, ServerOutput};

@@ -4,6 +4,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// What the message around an event takes at most, bytes.
+const AROUND_EVENT: usize = 256;
 /// Longest request head that is looked at, bytes.
 const MAX_HEAD: usize = 8 * 1024;
 /// How long a client may take over its request head.
@@ -109,7 +111,8 @@ fn document(options: &RelayOptions) -> String {
         "software": env!("CARGO_PKG_NAME"),
         "version": env!("CARGO_PKG_VERSION"),
         "limitation": {
-            "max_message_length": options.max_message(),
+            // What is longer is read and refused: what counts is what is taken.
+            "max_message_length": options.max_event.saturating_add(AROUND_EVENT),
             "max_content_length": options.max_event,
             "max_subscriptions": options.max_subscriptions,
             "max_filters": options.max_filters,

@@ -117,6 +117,8 @@ struct Entry {
     url: RelayUrl,
     outcome: RelayOutcome,
     last: bool,
+    /// It is connected and has answered of late.
+    keeps_pace: bool,
 }
 
 impl Publication {
@@ -134,9 +136,9 @@ impl Publication {
         now >= self.deadline
     }
 
-    /// Adds a relay that is expected to answer.
-    pub(crate) fn expect(&self, relay: u16, url: RelayUrl) {
-        let entry = Entry { url, outcome: RelayOutcome::NotSent, last: false };
+    /// Adds a relay that is expected to answer; one that keeps pace is worth waiting for.
+    pub(crate) fn expect(&self, relay: u16, url: RelayUrl, keeps_pace: bool) {
+        let entry = Entry { url, outcome: RelayOutcome::NotSent, last: false, keeps_pace };
         self.board().entries.insert(relay, entry);
     }
 
@@ -179,12 +181,21 @@ impl Publication {
 
     /// Waits for the first success, the last refusal, or the deadline.
     pub(crate) async fn report(self: Arc<Self>) -> PublishReport {
+        self.until(Self::is_decided).await
+    }
+
+    /// Waits for a success and all relays that keep pace, the last refusal, or the deadline.
+    pub(crate) async fn report_all(self: Arc<Self>) -> PublishReport {
+        self.until(Self::is_everywhere).await
+    }
+
+    async fn until(&self, is_done: fn(&Self) -> bool) -> PublishReport {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if let Some(report) = self.settled() {
-                return report;
+            if is_done(self) {
+                return self.snapshot();
             }
             if tokio::time::timeout_at(self.deadline, changed).await.is_err() {
                 return self.snapshot();
@@ -192,11 +203,14 @@ impl Publication {
         }
     }
 
-    fn settled(&self) -> Option<PublishReport> {
+    fn is_decided(&self) -> bool {
         let board = self.board();
-        let done = board.accepted.is_some() || board.entries.values().all(|entry| entry.last);
-        drop(board);
-        done.then(|| self.snapshot())
+        board.accepted.is_some() || board.entries.values().all(|entry| entry.last)
+    }
+
+    fn is_everywhere(&self) -> bool {
+        let is_awaited = |entry: &Entry| entry.keeps_pace && !entry.last;
+        self.is_decided() && !self.board().entries.values().any(is_awaited)
     }
 
     fn snapshot(&self) -> PublishReport {
@@ -228,7 +242,7 @@ mod tests {
         let event = PublishEvent { id: EventId::from_slice(&[1; 32]).unwrap(), json: "{}".into() };
         let publication = Publication::new(&event, deadline(Duration::from_secs(60)));
         for relay in 1..=relays {
-            publication.expect(relay, url(relay));
+            publication.expect(relay, url(relay), relay != 2);
         }
         Arc::new(publication)
     }
@@ -249,7 +263,7 @@ mod tests {
     async fn refusal_by_all_is_reported_at_once_and_by_some_is_not() {
         let publication = publication(2);
         publication.settle(1, RelayOutcome::Refused("blocked: no".into()));
-        assert_eq!(publication.settled(), None);
+        assert!(!publication.is_decided());
         publication.settle(2, RelayOutcome::QueueFull);
         assert_eq!(publication.report().await.outcome(), PublishOutcome::Refused);
     }
@@ -269,6 +283,20 @@ mod tests {
         publication.note(1, RelayOutcome::Refused("rate-limited: slow down".into()));
         publication.sent(1);
         assert_eq!(publication.report().await.outcome(), PublishOutcome::Unknown);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_that_keeps_pace_is_waited_for_and_another_is_not() {
+        let all = publication(3);
+        all.settle(1, RelayOutcome::Accepted);
+        assert!(all.is_decided() && !all.is_everywhere());
+        all.settle(3, RelayOutcome::Refused("blocked: no".into()));
+        assert!(all.is_everywhere());
+        assert_eq!(all.report_all().await.per_relay[1].1, RelayOutcome::NotSent);
+
+        let silent = publication(1);
+        silent.sent(1);
+        assert_eq!(silent.report_all().await.outcome(), PublishOutcome::Unknown);
     }
 
     #[tokio::test]

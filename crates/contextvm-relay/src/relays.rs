@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use contextvm_core::RelayInfo;
 use nostr::types::RelayUrl;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -11,7 +12,8 @@ use tokio::time::Instant;
 use crate::config::RelaysConfig;
 use crate::connect::Connector;
 use crate::dial::{Addresses, Dialer};
-use crate::error::RelayError;
+use crate::error::{FetchError, RelayError};
+use crate::fetch::relay_info;
 use crate::link::{Link, Shared, unix};
 use crate::pool::PoolConnector;
 use crate::publish::{Publication, PublishEvent, PublishReport, deadline};
@@ -188,7 +190,22 @@ impl Relays {
         &self,
         event: PublishEvent,
     ) -> impl Future<Output = PublishReport> + Send + 'static + use<> {
-        let publication = Arc::new(Publication::new(&event, deadline(self.0.config.timing.publish)));
+        self.queue(&event).report()
+    }
+
+    /// Publishes an event on all relays, as [`Self::publish`], but resolves only when every relay that is connected and
+    /// answers in time has spoken too.
+    ///
+    /// Whoever publishes much in a row waits for this, so that no relay that works is left behind.
+    pub fn publish_everywhere(
+        &self,
+        event: PublishEvent,
+    ) -> impl Future<Output = PublishReport> + Send + 'static + use<> {
+        self.queue(&event).report_all()
+    }
+
+    fn queue(&self, event: &PublishEvent) -> Arc<Publication> {
+        let publication = Arc::new(Publication::new(event, deadline(self.0.config.timing.publish)));
         let mut state = self.0.state();
         let now = Instant::now();
         while state
@@ -203,7 +220,7 @@ impl Relays {
         }
         state.recent.push_back(Arc::downgrade(&publication));
         drop(state);
-        publication.report()
+        publication
     }
 
     /// Waits until new events arrive from at least one relay; returns whether that happened in time.
@@ -221,6 +238,19 @@ impl Relays {
         if let Some((link, _)) = self.0.state().links.get(&relay) {
             link.report_invalid();
         }
+    }
+
+    /// Asks a relay of the set what it is (NIP-11), where the set may dial it; `None` when it is not in the set.
+    ///
+    /// The answer is as [`relay_info`](crate::relay_info).
+    #[must_use]
+    pub fn info(
+        &self,
+        relay: u16,
+        deadline: Duration,
+    ) -> Option<impl Future<Output = Result<RelayInfo, FetchError>> + Send + 'static + use<>> {
+        let (url, addresses) = self.0.state().links.get(&relay).map(|(link, _)| link.place())?;
+        Some(async move { relay_info(&url, addresses, deadline).await })
     }
 
     /// Describes every relay.

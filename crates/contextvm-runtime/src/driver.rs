@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::endpoint::{Effect, Endpoint, Input};
 use crate::inbound::Intake;
 use crate::outbound::Outbox;
+use crate::relay_limit::RelayLimit;
 use crate::stats::Counters;
 use crate::subscription;
 
@@ -113,8 +114,10 @@ impl Driver {
             counters.clone(),
         );
         let outbox = Outbox::new(E::KEEPS, options.keys, relays.clone(), &limits, counters.clone());
+        let limit = RelayLimit::new(relays.clone());
         let grace = options.shutdown_grace;
-        let running = Running { endpoint, inbox, intake, outbox, counters, clock, grace, stop_at: None };
+        let running =
+            Running { endpoint, inbox, intake, outbox, limit, counters, clock, grace, stop_at: None };
         Box::pin(running.run()).await;
         relays.shutdown().await;
     }
@@ -132,6 +135,7 @@ struct Running<E: Endpoint> {
     inbox: Inbox,
     intake: Intake,
     outbox: Outbox,
+    limit: RelayLimit,
     counters: Counters,
     clock: Clock,
     grace: Duration,
@@ -169,10 +173,12 @@ impl<E: Endpoint> Running<E> {
             }
             Step::Incoming(Some(Incoming::Up { relay, url })) => {
                 tracing::info!(relay, %url, "relay up");
+                self.limit.up(relay);
                 self.endpoint.handle(Input::RelayUp, now);
             }
             Step::Incoming(Some(Incoming::Down { relay, url, reason })) => {
                 tracing::info!(relay, %url, ?reason, "relay down");
+                self.limit.down();
             }
             Step::Incoming(None) => self.stop(),
             Step::Input(Some(input)) => self.endpoint.handle(input, now),
@@ -197,6 +203,7 @@ impl<E: Endpoint> Running<E> {
             ended = self.outbox.next() => {
                 Step::Input(ended.map(|(ticket, outcome)| Input::Published(ticket, outcome)))
             }
+            bytes = self.limit.next(), if self.stop_at.is_none() => Step::Input(Some(Input::RelayLimit(bytes))),
             () = timer => Step::Input(Some(Input::Wake)),
             () = end => Step::StopNow,
         }
@@ -206,7 +213,10 @@ impl<E: Endpoint> Running<E> {
     fn drain(&mut self) {
         while let Some(effect) = self.endpoint.poll() {
             match effect {
-                Effect::Publish(outbound) => self.outbox.publish(outbound),
+                Effect::Publish(outbound) => {
+                    self.limit.publishing(outbound.draft.content.len());
+                    self.outbox.publish(outbound);
+                }
                 Effect::Republish { ticket, rewrap } => self.outbox.republish(ticket, rewrap),
                 Effect::Forget(ticket) => self.outbox.forget(ticket),
                 Effect::Drop(reason) => self.counters.drop(reason),
@@ -223,7 +233,7 @@ impl<E: Endpoint> Running<E> {
 }
 
 /// Sleeps until an instant, or for ever.
-async fn sleep_until(instant: Option<Instant>) {
+pub(crate) async fn sleep_until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => core::future::pending().await,

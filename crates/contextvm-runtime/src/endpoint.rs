@@ -11,6 +11,8 @@ pub enum Input<E> {
     Published(Ticket, Outcome),
     /// A relay connection came (back) up.
     RelayUp,
+    /// The largest event that the relays take, bytes as published, is another one now.
+    RelayLimit(usize),
     /// The application's side of the endpoint has something.
     App(E),
     /// A time that [`Endpoint::poll_timeout`] named has come.

@@ -11,6 +11,8 @@ pub mod subscription;
 
 mod inbound;
 mod outbound;
+mod pace;
+mod relay_limit;
 mod work;
 
 pub use clock::Clock;

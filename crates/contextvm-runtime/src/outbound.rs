@@ -11,13 +11,21 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use nostr::event::{Event, EventId};
 use nostr::key::PublicKey;
+use tokio::time::Instant;
 
 use crate::clock::unix_now;
+use crate::pace::Pace;
 use crate::stats::Counters;
 use crate::work::Work;
 
 /// Events that are signed and sealed at once.
 const SEALING: usize = 64;
+/// A longer event is a piece of something larger, or large itself, bytes: the next one waits until every relay has it that
+/// keeps pace, or a peer at the slower relay would lose pieces to the faster one.
+const LARGE: usize = 10_000;
+/// Where a piece says what it is, bytes.
+const HEAD: usize = 64;
+const PROGRESS: &[u8] = b"\"notifications/progress\"";
 /// What `["EVENT",...]` adds to an event, bytes, rounded up.
 const FRAME: usize = 16;
 
@@ -38,9 +46,17 @@ struct Kept {
     made: Option<Made>,
 }
 
-type Sealed = (Ticket, Result<Made, &'static str>);
-/// A publication under way: its ticket, its size in bytes, and what became of it.
-type Publishing = Pin<Box<dyn Future<Output = (Ticket, usize, Outcome)> + Send>>;
+/// An event that was made, and whether it is a piece of a larger message.
+type Sealed = (Ticket, bool, Result<Made, &'static str>);
+type Publishing = Pin<Box<dyn Future<Output = Published> + Send>>;
+
+/// A publication that ended: how large it was, when a piece began, and what became of it.
+struct Published {
+    ticket: Ticket,
+    bytes: usize,
+    piece: Option<Instant>,
+    outcome: Outcome,
+}
 
 /// Events on their way from the machine to the relays.
 pub(crate) struct Outbox {
@@ -55,6 +71,7 @@ pub(crate) struct Outbox {
     sealing: Work<Sealed>,
     publishing: FuturesUnordered<Publishing>,
     publishing_bytes: usize,
+    pace: Pace<(Ticket, PublishEvent)>,
     /// Outcomes that are known without a publication.
     failed: VecDeque<(Ticket, Outcome)>,
 }
@@ -79,6 +96,7 @@ impl Outbox {
             sealing: Work::new(SEALING),
             publishing: FuturesUnordered::new(),
             publishing_bytes: 0,
+            pace: Pace::default(),
             failed: VecDeque::new(),
         }
     }
@@ -91,7 +109,10 @@ impl Outbox {
 
     /// Whether nothing is under way.
     pub(crate) fn is_idle(&self) -> bool {
-        self.sealing.len() == 0 && self.publishing.is_empty() && self.failed.is_empty()
+        self.sealing.len() == 0
+            && self.publishing.is_empty()
+            && self.pace.is_empty()
+            && self.failed.is_empty()
     }
 
     /// Takes a new publication; it is made once [`Self::start`] is called.
@@ -100,8 +121,10 @@ impl Outbox {
         if self.keeps {
             self.kept.insert(ticket, Kept { recipient, protection, made: None });
         }
-        let keys = Arc::clone(&self.keys);
-        self.sealing.push(draft.content.len(), move || (ticket, make(&draft, &recipient, protection, &keys)));
+        let (keys, is_piece) = (Arc::clone(&self.keys), is_piece(&draft.content));
+        self.sealing.push(draft.content.len(), move || {
+            (ticket, is_piece, make(&draft, &recipient, protection, &keys))
+        });
     }
 
     /// Publishes again what a ticket names.
@@ -117,11 +140,12 @@ impl Outbox {
         match kept.protection {
             Protection::Wrapped(kind) if rewrap => {
                 let (inner, recipient) = (Arc::clone(&made.inner), kept.recipient);
-                self.sealing.push(inner.content.len(), move || (ticket, wrap(inner, &recipient, kind)));
+                self.sealing
+                    .push(inner.content.len(), move || (ticket, false, wrap(inner, &recipient, kind)));
             }
             Protection::Plain | Protection::Wrapped(_) => {
                 let event = PublishEvent { id: made.id, json: Arc::clone(&made.json) };
-                self.send(ticket, event);
+                self.send(ticket, event, None);
             }
         }
     }
@@ -145,20 +169,19 @@ impl Outbox {
         }
         // No more than a relay's own queue holds, so that a relay that is behind is waited for and not overrun.
         let fits = self.publishing_bytes.saturating_add(self.largest) <= self.most_bytes;
-        let may_send = self.publishing.is_empty() || (fits && self.publishing.len() < self.most_events);
+        let fits = fits && self.publishing.len() < self.most_events && self.pace.has_room();
+        let may_send = self.publishing.is_empty() || fits;
         tokio::select! {
             Some(sealed) = self.sealing.next(), if may_send && self.sealing.is_running() => self.sealed(sealed),
-            Some((ticket, bytes, outcome)) = self.publishing.next(), if !self.publishing.is_empty() => {
-                self.publishing_bytes = self.publishing_bytes.saturating_sub(bytes);
-                self.count(&outcome);
-                Some((ticket, outcome))
+            Some(published) = self.publishing.next(), if !self.publishing.is_empty() => {
+                Some(self.published(published))
             }
             else => core::future::pending().await,
         }
     }
 
     fn sealed(&mut self, sealed: Option<Sealed>) -> Option<(Ticket, Outcome)> {
-        let Some((ticket, made)) = sealed else {
+        let Some((ticket, is_piece, made)) = sealed else {
             // A bug of ours in `seal` costs one event and not the loop; its call ends by its deadline.
             tracing::error!("sealing an event ended in a panic");
             return None;
@@ -169,7 +192,12 @@ impl Outbox {
                 if let Some(kept) = self.kept.get_mut(&ticket) {
                     kept.made = Some(made);
                 }
-                self.send(ticket, event);
+                if is_piece {
+                    self.pace.push((ticket, event));
+                    self.send_pieces();
+                } else {
+                    self.send(ticket, event, None);
+                }
                 None
             }
             Err(why) => {
@@ -181,11 +209,33 @@ impl Outbox {
         }
     }
 
-    fn send(&mut self, ticket: Ticket, event: PublishEvent) {
+    fn published(&mut self, published: Published) -> (Ticket, Outcome) {
+        let Published { ticket, bytes, piece, outcome } = published;
+        self.publishing_bytes = self.publishing_bytes.saturating_sub(bytes);
+        if let Some(sent) = piece {
+            self.pace.ended(sent, Instant::now());
+            self.send_pieces();
+        }
+        self.count(&outcome);
+        (ticket, outcome)
+    }
+
+    fn send_pieces(&mut self) {
+        while let Some((ticket, event)) = self.pace.next() {
+            self.send(ticket, event, Some(Instant::now()));
+        }
+    }
+
+    fn send(&mut self, ticket: Ticket, event: PublishEvent, piece: Option<Instant>) {
         let bytes = event.json.len().saturating_add(FRAME);
         self.publishing_bytes = self.publishing_bytes.saturating_add(bytes);
-        let report = self.relays.publish(event);
-        self.publishing.push(Box::pin(async move { (ticket, bytes, outcome(&report.await)) }));
+        self.publishing.push(if bytes > LARGE {
+            let report = self.relays.publish_everywhere(event);
+            Box::pin(async move { Published { ticket, bytes, piece, outcome: outcome(&report.await) } })
+        } else {
+            let report = self.relays.publish(event);
+            Box::pin(async move { Published { ticket, bytes, piece, outcome: outcome(&report.await) } })
+        });
     }
 
     fn count(&self, outcome: &Outcome) {
@@ -195,6 +245,13 @@ impl Outbox {
             Outcome::Refused(_) => &mut stats.refused,
         });
     }
+}
+
+/// Whether a content is a long piece of a transfer or a stream, which may be overtaken: nothing that is small depends on it
+/// before it was published.
+fn is_piece(content: &str) -> bool {
+    let head = content.as_bytes().get(..HEAD).unwrap_or_default();
+    content.len() > LARGE && head.windows(PROGRESS.len()).any(|part| part == PROGRESS)
 }
 
 /// Signs and seals one event.

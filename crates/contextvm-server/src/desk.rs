@@ -2,20 +2,23 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use contextvm_core::{Limits, Mono, Now};
-use contextvm_engine::server::{Delivery, Question};
+use contextvm_engine::server::{Delivery, Question, RequestKey};
 use contextvm_engine::{ServerInput, ServerMachine, ServerOutput};
 use contextvm_runtime::{Counters, Effect, Endpoint, Input};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use nostr::key::PublicKey;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::access::AccessCallback;
 use crate::listing::Listing;
-use crate::session::{Inbound, Session};
+use crate::session::{Inbound, Letter, Room, Session, Wire};
+use crate::stream::{Ask, Reply, Streams};
+use crate::writing::Writing;
 
 /// Notifications that may wait in one session beyond its requests.
 const NOTIFICATIONS: usize = 256;
@@ -23,8 +26,18 @@ const NOTIFICATIONS: usize = 256;
 /// What the application side tells the desk.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Send { to: PublicKey, message: String },
+    Send {
+        to: PublicKey,
+        message: String,
+        /// Its share of the room; given back when this is taken.
+        _share: OwnedSemaphorePermit,
+    },
     Broadcast(String),
+    Stream {
+        key: RequestKey,
+        ask: Ask,
+        reply: Reply,
+    },
     Shutdown,
 }
 
@@ -43,7 +56,7 @@ pub(crate) enum Event {
 /// Where a caller's messages go.
 struct Seat {
     number: u64,
-    inbound: mpsc::Sender<Box<Inbound>>,
+    inbound: mpsc::Sender<Letter>,
 }
 
 /// The ways between the desk and the application.
@@ -66,7 +79,12 @@ pub(crate) struct Desk {
     ways: Ways,
     counters: Counters,
     listing: Listing,
+    writing: Writing,
     seats: BTreeMap<PublicKey, Seat>,
+    /// Bytes of messages that no session has read yet, over all of them.
+    unread: Arc<AtomicUsize>,
+    /// Room for messages to callers that wait for the loop.
+    room: Room,
     leaving: FuturesUnordered<Boxed<(PublicKey, u64)>>,
     verdicts: FuturesUnordered<Boxed<(u64, bool)>>,
     next_number: u64,
@@ -87,12 +105,15 @@ impl Desk {
     ) -> Self {
         Self {
             machine,
+            room: Room::new(limits.transfers_bytes),
             limits,
             callback,
             ways,
             counters,
             listing,
+            writing: Writing::new(Arc::<Streams>::default()),
             seats: BTreeMap::new(),
+            unread: Arc::default(),
             leaving: FuturesUnordered::new(),
             verdicts: FuturesUnordered::new(),
             next_number: 0,
@@ -133,6 +154,7 @@ impl Endpoint for Desk {
             Input::Opened(opened) => self.tell(ServerInput::Opened(opened)),
             Input::Published(ticket, outcome) => self.tell(ServerInput::Published(ticket, outcome)),
             Input::Wake => self.tell(ServerInput::Wake),
+            Input::RelayLimit(bytes) => self.tell(ServerInput::RelayLimit(bytes)),
             Input::RelayUp => {}
             Input::App(event) => self.take(event),
         }
@@ -164,11 +186,14 @@ impl Desk {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Command(Command::Send { to, message }) => {
+            Event::Command(Command::Send { to, message, .. }) => {
                 let input = self.listing.input(&self.machine, to, message);
                 self.tell(input);
             }
             Event::Command(Command::Broadcast(message)) => self.tell(ServerInput::Broadcast(message)),
+            Event::Command(Command::Stream { key, ask, reply }) => {
+                self.writing.ask(&mut self.machine, key, (ask, reply), self.now);
+            }
             Event::Command(Command::Shutdown) => {
                 self.stopping = true;
                 self.stop_due = true;
@@ -194,6 +219,8 @@ impl Desk {
                 // The session reads what still waits for it, and then its end.
                 self.seats.remove(&caller);
             }
+            ServerOutput::StreamRoom(key) => self.writing.room(&mut self.machine, &key, self.now),
+            ServerOutput::StreamEnded { key, failure } => self.writing.end(&key, failure),
             ServerOutput::Undeliverable { to: _, reason } | ServerOutput::Drop(reason) => {
                 return Some(Effect::Drop(reason));
             }
@@ -203,10 +230,16 @@ impl Desk {
 
     /// Hands a message to its caller's session without ever waiting for the application.
     fn deliver(&mut self, caller: PublicKey, inbound: Box<Inbound>) {
+        if let Delivery::Request { key, streams: true, .. } = &inbound.delivery {
+            self.writing.open(*key);
+        }
         let in_flight = self.limits.in_flight_per_caller;
+        // Requests that were cancelled unread are not in flight any more, and still wait.
+        let most = self.limits.in_flight_bytes.saturating_mul(2);
+        let letter = Letter::counted(inbound, &self.unread);
         let refused = match self.seat(caller) {
-            Some(seat) => seat.offer(inbound, in_flight),
-            None => Err(Unread::Full(inbound)),
+            Some(seat) if letter.fits(most) => seat.offer(letter, in_flight),
+            _ => Err(Unread::Full(letter.open())),
         };
         match refused {
             Ok(()) => {}
@@ -227,7 +260,8 @@ impl Desk {
             let number = self.next_number;
             let (inbound, messages) = mpsc::channel(seat_bound(self.limits.in_flight_per_caller));
             let (alive, left) = oneshot::channel();
-            place.send(Session::new(caller, messages, commands, alive));
+            let wire = Wire { commands, streams: self.writing.streams(), room: self.room.clone() };
+            place.send(Session::new(caller, messages, wire, alive));
             self.leaving.push(Box::pin(async move {
                 let _dropped = left.await;
                 (caller, number)
@@ -240,7 +274,7 @@ impl Desk {
     /// Counts a message that the application did not take, and answers it if it is a request.
     fn refuse(&mut self, caller: PublicKey, inbound: &Inbound) {
         self.counters.unread();
-        if let Delivery::Request { key, method: _ } = &inbound.delivery
+        if let Delivery::Request { key, .. } = &inbound.delivery
             && let Some(message) = crate::answer::busy(key)
         {
             self.tell(ServerInput::Send { to: caller, message });
@@ -277,13 +311,13 @@ enum Unread {
 
 impl Seat {
     /// Queues a message; notifications leave the places that requests may need.
-    fn offer(&self, inbound: Box<Inbound>, in_flight: usize) -> Result<(), Unread> {
-        let optional = matches!(inbound.delivery, Delivery::Notification { .. });
+    fn offer(&self, letter: Letter, in_flight: usize) -> Result<(), Unread> {
+        let optional = matches!(letter.inbound().delivery, Delivery::Notification { .. });
         if optional && !self.inbound.is_closed() && self.inbound.capacity() <= reserve(in_flight) {
-            return Err(Unread::Full(inbound));
+            return Err(Unread::Full(letter.open()));
         }
-        self.inbound.try_send(inbound).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(inbound) => Unread::Full(inbound),
+        self.inbound.try_send(letter).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(letter) => Unread::Full(letter.open()),
             mpsc::error::TrySendError::Closed(_) => Unread::Gone,
         })
     }

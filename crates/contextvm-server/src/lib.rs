@@ -13,22 +13,25 @@ pub mod options;
 #[cfg(feature = "rmcp")]
 pub mod rmcp;
 pub mod session;
+pub mod stream;
 
 mod answer;
 mod desk;
 mod listing;
 mod offline;
+mod writing;
 
 pub use access::{AccessCallback, Answer};
 pub use announce::{AnnounceOptions, AnnounceStatus, Announcing};
 pub use contextvm_announce::{CommonSchemas, Price, Priced, Profile};
 pub use contextvm_engine::server::{Access, Delivery, RequestKey};
-pub use contextvm_engine::{EncryptionMode, GiftWrapMode, Identity, ServerConfig};
+pub use contextvm_engine::{EncryptionMode, GiftWrapMode, Identity, ServerConfig, StreamError};
 pub use error::{Error, ErrorKind};
 pub use listener::{Listener, ServerHandle, ServerStatus};
 pub use local::{LocalCaller, LocalError, LocalSender};
 pub use options::{Server, ServerBuilder, ServerOptions};
 pub use session::{Inbound, Session, SessionSender};
+pub use stream::StreamWriter;
 
 #[cfg(feature = "rmcp")]
-pub use crate::rmcp::{Caller, caller, peer_tags, request_event, serve_rmcp};
+pub use crate::rmcp::{Caller, caller, peer_tags, request_event, serve_rmcp, stream_writer};

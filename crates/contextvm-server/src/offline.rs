@@ -10,7 +10,7 @@ pub(crate) async fn run(accept: mpsc::Sender<Session>, mut inbox: mpsc::Receiver
         tokio::select! {
             command = inbox.recv() => match command {
                 // Nobody is on the wire. Local callers have had their copy.
-                Some(Command::Send { .. } | Command::Broadcast(_)) => {}
+                Some(Command::Send { .. } | Command::Broadcast(_) | Command::Stream { .. }) => {}
                 Some(Command::Shutdown) | None => return,
             },
             () = accept.closed() => return,

@@ -159,6 +159,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Sets whether tools may write streams to callers that read them (CEP-41); `true` if not said.
+    pub fn open_streams(mut self, on: bool) -> Self {
+        self.options.config.open_streams = on;
+        self
+    }
+
     /// Sets the bounds.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.options.config.limits = limits;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use contextvm_core::PeerTags;
 use contextvm_core::envelope::{Envelope, MessageKind};
 use contextvm_core::{Limits, rewrite};
-use contextvm_engine::server::Delivery;
+use contextvm_engine::server::{Delivery, RequestKey};
 use nostr::event::Event;
 use nostr::key::PublicKey;
 use rmcp::RoleServer;
@@ -18,7 +18,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::listener::Listener;
-use crate::session::{Inbound, Session};
+use crate::session::{Letter, Session, SessionSender};
+use crate::stream::StreamWriter;
 
 mod guard;
 mod transport;
@@ -57,6 +58,36 @@ pub fn peer_tags(context: &RequestContext<RoleServer>) -> Option<Arc<PeerTags>> 
     context.extensions.get::<Arc<PeerTags>>().cloned()
 }
 
+/// Which request a handler is working on, if it may have a stream.
+#[derive(Clone, Debug)]
+struct Writable {
+    sender: SessionSender,
+    key: RequestKey,
+}
+
+/// Returns what writes a stream to the caller while a handler is working on its request (CEP-41); `None` when the caller reads
+/// none, so that everything belongs into the result.
+///
+/// ```no_run
+/// use contextvm_server::{StreamError, stream_writer};
+/// # use rmcp::{RoleServer, service::RequestContext};
+///
+/// async fn count(context: RequestContext<RoleServer>) -> Result<String, StreamError> {
+///     let numbers = ["1\n", "2\n", "3\n"];
+///     let Some(mut stream) = stream_writer(&context) else { return Ok(numbers.concat()) };
+///     for number in numbers {
+///         stream.write(number).await?;
+///     }
+///     stream.close().await?;
+///     Ok(String::from("see the stream"))
+/// }
+/// ```
+#[must_use]
+pub fn stream_writer(context: &RequestContext<RoleServer>) -> Option<StreamWriter> {
+    let Writable { sender, key } = context.extensions.get()?;
+    Some(sender.stream(*key))
+}
+
 /// Serves every caller with a service of its own until the server is shut down.
 ///
 /// `factory` is called for each legacy session (each `initialize`) and for each caller's modern requests.
@@ -92,14 +123,14 @@ enum Era {
 /// One running service.
 struct Running {
     number: u64,
-    inbound: mpsc::Sender<Inbound>,
+    inbound: mpsc::Sender<Letter>,
 }
 
 /// The services of one session.
 struct Desks<F> {
     factory: Arc<F>,
     caller: Caller,
-    sender: crate::SessionSender,
+    sender: SessionSender,
     legacy: Option<Running>,
     modern: Option<Running>,
     tasks: JoinSet<u64>,
@@ -122,8 +153,8 @@ where
     };
     loop {
         tokio::select! {
-            inbound = session.recv() => match inbound {
-                Some(inbound) => desks.route::<H>(inbound).await,
+            letter = session.next() => match letter {
+                Some(letter) => desks.route::<H>(letter).await,
                 None => return,
             },
             Some(ended) = desks.tasks.join_next(), if !desks.tasks.is_empty() => {
@@ -137,32 +168,32 @@ where
 }
 
 impl<F> Desks<F> {
-    async fn route<H>(&mut self, inbound: Inbound)
+    async fn route<H>(&mut self, letter: Letter)
     where
         H: Service<RoleServer>,
         F: Fn(Caller) -> H + Send + Sync + 'static,
     {
-        match &inbound.delivery {
+        match &letter.inbound().delivery {
             Delivery::Request { method, .. } => {
                 if method == "initialize" {
                     self.legacy = None;
                 }
-                let era = era(&inbound.message);
-                self.service::<H>(era).offer(inbound).await;
+                let era = era(&letter.inbound().message);
+                self.service::<H>(era).offer(letter).await;
             }
             // Ids are unique over both services, so the one that does not know a cancelled request ignores it.
             Delivery::Notification { method } => {
                 let modern = (method == "notifications/cancelled").then_some(self.modern.as_ref()).flatten();
                 if let Some(modern) = modern {
-                    modern.offer(inbound.clone()).await;
+                    modern.offer(Letter::uncounted(letter.inbound().clone())).await;
                 }
                 if let Some(legacy) = &self.legacy {
-                    legacy.offer(inbound).await;
+                    legacy.offer(letter).await;
                 }
             }
             Delivery::Response => {
                 if let Some(legacy) = &self.legacy {
-                    legacy.offer(inbound).await;
+                    legacy.offer(letter).await;
                 }
             }
         }
@@ -205,8 +236,8 @@ impl<F> Desks<F> {
 
 impl Running {
     /// Hands a message to the service; a service that has ended is noticed by its task.
-    async fn offer(&self, inbound: Inbound) {
-        let _ended = self.inbound.send(inbound).await;
+    async fn offer(&self, letter: Letter) {
+        let _ended = self.inbound.send(letter).await;
     }
 }
 

@@ -1,15 +1,17 @@
 //! One caller as the application sees it.
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use contextvm_core::PeerTags;
-use contextvm_engine::server::Delivery;
+use contextvm_engine::server::{Delivery, RequestKey};
 use nostr::event::Event;
 use nostr::key::PublicKey;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::Error;
 use crate::desk::Command;
 use crate::local::Line;
+use crate::stream::{StreamWriter, Streams};
 
 /// One message from a caller.
 #[derive(Clone, Debug)]
@@ -25,12 +27,62 @@ pub struct Inbound {
     pub tags: Arc<PeerTags>,
 }
 
+/// A message on its way to a session, which counts until it is read or thrown away.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    /// Boxed, because a channel sets places aside before anything is in them.
+    inbound: Box<Inbound>,
+    unread: Unread,
+}
+
+/// The weight of one message in a count of bytes.
+#[derive(Debug)]
+struct Unread {
+    count: Option<Arc<AtomicUsize>>,
+    bytes: usize,
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        if let Some(count) = &self.count {
+            count.fetch_sub(self.bytes, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Letter {
+    /// Makes a letter that counts.
+    pub(crate) fn counted(inbound: Box<Inbound>, count: &Arc<AtomicUsize>) -> Self {
+        let bytes = inbound.message.len();
+        count.fetch_add(bytes, Ordering::AcqRel);
+        Self { inbound, unread: Unread { count: Some(Arc::clone(count)), bytes } }
+    }
+
+    /// Makes a letter that does not count.
+    pub(crate) fn uncounted(inbound: Inbound) -> Self {
+        Self { inbound: Box::new(inbound), unread: Unread { count: None, bytes: 0 } }
+    }
+
+    /// Whether everything that counts, this letter included, is not more than this; a single one always fits.
+    pub(crate) fn fits(&self, most: usize) -> bool {
+        let count = self.unread.count.as_ref().map_or(0, |count| count.load(Ordering::Acquire));
+        count <= most.max(self.unread.bytes)
+    }
+
+    pub(crate) const fn inbound(&self) -> &Inbound {
+        &self.inbound
+    }
+
+    pub(crate) fn open(self) -> Box<Inbound> {
+        self.inbound
+    }
+}
+
 /// The conversation with one caller, from its first message or its last `initialize` on.
 #[derive(Debug)]
 pub struct Session {
     caller: PublicKey,
-    /// Boxed, because a channel sets places aside before anything is in them.
-    inbound: mpsc::Receiver<Box<Inbound>>,
+    inbound: mpsc::Receiver<Letter>,
     sender: SessionSender,
     _alive: Alive,
 }
@@ -54,15 +106,15 @@ impl Drop for Alive {
 impl Session {
     pub(crate) fn new(
         caller: PublicKey,
-        inbound: mpsc::Receiver<Box<Inbound>>,
-        commands: mpsc::Sender<Command>,
+        inbound: mpsc::Receiver<Letter>,
+        wire: Wire,
         alive: oneshot::Sender<()>,
     ) -> Self {
-        let sender = SessionSender { caller, way: Way::Wire(commands) };
+        let sender = SessionSender { caller, way: Way::Wire(wire) };
         Self { caller, inbound, sender, _alive: Alive::Wire { _tell: alive } }
     }
 
-    pub(crate) fn local(line: Arc<Line>, inbound: mpsc::Receiver<Box<Inbound>>) -> Self {
+    pub(crate) fn local(line: Arc<Line>, inbound: mpsc::Receiver<Letter>) -> Self {
         let caller = line.caller();
         let sender = SessionSender { caller, way: Way::Local(Arc::clone(&line)) };
         Self { caller, inbound, sender, _alive: Alive::Local(line) }
@@ -84,7 +136,12 @@ impl Session {
     ///
     /// Cancel-safe. Dropping the session answers its open requests with an error.
     pub async fn recv(&mut self) -> Option<Inbound> {
-        self.inbound.recv().await.map(|inbound| *inbound)
+        self.next().await.map(|letter| *letter.open())
+    }
+
+    /// As [`Self::recv`], and the message counts on.
+    pub(crate) async fn next(&mut self) -> Option<Letter> {
+        self.inbound.recv().await
     }
 
     /// Returns the way back to this caller.
@@ -103,8 +160,38 @@ pub struct SessionSender {
 
 #[derive(Clone, Debug)]
 enum Way {
-    Wire(mpsc::Sender<Command>),
+    Wire(Wire),
     Local(Arc<Line>),
+}
+
+/// What leads to the loop.
+#[derive(Clone, Debug)]
+pub(crate) struct Wire {
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) streams: Arc<Streams>,
+    pub(crate) room: Room,
+}
+
+/// Room for messages that wait for the loop, in bytes; one alone always finds room.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    free: Arc<Semaphore>,
+    /// Kibibytes.
+    all: u32,
+}
+
+impl Room {
+    pub(crate) fn new(bytes: usize) -> Self {
+        // Semaphores count up to 2^32 only.
+        let all = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).clamp(1, 1 << 28);
+        Self { free: Arc::new(Semaphore::new(usize::try_from(all).unwrap_or(1))), all }
+    }
+
+    /// Waits for room; those who came first have it first.
+    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
+        let share = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).clamp(1, self.all);
+        Arc::clone(&self.free).acquire_many_owned(share).await.map_err(|_closed| Error::Closed)
+    }
 }
 
 impl SessionSender {
@@ -121,14 +208,68 @@ impl SessionSender {
     /// Fails when the server is shut down.
     pub async fn send(&self, message: String) -> Result<(), Error> {
         match &self.way {
-            Way::Wire(commands) => {
-                let command = Command::Send { to: self.caller, message };
-                commands.send(command).await.map_err(|_closed| Error::Closed)
+            Way::Wire(wire) => {
+                let share = wire.room.take(message.len()).await?;
+                let command = Command::Send { to: self.caller, message, _share: share };
+                wire.commands.send(command).await.map_err(|_closed| Error::Closed)
             }
             Way::Local(line) => {
                 line.take(&message);
                 Ok(())
             }
         }
+    }
+
+    /// Returns what writes the stream of a request of this caller while it is open: of one that came as
+    /// `Delivery::Request { streams: true, .. }`. For every other request the writer takes nothing.
+    ///
+    /// A request has one stream; a second writer of it writes into the same.
+    #[must_use]
+    pub fn stream(&self, key: RequestKey) -> StreamWriter {
+        match &self.way {
+            Way::Wire(wire) if key.caller == self.caller => {
+                StreamWriter::new(key, wire.commands.clone(), &wire.streams)
+            }
+            Way::Wire(_) | Way::Local(_) => StreamWriter::of_nothing(key),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(bytes: usize, count: &Arc<AtomicUsize>) -> Letter {
+        let delivery = Delivery::Notification { method: "m".into() };
+        let inbound = Inbound { delivery, message: "x".repeat(bytes), event: None, tags: Arc::default() };
+        Letter::counted(Box::new(inbound), count)
+    }
+
+    #[test]
+    fn a_letter_counts_until_it_is_opened_or_thrown_away() {
+        let count = Arc::default();
+        let first = letter(90, &count);
+        assert!(first.fits(10), "alone it always fits");
+        let second = letter(20, &count);
+        assert!(second.fits(110) && !second.fits(109));
+        assert_eq!(first.open().message.len(), 90);
+        assert!(second.fits(20));
+        drop(second);
+        assert_eq!(count.load(Ordering::Acquire), 0);
+    }
+
+    #[tokio::test]
+    async fn messages_wait_for_room_and_one_alone_always_finds_it() {
+        use futures_util::FutureExt as _;
+        let room = Room::new(1 << 20);
+        let all = room.take(1 << 30).await.unwrap();
+        assert!(room.take(1).now_or_never().is_none());
+        drop(all);
+        let half = room.take(600 << 10).await.unwrap();
+        assert!(room.take(600 << 10).now_or_never().is_none());
+        assert!(room.take(400 << 10).now_or_never().is_some());
+        drop(half);
+        assert!(Room::new(0).take(0).now_or_never().is_some());
+        assert!(Room::new(usize::MAX).take(usize::MAX).now_or_never().is_some());
     }
 }

@@ -67,6 +67,9 @@ pub enum StreamError {
         /// The limit, bytes.
         limit: usize,
     },
+    /// The peer reads no streams, or gave no progress token for one.
+    #[error("peer reads no streams")]
+    Unsupported,
     /// Too many streams are open, of this peer or of all.
     #[error("too many streams at once")]
     Busy,
@@ -95,7 +98,8 @@ impl StreamError {
             | Self::BehindLast { .. }
             | Self::EmptyChunks
             | Self::Probe
-            | Self::TimedOut => Fault::Peer,
+            | Self::TimedOut
+            | Self::Unsupported => Fault::Peer,
             Self::TooFarAhead { .. }
             | Self::NoStart
             | Self::Missing

@@ -63,8 +63,11 @@ pub const MAX_NONCE: usize = 64;
 /// Longest reason of an abort that is sent or handed on, bytes; what is longer is cut.
 pub const MAX_REASON: usize = 256;
 
-/// How many chunks a reader puts in order: the next one and 63 behind it.
-pub const WINDOW: u64 = 64;
+/// How many chunks a reader puts in order, as far as `limits.stream_buffer` holds them: the next one and 4,095 behind it.
+///
+/// A frame counts as published when the fastest relay took it. If that one loses it, it comes from a slower relay, overtaken
+/// by all that was published meanwhile.
+pub const WINDOW: u64 = 4_096;
 
 /// Names one stream.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -88,6 +88,10 @@ pub struct Writer {
     /// The highest number given out.
     highest: u64,
     in_flight: BTreeSet<u64>,
+    /// Pings and pongs that wait for their turn, because the reader cannot bear that one frame overtakes another.
+    control: VecDeque<StreamBody<'static>>,
+    /// The last of them that was given out.
+    last_control: u64,
     credit: usize,
     keepalive: Keepalive,
     deadline: Mono,
@@ -116,6 +120,8 @@ impl Writer {
             chunks: 0,
             highest: 0,
             in_flight: BTreeSet::new(),
+            control: VecDeque::new(),
+            last_control: 0,
             credit: 0,
             keepalive: Keepalive::new(Mono(0)),
             deadline: Mono(0),
@@ -249,7 +255,7 @@ impl Writer {
                 }
             }
             WriterInput::Unpublished(progress) => {
-                if self.in_flight.contains(&progress) {
+                if self.in_flight.remove(&progress) && progress != self.last_control {
                     self.fail(StreamError::NotPublished);
                 }
             }
@@ -281,11 +287,21 @@ impl Writer {
         let is_running = matches!(self.stage, Stage::Open | Stage::Closing);
         // Counted from the oldest, so that nothing overtakes a frame that is held up by more places than that.
         let spread = self.in_flight.first().map_or(0, |oldest| self.highest + 1 - oldest);
-        if !is_running || self.credit == 0 || spread >= self.window {
+        if !is_running || spread >= self.window {
+            return None;
+        }
+        if let Some(body) = self.control.pop_front() {
+            let output = self.frame(body);
+            self.last_control = self.highest;
+            self.in_flight.insert(self.highest);
+            return Some(output);
+        }
+        if self.credit == 0 {
             return None;
         }
         let output = if !self.has_started {
             self.has_started = true;
+            self.keepalive.hear(self.now);
             let content_type = self.content_type.take();
             self.frame(StreamBody::Start(content_type.map(Into::into)))
         } else if let Some(text) = self.queue.pop_front() {
@@ -294,7 +310,9 @@ impl Writer {
             self.chunks += 1;
             self.frame(StreamBody::Chunk { index, data: text.into_string().into() })
         } else if self.stage == Stage::Closing && self.in_flight.is_empty() {
-            self.stage = Stage::Closed(self.now.after(self.limits.stream_probe));
+            // Longer than any endpoint tries to publish a frame.
+            let until = self.now.after(self.limits.stream_idle).after(self.limits.stream_probe);
+            self.stage = Stage::Closed(until);
             self.frame(StreamBody::Close(self.chunks.checked_sub(1)))
         } else {
             return None;
@@ -315,7 +333,7 @@ impl Writer {
                 Err(if self.has_started { StreamDrop::Late } else { StreamDrop::Early })
             }
             StreamBody::Ping(nonce) => self.keepalive.ping(&nonce, self.now).map(|()| {
-                self.tell(StreamBody::Pong(nonce.into_owned().into()));
+                self.ask(StreamBody::Pong(nonce.into_owned().into()));
             }),
             StreamBody::Pong(nonce) => self.keepalive.pong(&self.token, &nonce, self.now),
             StreamBody::Start(_) | StreamBody::Accept | StreamBody::Chunk { .. } | StreamBody::Close(_) => {
@@ -347,7 +365,7 @@ impl Writer {
             // A pong and a ping may be due together.
             Stage::Open | Stage::Closing => loop {
                 match self.keepalive.wake(&self.token, &self.limits, self.now) {
-                    Ok(Some(body)) => self.tell(body),
+                    Ok(Some(body)) => self.ask(body),
                     Ok(None) => return,
                     Err(error) => return self.fail(error),
                 }
@@ -365,10 +383,21 @@ impl Writer {
         self.queue = VecDeque::new();
         self.queued = 0;
         self.in_flight.clear();
+        self.control.clear();
         self.out.push_back(output);
     }
 
-    /// Gives a frame out before everything that is queued, and without credit.
+    /// Gives a ping or a pong out, before everything that is queued and without credit.
+    fn ask(&mut self, body: StreamBody<'static>) {
+        if self.window > 1 {
+            return self.tell(body);
+        }
+        // Of pongs that wait only the newest is of use.
+        self.control.retain(|waiting| waiting.frame_type() != body.frame_type());
+        self.control.push_back(body);
+    }
+
+    /// Gives a frame out at once.
     fn tell(&mut self, body: StreamBody<'_>) {
         let output = self.frame(body);
         self.out.push_back(output);

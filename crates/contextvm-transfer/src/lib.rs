@@ -1,6 +1,6 @@
 //! Oversized transfers (CEP-22) as machines: one JSON-RPC message in many events, cut here and put together there.
 //!
-//! The crate decides and measures; it publishes nothing, and no endpoint of this workspace uses it yet. A [`Sender`] cuts
+//! The crate decides and measures; it publishes nothing. A [`Sender`] cuts
 //! one message into the frames of one transfer and gives them out as it is allowed to. A [`Receiver`] takes the frames of all
 //! peers in any order and yields the messages whose count, length and SHA-256 are what the start frame declared.
 //!

@@ -171,6 +171,31 @@ impl Sender {
         self.ends.len()
     }
 
+    /// Returns how many bytes of the message relays have taken, as far as that is known.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        let end_of = |chunks: usize| chunks.checked_sub(1).and_then(|last| self.ends.get(last)).copied();
+        let given = end_of(self.given).unwrap_or(0);
+        let chunks = self.in_flight.iter().filter_map(|progress| progress.checked_sub(self.first));
+        let lengths = chunks.filter_map(|chunk| usize::try_from(chunk).ok()).filter_map(|chunk| {
+            let to = self.ends.get(chunk).filter(|_| chunk < self.given)?;
+            Some(to - end_of(chunk).unwrap_or(0))
+        });
+        given.saturating_sub(lengths.sum()) as u64
+    }
+
+    /// Whether the next [`SenderInput::Credit`] yields a frame at once.
+    #[must_use]
+    pub fn wants_credit(&self) -> bool {
+        self.credit == 0 && self.may_give()
+    }
+
+    /// Returns the message, to send it once more; nothing is left of it after a failure.
+    #[must_use]
+    pub fn into_message(self) -> String {
+        self.message
+    }
+
     /// Takes one input; drain the outputs afterwards.
     pub fn handle(&mut self, input: SenderInput, now: Now) {
         if self.stage == Stage::Over {
@@ -237,9 +262,22 @@ impl Sender {
         Ok(())
     }
 
+    /// Whether the window has room for the frame that comes next.
+    fn may_give(&self) -> bool {
+        match self.stage {
+            Stage::Accept(_) | Stage::Over => false,
+            Stage::Restart | Stage::Start | Stage::End => self.in_flight.is_empty(),
+            Stage::Chunks => {
+                // What overtakes one chunk that is held up counts as well.
+                let next = self.first + self.given as u64;
+                let is_near = self.in_flight.first().is_none_or(|oldest| next - oldest < WINDOW as u64);
+                self.given < self.ends.len() && self.in_flight.len() < self.window && is_near
+            }
+        }
+    }
+
     fn next_frame(&mut self) -> Option<SenderOutput> {
-        let room = if self.stage == Stage::Chunks { self.window } else { 1 };
-        if self.credit == 0 || self.in_flight.len() >= room {
+        if self.credit == 0 || !self.may_give() {
             return None;
         }
         let (progress, body) = match self.stage {
@@ -247,10 +285,6 @@ impl Sender {
             Stage::Start => (self.highest + 1, FrameBody::Start(self.declared())),
             Stage::Chunks => {
                 let (progress, from, to) = self.next_chunk()?;
-                // What overtakes one chunk that is held up counts as well.
-                if self.in_flight.first().is_some_and(|oldest| progress - oldest >= WINDOW as u64) {
-                    return None;
-                }
                 let data = self.message.get(from..to)?;
                 (progress, FrameBody::Chunk(data.into()))
             }

@@ -11,6 +11,9 @@ use contextvm::crypto::{Entropy, Keys, open, open_plain, seal};
 use contextvm::server::{Delivery, Inbound, Server, Session};
 use serde_json::value::{RawValue, to_raw_value};
 
+/// About what one event of a transfer carries, bytes.
+const PIECE: usize = 39_000;
+
 type Failure = Box<dyn Error + Send + Sync>;
 
 #[tokio::main]
@@ -20,17 +23,18 @@ async fn main() -> Result<(), Failure> {
     match words.as_slice() {
         ["server", relay, mode] => serve(relay, encryption(mode)).await,
         ["load", relay, server, mode, in_flight, calls, size, seconds] => {
+            let (tool, size) = size.split_once(':').unwrap_or(("echo", size));
             let plan = Plan {
                 in_flight: in_flight.parse()?,
                 calls: calls.parse()?,
-                size: size.parse()?,
+                params: call(tool, size.parse()?)?,
                 longest: Duration::from_secs(seconds.parse()?),
             };
             load(relay, server, encryption(mode), plan).await
         }
         ["floor", size] => floor(size.parse()?),
         _ => Err(
-            "usage: bench_peer server RELAY MODE | load RELAY SERVER MODE IN_FLIGHT CALLS SIZE SECONDS | floor SIZE"
+            "usage: bench_peer server RELAY MODE | load RELAY SERVER MODE IN_FLIGHT CALLS [take:|give:]SIZE SECONDS | floor SIZE"
                 .into(),
         ),
     }
@@ -40,7 +44,7 @@ fn encryption(mode: &str) -> EncryptionMode {
     if mode == "plain" { EncryptionMode::Disabled } else { EncryptionMode::Optional }
 }
 
-/// Answers every call with its own text, on the raw path.
+/// Answers every call with its own text, or with as little or as much as it asks for, on the raw path.
 async fn serve(relay: &str, mode: EncryptionMode) -> Result<(), Failure> {
     let limits = Limits { in_flight_per_caller: 512, ..Limits::default() };
     let builder = Server::builder(contextvm::new_keys()?).relay(relay).fresh_key();
@@ -55,28 +59,31 @@ async fn serve(relay: &str, mode: EncryptionMode) -> Result<(), Failure> {
 async fn answer(mut session: Session) {
     let sender = session.sender();
     while let Some(Inbound { delivery, message, .. }) = session.recv().await {
-        if let Delivery::Request { key, .. } = delivery {
-            let text = message
-                .split_once("\"message\":\"")
-                .and_then(|(_, rest)| rest.split('"').next())
-                .unwrap_or("");
-            let reply = format!(
-                r#"{{"jsonrpc":"2.0","id":"{}","result":{{"content":[{{"type":"text","text":"{text}"}}]}}}}"#,
-                key.id.to_hex()
-            );
-            if sender.send(reply).await.is_err() {
-                return;
-            }
+        if let Delivery::Request { key, .. } = delivery
+            && sender.send(reply(&message, &key.id.to_hex())).await.is_err()
+        {
+            return;
         }
     }
 }
 
+fn reply(message: &str, id: &str) -> String {
+    let after = |name: &str| message.split_once(name).map_or("", |(_, rest)| rest);
+    let given =
+        "x".repeat(after("\"size\":").split('}').next().and_then(|size| size.parse().ok()).unwrap_or(0));
+    let text = if message.contains("\"name\":\"echo\"") {
+        after("\"message\":\"").split('"').next().unwrap_or("")
+    } else {
+        &given
+    };
+    format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":{{"content":[{{"type":"text","text":"{text}"}}]}}}}"#)
+}
+
 /// How much load.
-#[derive(Clone, Copy)]
 struct Plan {
     in_flight: usize,
     calls: usize,
-    size: usize,
+    params: Box<RawValue>,
     longest: Duration,
 }
 
@@ -88,8 +95,8 @@ async fn load(relay: &str, server: &str, mode: EncryptionMode, plan: Plan) -> Re
     tokio::spawn(async move { while messages.recv().await.is_some() {} });
     client.request("initialize", Some(to_raw_value(&hello())?)).await?;
     client.notify("notifications/initialized", None).await?;
-    let params = call(plan.size)?;
-    for _ in 0..50 {
+    let params = plan.params;
+    for _ in 0..if plan.calls < 50 { 2 } else { 50 } {
         client.request("tools/call", Some(params.clone())).await?;
     }
     println!("{{\"warm\":true}}");
@@ -144,16 +151,21 @@ fn hello() -> serde_json::Value {
     })
 }
 
-fn call(size: usize) -> Result<Box<RawValue>, Failure> {
-    let text = "x".repeat(size);
-    Ok(to_raw_value(&serde_json::json!({ "name": "echo", "arguments": { "message": text } }))?)
+fn call(tool: &str, size: usize) -> Result<Box<RawValue>, Failure> {
+    let arguments = match tool {
+        "give" => serde_json::json!({ "size": size }),
+        _ => serde_json::json!({ "message": "x".repeat(size) }),
+    };
+    Ok(to_raw_value(&serde_json::json!({ "name": tool, "arguments": arguments }))?)
 }
 
-/// What a server cannot avoid per call: open one request, sign and seal one answer.
+/// What a server cannot avoid per call: open one request, sign and seal one answer, each in as many events as it needs.
 fn floor(size: usize) -> Result<(), Failure> {
     let (client, server) = (contextvm::new_keys()?, contextvm::new_keys()?);
-    let (limits, now, rounds) = (Limits::default(), 1_700_000_000, 2_000_u32);
-    let content = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{}}}"#, call(size)?);
+    let pieces = u32::try_from(size.div_ceil(PIECE))?;
+    let (limits, now, rounds) = (Limits::default(), 1_700_000_000, 2_000 / pieces);
+    let size = size / usize::try_from(pieces)?;
+    let content = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{}}}"#, call("echo", size)?);
     let tags = [nostr::event::Tag::public_key(server.public_key())];
     let draft = Draft::new(client.public_key(), now, tags.into_iter().collect(), content);
     let inner = client.sign_draft(&draft, [7; 32]);
@@ -164,13 +176,13 @@ fn floor(size: usize) -> Result<(), Failure> {
         let answer = sign(&server, &draft);
         std::hint::black_box(seal(&answer, &client.public_key(), WrapKind::Ephemeral, now, &entropy()?)?);
     }
-    let encrypted = started.elapsed() / rounds;
+    let encrypted = started.elapsed() / rounds * pieces;
     let started = Instant::now();
     for _ in 0..rounds {
         std::hint::black_box(open_plain(inner.clone(), &server.public_key(), now, &limits)?);
         std::hint::black_box(sign(&server, &draft));
     }
-    let plain = started.elapsed() / rounds;
+    let plain = started.elapsed() / rounds * pieces;
     println!("{{\"encrypted_us\":{},\"plain_us\":{}}}", encrypted.as_micros(), plain.as_micros());
     Ok(())
 }

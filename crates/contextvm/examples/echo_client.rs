@@ -46,7 +46,7 @@ async fn call(keys: Keys, server: ServerIdentity, relay: Option<String>) -> Resu
 async fn answer(mut session: contextvm::server::Session) {
     let sender = session.sender();
     while let Some(inbound) = session.recv().await {
-        let Delivery::Request { key, method } = inbound.delivery else {
+        let Delivery::Request { key, method, .. } = inbound.delivery else {
             continue;
         };
         let result = match method.as_str() {

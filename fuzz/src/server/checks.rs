@@ -3,6 +3,7 @@ use contextvm_core::envelope::{Envelope, MessageKind};
 use contextvm_core::{Limits, rewrite};
 use contextvm_engine::server::Delivery;
 use contextvm_engine::{EncryptionMode, Outbound, RequestKey};
+use contextvm_transfer::{Receiver, ReceiverInput, ReceiverOutput, TransferFrame};
 use nostr::event::{Event, EventId};
 use nostr::key::PublicKey;
 use serde_json::Value;
@@ -10,6 +11,8 @@ use serde_json::value::RawValue;
 
 use super::Run;
 
+/// What the machine says when it could not transfer an answer.
+const UNSENT: &str = "Answer could not be sent";
 /// What the machine says to a caller that is not let in. It may say so again, and let the caller in later.
 const UNAUTHORIZED: &str = "Unauthorized";
 
@@ -23,6 +26,10 @@ impl Run {
         assert!(load.seen_ids <= limits.seen_ids, "{load:?}");
         assert!(load.ledger_bytes <= limits.ledger_bytes, "{load:?}");
         assert!(load.asked <= limits.in_flight, "{load:?}");
+        assert!(load.transfers_in <= limits.transfers && load.transfers_out <= limits.transfers, "{load:?}");
+        assert!(load.transfers_in_bytes <= limits.transfers_bytes, "{load:?}");
+        assert!(load.transfers_out_bytes <= limits.transfers_bytes, "{load:?}");
+        assert!(load.streams <= limits.streams, "{load:?}");
     }
 
     pub(super) fn deliver(&mut self, caller: PublicKey, delivery: &Delivery, message: &str, event: &Event) {
@@ -33,7 +40,10 @@ impl Run {
         let parsed = Envelope::parse(message, &self.limits).expect("what is delivered is JSON-RPC");
         let hex = format!("\"{}\"", event.id.to_hex());
         match delivery {
-            Delivery::Request { key: named, method } => {
+            Delivery::Request { key: named, method, streams } => {
+                if *streams {
+                    self.offered.insert(key);
+                }
                 assert_eq!((*named, parsed.kind), (key, MessageKind::Request));
                 assert_eq!(parsed.method.as_deref(), Some(method.as_str()));
                 assert_eq!(parsed.id.map(|id| id.get()), Some(hex.as_str()));
@@ -83,6 +93,10 @@ impl Run {
         };
         let request = self.events.get(&id).expect("only what came in is answered");
         assert_eq!(request.pubkey, outbound.recipient, "nobody hears what another asked");
+        let key = RequestKey { caller: outbound.recipient, id };
+        if let Some(frame) = TransferFrame::read(&parsed).expect("a frame of ours is a frame") {
+            return self.part(key, draft.id, frame);
+        }
         let named = match parsed.kind {
             MessageKind::Response | MessageKind::Error => parsed.id,
             MessageKind::Notification if parsed.method.as_deref() == Some("notifications/cancelled") => {
@@ -90,17 +104,39 @@ impl Run {
             }
             MessageKind::Request | MessageKind::Notification => return,
         };
-        let theirs =
-            Envelope::parse(&request.content, &self.limits).expect("an answered request was JSON-RPC");
+        let asked = self.whole.get(&id).copied().unwrap_or(&request.content);
+        let theirs = Envelope::parse(asked, &self.limits).expect("an answered request was JSON-RPC");
         assert_eq!(json(named), json(theirs.id), "what ends a request carries the caller's own id");
         if draft.content.contains(UNAUTHORIZED) {
             return;
         }
-        let key = RequestKey { caller: outbound.recipient, id };
+        // An answer that was transferred, and of whose last frame nothing is heard, is followed by this.
+        if draft.content.contains(UNSENT) && self.answers.contains_key(&key) {
+            return;
+        }
         let first = !self.answers.contains_key(&key);
         assert!(!(first && self.cancelled.contains(&key)), "what was taken back is not answered");
         let answer = self.answers.entry(key).or_insert_with(|| draft.content.clone());
         assert_eq!(*answer, draft.content, "one request has one answer");
+    }
+}
+
+impl Run {
+    /// Puts an answer together; what comes out is an answer like any other.
+    fn part(&mut self, key: RequestKey, event: EventId, frame: TransferFrame<'_>) {
+        let peer = self.me;
+        let now = self.now;
+        let parts = self.parts.entry(key).or_insert_with(|| Receiver::for_responses(&Limits::default()));
+        parts.handle(ReceiverInput::Wake, now);
+        parts.handle(ReceiverInput::Frame { peer, request: Some(key.id), frame, event }, now);
+        while let Some(output) = parts.poll_output() {
+            if let ReceiverOutput::Complete { message, .. } = output {
+                let answer = self.answers.entry(key).or_insert_with(|| message.clone());
+                assert_eq!(*answer, message, "one request has one answer");
+                assert!(!self.cancelled.contains(&key), "what was taken back is not answered");
+                return;
+            }
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What callers, the application, relays and the clock do: one operation after the other, as the bytes say.
-use contextvm_core::Opened;
+use contextvm_core::{Limits, Now, Opened};
 use contextvm_engine::{ServerInput, Ticket};
+use contextvm_stream::{StreamBody, StreamFrame};
+use contextvm_transfer::{FrameBody, Handshake, Sender, SenderInput, SenderOutput, TransferFrame};
 use nostr::event::{EventId, Tag};
 use nostr::key::PublicKey;
 
@@ -9,9 +11,34 @@ use crate::bytes::Bytes;
 use crate::operations::{self, request_id};
 use crate::people::{PROTECTIONS, message, opened, tags};
 
+/// What a caller that reads transfers and streams says.
+const FLAGS: [&str; 3] = ["support_oversized_transfer", "support_open_stream", "support_unordered_streams"];
+
+/// Messages that are transferred, each under a token of its own.
+const WHOLE: [&str; 4] = [
+    r#"{"jsonrpc":"2.0","id":0,"method":"tools/call","params":{"name":"add","_meta":{"progressToken":"w0"}}}"#,
+    r#"{"jsonrpc":"2.0","id":"a","method":"tools/list","params":{"_meta":{"progressToken":"w1"},"x":"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\""}}"#,
+    r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":0}}"#,
+    r#"[not json]"#,
+];
+
+/// The frames of one transfer.
+fn cut(token: &str, message: &str) -> Vec<String> {
+    let now = Now::default();
+    let sender = Sender::new(token, message.to_owned(), 512, Handshake::Skip, &Limits::default(), now);
+    let mut sender = sender.expect("it is short");
+    sender.handle(SenderInput::Credit(1_000), now);
+    let mut frames = Vec::new();
+    while let Some(SenderOutput::Frame { progress, content, .. }) = sender.poll_output() {
+        frames.push(content);
+        sender.handle(SenderInput::Published(progress), now);
+    }
+    frames
+}
+
 impl Run {
     pub(super) fn operation(&mut self, bytes: &mut Bytes<'_>) {
-        match bytes.below(16) {
+        match bytes.below(20) {
             0..=2 => self.caller_asks(bytes),
             3 => self.caller_notifies(bytes),
             4 => self.caller_answers(bytes),
@@ -30,6 +57,9 @@ impl Run {
                 let caller = self.caller(bytes);
                 self.input(ServerInput::SessionClosed(caller));
             }
+            16 | 17 => self.caller_transfers(bytes),
+            18 => self.caller_controls(bytes),
+            19 => self.application_streams(bytes),
             _ => {
                 let (to, message) = (self.caller(bytes), bytes.text());
                 self.input(ServerInput::Send { to, message });
@@ -69,15 +99,88 @@ impl Run {
         let id = request_id(bytes);
         let content = match bytes.below(4) {
             0 => r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.to_owned(),
-            1 => format!(
-                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
-            ),
+            1 => {
+                self.stops = true;
+                format!(
+                    r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
+                )
+            }
             2 => format!(
                 r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{id},"progress":1}}}}"#
             ),
             _ => r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#.to_owned(),
         };
         self.hear(bytes, content, None);
+    }
+
+    /// One transfer, whole or with some frames missing, twice or in another order.
+    fn caller_transfers(&mut self, bytes: &mut Bytes<'_>) {
+        let nth = bytes.below(WHOLE.len());
+        self.stops |= WHOLE[nth].contains("cancelled");
+        let mut frames = cut(&format!("w{nth}"), WHOLE[nth]);
+        match bytes.below(4) {
+            0 | 1 => {}
+            2 => frames.reverse(),
+            _ => {
+                let at = bytes.below(frames.len());
+                frames.remove(at);
+                let body = if bytes.flag() { FrameBody::End } else { FrameBody::Abort(None) };
+                self.stops = true;
+                let progress = u64::from(bytes.byte()) + 1;
+                frames.push(TransferFrame { token: format!("w{nth}").into(), progress, body }.to_text());
+            }
+        }
+        let (author, early) = (bytes.below(3), bytes.byte() % 8 == 7);
+        for content in frames {
+            let stamp = self.now.unix + u64::from(early);
+            let flags = FLAGS.iter().map(|flag| Tag::custom(*flag, [""; 0]));
+            let event = message(&self.callers[author], stamp, tags(&self.me, flags), content);
+            let protection = PROTECTIONS[1];
+            self.whole.insert(event.id, WHOLE[nth]);
+            if let Some(opened) = opened(event, protection, &self.me, self.now.unix) {
+                self.heard.push(opened.clone());
+                self.take(opened);
+            }
+        }
+    }
+
+    fn caller_controls(&mut self, bytes: &mut Bytes<'_>) {
+        let token = bytes.pick(&["0", "1", "a", "w0", "w1"]);
+        let progress = u64::from(bytes.byte()) + 1;
+        let stream = |body| StreamFrame { token: token.into(), progress, body }.to_text();
+        let content = match bytes.below(5) {
+            0 => stream(StreamBody::Ping("n".into())),
+            1 => stream(StreamBody::Pong(format!("{token}:1").into())),
+            2 => stream(StreamBody::Abort(None)),
+            3 => stream(StreamBody::Chunk { index: 0, data: "".into() }),
+            _ => {
+                self.stops = true;
+                TransferFrame { token: token.into(), progress, body: FrameBody::Abort(None) }.to_text()
+            }
+        };
+        self.hear(bytes, content, None);
+    }
+
+    fn application_streams(&mut self, bytes: &mut Bytes<'_>) {
+        let Some(key) = picked(&self.requests, bytes) else {
+            return;
+        };
+        let now = self.now;
+        match bytes.below(4) {
+            0 => drop(self.machine.start_stream(&key, None, now)),
+            1 => {
+                let text = "text ".repeat(usize::from(bytes.byte()) * 10);
+                let taken = self.machine.write_stream(&key, &text, now);
+                assert!(
+                    taken.is_ok() <= self.offered.contains(&key),
+                    "only who reads streams is written one"
+                );
+                assert!(taken.is_ok() <= !self.ended.contains(&key), "nothing is taken after the end");
+            }
+            2 => drop(self.machine.close_stream(&key, now)),
+            _ => drop(self.machine.abort_stream(&key, Some("why"), now)),
+        }
+        self.drain();
     }
 
     fn caller_answers(&mut self, bytes: &mut Bytes<'_>) {
@@ -93,10 +196,12 @@ impl Run {
 
     fn hear(&mut self, bytes: &mut Bytes<'_>, content: String, answered: Option<EventId>) {
         let author = &self.callers[bytes.below(3)];
-        let flag = match bytes.below(5) {
+        let flag = match bytes.below(7) {
             0 => Some(Tag::custom("support_server_requests", [""; 0])),
             1 => Some(Tag::custom("support_encryption_ephemeral", [""; 0])),
             2 => Some(Tag::custom("name", [content.clone()])),
+            5 => Some(Tag::custom(FLAGS[0], [""; 0])),
+            6 => Some(Tag::custom(FLAGS[1], [""; 0])),
             _ => None,
         };
         let more = answered.map(Tag::event).into_iter().chain(flag);

@@ -13,6 +13,7 @@ use contextvm_engine::server::Access;
 use contextvm_engine::{
     EncryptionMode, RequestKey, ServerConfig, ServerInput, ServerMachine, ServerOutput, Ticket,
 };
+use contextvm_transfer::Receiver;
 use nostr::event::{Event, EventId};
 use nostr::key::PublicKey;
 
@@ -39,6 +40,15 @@ struct Run {
     questions: Vec<u64>,
     /// Requests of the application: the ids of their events.
     asked: Vec<EventId>,
+    /// Which message an end frame stands for.
+    whole: BTreeMap<EventId, &'static str>,
+    /// Answers that are put together from frames.
+    parts: BTreeMap<RequestKey, Receiver>,
+    /// Somebody said that it wants no more of an answer that was under way, perhaps.
+    stops: bool,
+    /// Requests for which a stream may be written, and those whose stream is over.
+    offered: BTreeSet<RequestKey>,
+    ended: BTreeSet<RequestKey>,
 }
 
 /// Decodes a list of operations and carries it out; every delivered request must be answered once, to its caller alone.
@@ -97,6 +107,12 @@ impl Run {
             ledger_answer: 2 * 1024,
             refusals_per_minute: 4,
             request_timeout: Duration::from_secs(60),
+            transfers: 2,
+            transfers_bytes: 400 * 1024,
+            streams: 2,
+            streams_bytes: 3_000,
+            stream_buffer: 2_000,
+            stream_chunk: 500,
             ..Limits::default()
         };
         let encryption = operations::encryption(bytes);
@@ -126,6 +142,11 @@ impl Run {
             tickets: Vec::new(),
             questions: Vec::new(),
             asked: Vec::new(),
+            whole: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            stops: false,
+            offered: BTreeSet::new(),
+            ended: BTreeSet::new(),
         }
     }
 
@@ -144,6 +165,10 @@ impl Run {
 
     fn input(&mut self, input: ServerInput) {
         self.machine.handle(input, self.now);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
         for count in 0.. {
             assert!(count < OUTPUTS, "outputs come to an end");
             let Some(output) = self.machine.poll_output() else {
@@ -155,6 +180,13 @@ impl Run {
                     self.deliver(caller, &delivery, &message, &event);
                 }
                 ServerOutput::Ask { id, question: _ } => self.questions.push(id),
+                ServerOutput::StreamRoom(key) => {
+                    assert!(!self.ended.contains(&key), "there is no room behind an end")
+                }
+                ServerOutput::StreamEnded { key, failure: _ } => {
+                    assert!(self.offered.contains(&key), "what ends was offered");
+                    assert!(self.ended.insert(key), "a stream ends once");
+                }
                 ServerOutput::Restarted(_)
                 | ServerOutput::Ended(_)
                 | ServerOutput::Undeliverable { .. }
@@ -188,12 +220,16 @@ impl Run {
             }
         }
         for key in &self.requests {
+            let is_stopped = self.stops && self.parts.contains_key(key);
             assert!(
-                self.answers.contains_key(key) || self.cancelled.contains(key),
+                self.answers.contains_key(key) || self.cancelled.contains(key) || is_stopped,
                 "a delivered request is answered or taken back"
             );
         }
+        assert_eq!(self.ended, self.offered, "every stream that was offered ends");
         let load = self.machine.load();
+        assert_eq!((load.transfers_in, load.transfers_out, load.streams), (0, 0, 0));
+        assert_eq!((load.transfers_in_bytes, load.transfers_out_bytes), (0, 0));
         assert_eq!((load.in_flight, load.in_flight_bytes, load.waiting, load.waiting_bytes), (0, 0, 0, 0));
         assert_eq!((load.sessions, load.stranger_sessions, load.asked, load.ledger_bytes), (0, 0, 0, 0));
         counts

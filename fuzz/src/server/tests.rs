@@ -42,5 +42,14 @@ fn the_seeds_do_what_their_names_say() {
     assert_eq!((requests("asked_key"), counts("asked_key").asked), ([1, 1, 1], 1));
     assert_eq!((requests("refused_key"), counts("refused_key").asked), ([1, 1, 2], 2));
     assert_eq!((requests("asked_capability"), counts("asked_capability").asked), ([1, 1, 1], 2));
+    assert_eq!(requests("transferred"), [2, 2, 3], "the start is accepted");
+    assert_eq!(requests("transferred_backwards")[0], 2);
+    assert_eq!(requests("transferred_with_a_gap")[0], 1);
+    assert_eq!(requests("transferred_by_a_stranger"), [0, 0, 1]);
+    assert_eq!(requests("large_answer"), [1, 1, 6]);
+    assert_eq!(requests("large_answer_stopped")[..2], [1, 0]);
+    assert_eq!(requests("streamed"), [1, 1, 6]);
+    assert_eq!(requests("stream_stopped")[..2], [1, 1]);
+    assert!(requests("stream_without_a_reader")[2] >= 5, "it is asked whether it is there");
     assert_eq!((requests("no_decision"), counts("no_decision").asked), ([0, 0, 1], 2));
 }

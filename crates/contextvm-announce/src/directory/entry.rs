@@ -194,6 +194,7 @@ impl ServerEntry {
             ephemeral: self.claims(|tags| tags.ephemeral),
             oversized: self.claims(|tags| tags.oversized),
             open_stream: self.claims(|tags| tags.open_stream),
+            unordered_streams: self.claims(|tags| tags.unordered_streams),
             server_requests: self.claims(|tags| tags.server_requests),
             repeats: self.claims(|tags| tags.repeats),
             name: self.said(|tags| tags.name.as_ref()).cloned(),

@@ -22,6 +22,7 @@ pub(crate) use restart::Restarts;
 pub use restart::{RestartPolicy, RestartWhen};
 
 use crate::notice::Reporter;
+use crate::passes::{Pass, Passes};
 
 /// Lines that may wait for the child to read them.
 const QUEUE: usize = 1_024;
@@ -41,6 +42,8 @@ pub struct ChildOptions {
     pub grace: Duration,
     /// Takes the child's standard error.
     pub reporter: Reporter,
+    /// Where it gets passes for long lines, with all others that are kept with a clone of these options.
+    pub(crate) passes: Passes,
 }
 
 impl Default for ChildOptions {
@@ -51,6 +54,7 @@ impl Default for ChildOptions {
             queued: 32 * 1024 * 1024,
             grace: Duration::from_secs(2),
             reporter: Reporter::default(),
+            passes: Passes::default(),
         }
     }
 }
@@ -164,12 +168,22 @@ pub struct Child {
 
 /// What happens to a child, in order.
 #[derive(Debug)]
-pub struct ChildEvents(mpsc::Receiver<ChildEvent>);
+pub struct ChildEvents {
+    events: mpsc::Receiver<Event>,
+    /// That of the last event.
+    pass: Option<Pass>,
+}
+
+/// An event with the pass of a long line.
+type Event = (ChildEvent, Option<Pass>);
 
 impl ChildEvents {
-    /// Waits for the next event; `None` once the child is gone for good. Cancel-safe.
+    /// Waits for the next event; `None` once the child is gone for good. Cancel-safe. The event before it is done with.
     pub async fn recv(&mut self) -> Option<ChildEvent> {
-        self.0.recv().await
+        self.pass = None;
+        let (event, pass) = self.events.recv().await?;
+        self.pass = pass;
+        Some(event)
     }
 }
 
@@ -202,7 +216,7 @@ impl Child {
             let _ended = ended;
             Box::pin(supervisor.supervise()).await;
         });
-        (child, ChildEvents(happenings))
+        (child, ChildEvents { events: happenings, pass: None })
     }
 
     /// Queues one line for one generation of the child; it is thrown away if that one has ended.

@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::command::ChildCommand;
 use super::group::Group;
 use super::restart::Restarts;
-use super::{ChildEvent, ChildOptions, Exit, Input, said};
+use super::{ChildEvent, ChildOptions, Event, Exit, Input, said};
 use crate::line::{Line, LineReader};
 
 /// How long lines that a dead child left in the pipe are read; calls in flight wait for it.
@@ -37,7 +37,7 @@ pub(super) struct Supervisor {
     pub(super) options: ChildOptions,
     pub(super) lines: mpsc::Receiver<Input>,
     pub(super) queued: Arc<AtomicUsize>,
-    pub(super) events: mpsc::Sender<ChildEvent>,
+    pub(super) events: mpsc::Sender<Event>,
     pub(super) kick: Arc<Notify>,
     pub(super) stop: CancellationToken,
 }
@@ -63,7 +63,7 @@ impl Supervisor {
             };
             let down = ChildEvent::Down { generation, exit, restart };
             tokio::select! {
-                sent = self.events.send(down) => if sent.is_err() { return },
+                sent = self.events.send((down, None)) => if sent.is_err() { return },
                 () = stop.cancelled() => return,
             }
             let Some((wait, _)) = restart else { return };
@@ -88,10 +88,11 @@ impl Supervisor {
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else { return Exit::Unknown };
         let said = AbortOnDropHandle::new(tokio::spawn(said::forward(stderr, self.options.reporter.clone())));
-        let mut reading = Box::pin(read(stdout, self.options.line, &self.events, generation));
+        let reader = LineReader::new(stdout, self.options.line).with_passes(self.options.passes.clone());
+        let mut reading = Box::pin(read(reader, &self.events, generation));
         let mut writing = Box::pin(write(stdin, &mut self.lines, &self.queued, generation));
         let mut wrote = false;
-        let up = self.events.send(ChildEvent::Up { generation, pid });
+        let up = self.events.send((ChildEvent::Up { generation, pid }, None));
         let mut announcing = Box::pin(up);
         let mut announced = false;
         let end = loop {
@@ -162,13 +163,7 @@ async fn forever(reading: &mut Pin<Box<impl Future<Output = ()>>>) {
 }
 
 /// Moves lines from the child to the events until its output ends.
-async fn read(
-    stdout: impl AsyncRead + Unpin,
-    limit: usize,
-    events: &mpsc::Sender<ChildEvent>,
-    generation: u64,
-) {
-    let mut reader = LineReader::new(stdout, limit);
+async fn read(mut reader: LineReader<impl AsyncRead + Unpin>, events: &mpsc::Sender<Event>, generation: u64) {
     while let Ok(Some(line)) = reader.next().await {
         let event = match line {
             Line::Text(text) if text.trim().is_empty() => continue,
@@ -176,7 +171,7 @@ async fn read(
             Line::TooLong(bytes) => ChildEvent::Bad { what: format!("{bytes} bytes in one line") },
             Line::NotUtf8(bytes) => ChildEvent::Bad { what: format!("{bytes} bytes that are not UTF-8") },
         };
-        if events.send(event).await.is_err() {
+        if events.send((event, reader.take_pass())).await.is_err() {
             return;
         }
     }

@@ -2,7 +2,8 @@
 use std::time::Duration;
 
 use contextvm_core::Limits;
-use contextvm_core::object::quote;
+use contextvm_core::object::{compact, quote};
+use contextvm_core::scan::{self, ScanError};
 use contextvm_server::Listener;
 use tokio_util::sync::CancellationToken;
 
@@ -211,6 +212,12 @@ impl Gateway {
             }
         }
     }
+}
+
+/// Refuses a long message that no caller would read, because it holds more values than peers take in so many bytes.
+fn check_dense(text: &str, limits: &Limits) -> Result<(), ScanError> {
+    // The white space goes on the way.
+    if text.len() > limits.event { scan::check(&compact(text), limits).map(drop) } else { Ok(()) }
 }
 
 /// Prints the cancellation of a request; the id is given as plain text.

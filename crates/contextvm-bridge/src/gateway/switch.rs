@@ -2,7 +2,7 @@
 //!
 //! Requests reach the child under ids and progress tokens that are unique over all callers, so an answer belongs to
 //! exactly one of them. What the child says by itself goes to a caller only if it can concern no other.
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use contextvm_core::envelope::{Envelope, MessageKind};
@@ -18,6 +18,7 @@ use super::welcome::Welcome;
 use super::{OWN, cancelled};
 use crate::answer::{FAILED, Failure, TIMED_OUT, empty_result};
 use crate::notice::Notice;
+use crate::queue::Waiting;
 
 mod heard;
 
@@ -79,8 +80,8 @@ struct Presence {
 
 #[derive(Debug)]
 enum State {
-    Down { how: String, again: Option<Instant>, held: VecDeque<String> },
-    Opening { id: String, since: Instant, held: VecDeque<String> },
+    Down { how: String, again: Option<Instant>, held: Waiting<String> },
+    Opening { id: String, since: Instant, held: Waiting<String> },
     Open,
 }
 
@@ -110,7 +111,7 @@ impl Switch {
             limits,
             request_timeout,
             opening_timeout,
-            state: State::Down { how: "has not started".to_owned(), again: None, held: VecDeque::new() },
+            state: State::Down { how: "has not started".to_owned(), again: None, held: Waiting::default() },
             welcome: None,
             routes: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -185,14 +186,14 @@ impl Switch {
     }
 
     pub(super) fn child_up(&mut self, now: Instant) -> Vec<Action> {
-        let held = match &mut self.state {
+        let mut held = match &mut self.state {
             State::Down { held, .. } => core::mem::take(held),
-            State::Opening { .. } | State::Open => VecDeque::new(),
+            State::Opening { .. } | State::Open => Waiting::default(),
         };
         if self.welcome.as_ref().is_some_and(|welcome| !welcome.is_accepted()) {
             // It does without `initialize`, and servers of that kind end when they are asked.
             self.state = State::Open;
-            let held = held.into_iter().map(Action::Child);
+            let held = held.take_all().into_iter().map(Action::Child);
             return held.chain([Action::Tell(Notice::ChildReady)]).collect();
         }
         let id = self.own_id();
@@ -209,7 +210,7 @@ impl Switch {
         now: Instant,
     ) -> Vec<Action> {
         let again = restart.map(|(wait, _)| now + wait);
-        self.state = State::Down { how: how.to_owned(), again, held: VecDeque::new() };
+        self.state = State::Down { how: how.to_owned(), again, held: Waiting::default() };
         self.asked.clear();
         let mut failure = Failure::new(FAILED, "child_exited", format!("the server's process {how}"));
         if let Some((wait, _)) = restart {
@@ -283,7 +284,7 @@ impl Switch {
         }
         let Ok(message) = Envelope::parse(letter.message, &self.line_limits()) else { return Vec::new() };
         match letter.delivery {
-            Delivery::Request { key, method } => {
+            Delivery::Request { key, method, .. } => {
                 self.request(&letter, &key.id.to_hex(), method, &message, now)
             }
             Delivery::Notification { method } => self.notification(&letter, method, &message),
@@ -377,10 +378,18 @@ impl Switch {
                     Some(_) | None => Vec::new(),
                 }
             }
-            "notifications/progress" if !self.asked.values().any(|asked| asked.caller == letter.caller) => {
-                Vec::new()
-            }
+            "notifications/progress" if !self.is_awaited(letter.caller, message) => Vec::new(),
             _ => self.write_child(compact(letter.message)),
+        }
+    }
+
+    /// Whether the child can make something of a caller's progress: a word on a stream that the child writes for one of its
+    /// calls, or how far the caller is with what the child asked.
+    fn is_awaited(&self, caller: PublicKey, message: &Envelope<'_>) -> bool {
+        let token = rewrite::notified_token(message.params).map(rewrite::plain_text);
+        match token.and_then(|token| self.routes.get(token.as_ref())) {
+            Some(route) => route.caller == caller,
+            None => self.asked.values().any(|asked| asked.caller == caller),
         }
     }
 
@@ -402,7 +411,9 @@ impl Switch {
     fn write_child(&mut self, line: String) -> Vec<Action> {
         match &mut self.state {
             State::Open => vec![Action::Child(line)],
-            State::Opening { held, .. } | State::Down { held, .. } if held.len() < self.limits.in_flight => {
+            State::Opening { held, .. } | State::Down { held, .. }
+                if held.has_room(self.limits.in_flight) =>
+            {
                 held.push_back(line);
                 Vec::new()
             }

@@ -82,6 +82,11 @@ impl Parser {
         }
     }
 
+    /// Returns how many bytes of an unfinished event are held.
+    pub(crate) fn held(&self) -> usize {
+        self.line.len() + self.event.data.len()
+    }
+
     /// Takes the next bytes and returns the events that they complete.
     ///
     /// # Errors

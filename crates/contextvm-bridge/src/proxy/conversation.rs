@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
+use crate::queue::{self, Closed, Weigh};
+
 /// Messages that may wait in either direction of one conversation.
 const WAITING: usize = 64;
 /// Conversations that may wait to be taken up.
@@ -19,6 +21,15 @@ pub(crate) enum Said {
     Abandon(Box<RawValue>),
 }
 
+impl Weigh for Said {
+    fn weigh(&self) -> usize {
+        match self {
+            Self::Message(text) => text.len(),
+            Self::Abandon(id) => id.get().len(),
+        }
+    }
+}
+
 /// What the server says to one host.
 #[derive(Clone, Debug)]
 pub(crate) struct Heard {
@@ -28,9 +39,27 @@ pub(crate) struct Heard {
     pub(crate) about: Option<Box<RawValue>>,
 }
 
+impl Weigh for Heard {
+    fn weigh(&self) -> usize {
+        self.text.len()
+    }
+}
+
+impl Weigh for (u64, Heard) {
+    fn weigh(&self) -> usize {
+        self.1.weigh()
+    }
+}
+
 /// The other side of a conversation is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gone;
+
+impl From<Closed> for Gone {
+    fn from(_: Closed) -> Self {
+        Self
+    }
+}
 
 /// One host's end: ids are unique within it only. Dropping it cancels what is open.
 #[derive(Debug)]
@@ -41,17 +70,17 @@ pub(crate) struct Conversation {
 
 /// The sending half of a host's end.
 #[derive(Clone, Debug)]
-pub(crate) struct Speaker(mpsc::Sender<Said>);
+pub(crate) struct Speaker(queue::Sender<Said>);
 
 /// The receiving half of a host's end. It must be drained: a host that does not read holds up the others.
 #[derive(Debug)]
-pub(crate) struct Hearer(mpsc::Receiver<Heard>);
+pub(crate) struct Hearer(queue::Receiver<Heard>);
 
 /// The server side's end of a conversation.
 #[derive(Debug)]
 pub(crate) struct Counterpart {
-    pub(crate) said: mpsc::Receiver<Said>,
-    pub(crate) heard: mpsc::Sender<Heard>,
+    pub(crate) said: queue::Receiver<Said>,
+    pub(crate) heard: queue::Sender<Heard>,
 }
 
 /// Opens conversations with one server side; cloning gives another handle to the same one.
@@ -73,20 +102,17 @@ impl Readiness {
 
 impl Speaker {
     pub(crate) async fn say(&self, said: Said) -> Result<(), Gone> {
-        self.0.send(said).await.map_err(|_closed| Gone)
+        Ok(self.0.send(said).await?)
     }
 
-    /// Waits until something can be said. Cancel-safe.
-    pub(crate) async fn ready(&self) -> Result<(), Gone> {
-        self.0.reserve().await.map(drop).map_err(|_closed| Gone)
+    /// Waits until so many bytes can be said. Cancel-safe.
+    pub(crate) async fn room_for(&self, bytes: usize) -> Result<(), Gone> {
+        Ok(self.0.room_for(bytes).await?)
     }
 
     /// Says something if there is room, else gives it back; nobody hears it when the server side is gone.
     pub(crate) fn try_say(&self, said: Said) -> Result<(), Said> {
-        match self.0.try_send(said) {
-            Err(mpsc::error::TrySendError::Full(said)) => Err(said),
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
-        }
+        self.0.try_send(said)
     }
 }
 
@@ -99,8 +125,8 @@ impl Hearer {
 
 impl Conversation {
     pub(crate) fn new() -> (Self, Counterpart) {
-        let (speaker, said) = mpsc::channel(WAITING);
-        let (heard, hearer) = mpsc::channel(WAITING);
+        let (speaker, said) = queue::channel(WAITING);
+        let (heard, hearer) = queue::channel(WAITING);
         (Self { speaker: Speaker(speaker), hearer: Hearer(hearer) }, Counterpart { said, heard })
     }
 

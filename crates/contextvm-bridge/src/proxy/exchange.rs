@@ -21,9 +21,10 @@ use super::facts::{self, Facts};
 use super::switchboard::{Act, Switchboard};
 use crate::answer::{Failure, TIMED_OUT};
 use crate::notice::{Notice, Reporter};
+use crate::queue::{self, Waiting, Weigh};
 
 /// Messages of hosts that may wait for the first connection, and their bytes.
-const HELD: (usize, usize) = (256, 8 * 1024 * 1024);
+const HELD: (usize, usize) = (256, queue::BYTES);
 /// Messages that may wait in either direction before the other side is not listened to any more.
 const WAITING: usize = 256;
 /// How long the farewell may take.
@@ -42,7 +43,7 @@ pub(super) struct Exchange {
     pub(super) ready: Readiness,
 }
 
-type NextSaid = Pin<Box<dyn Future<Output = (u64, mpsc::Receiver<Said>, Option<Said>)> + Send>>;
+type NextSaid = Pin<Box<dyn Future<Output = (u64, queue::Receiver<Said>, Option<Said>)> + Send>>;
 type Sending = Pin<Box<dyn Future<Output = bool> + Send>>;
 type Connecting = Pin<Box<dyn Future<Output = Result<(Client, Messages), contextvm_client::Error>> + Send>>;
 
@@ -67,7 +68,7 @@ enum Link {
 enum Event {
     Stop,
     Opened(Option<Counterpart>),
-    Said(u64, mpsc::Receiver<Said>, Option<Said>),
+    Said(u64, queue::Receiver<Said>, Option<Said>),
     Connected(Result<(Client, Messages), contextvm_client::Error>),
     Heard(Option<String>),
     Sent(bool),
@@ -84,16 +85,16 @@ struct Room {
     link: Link,
     pause: Duration,
     board: Switchboard,
-    hosts: BTreeMap<u64, mpsc::Sender<Heard>>,
+    hosts: BTreeMap<u64, queue::Sender<Heard>>,
     /// Hosts that say nothing more and may still read.
     ended: BTreeSet<u64>,
     said: FuturesUnordered<NextSaid>,
     /// What hosts said before there was a connection.
     held: VecDeque<(u64, String)>,
-    to_server: VecDeque<String>,
+    to_server: Waiting<String>,
     /// The message that is on its way to the client.
     sending: Option<Sending>,
-    to_hosts: VecDeque<(u64, Heard)>,
+    to_hosts: Waiting<(u64, Heard)>,
     next_host: u64,
     all_opened: bool,
 }
@@ -112,9 +113,9 @@ impl Exchange {
             ended: BTreeSet::new(),
             said: FuturesUnordered::new(),
             held: VecDeque::new(),
-            to_server: VecDeque::new(),
+            to_server: Waiting::default(),
             sending: None,
-            to_hosts: VecDeque::new(),
+            to_hosts: Waiting::default(),
             next_host: 0,
             all_opened: false,
         };
@@ -149,7 +150,7 @@ fn connecting(options: &ClientOptions) -> Link {
 }
 
 /// Waits for what a host says next and brings its channel back.
-fn next_said(host: u64, mut said: mpsc::Receiver<Said>) -> NextSaid {
+fn next_said(host: u64, mut said: queue::Receiver<Said>) -> NextSaid {
     Box::pin(async move {
         let next = said.recv().await;
         (host, said, next)
@@ -164,8 +165,8 @@ impl Room {
         sweep: &mut tokio::time::Interval,
         stop: &CancellationToken,
     ) -> Event {
-        let listening = self.to_hosts.len() < WAITING;
-        let hearing = self.to_server.len() < WAITING && self.to_hosts.len() < WAITING * 2;
+        let listening = self.to_hosts.has_room(WAITING);
+        let hearing = self.to_server.has_room(WAITING) && self.to_hosts.has_room(WAITING * 2);
         if self.sending.is_none()
             && let Link::Live { client, .. } = &self.link
             && let Some(text) = self.to_server.pop_front()
@@ -173,7 +174,8 @@ impl Room {
             let client = client.clone();
             self.sending = Some(Box::pin(async move { client.send(text).await.is_ok() }));
         }
-        let receiver = self.to_hosts.front().and_then(|(host, _)| self.hosts.get(host)).cloned();
+        let first = self.to_hosts.front();
+        let receiver = first.and_then(|first| Some((self.hosts.get(&first.0)?.clone(), first.weigh())));
         tokio::select! {
             () = stop.cancelled() => Event::Stop,
             counterpart = opened.recv(), if !self.all_opened => Event::Opened(counterpart),
@@ -188,7 +190,7 @@ impl Room {
             () = async {
                 match receiver {
                     // A host that is gone makes room, too.
-                    Some(receiver) => drop(receiver.reserve().await),
+                    Some((receiver, bytes)) => _ = receiver.room_for(bytes).await,
                     None => core::future::pending().await,
                 }
             } => Event::Room,
@@ -230,7 +232,7 @@ impl Room {
                 let failure = Failure::new(TIMED_OUT, "closed", "the connection to the server was lost")
                     .with_text("server", &self.server())
                     .with_text("hint", &self.setup.hint);
-                self.to_server.clear();
+                self.to_server.take_all();
                 self.sending = None;
                 self.board.lost(&failure);
                 self.link = connecting(&self.setup.options);
@@ -277,11 +279,11 @@ impl Room {
             }
         }
         let mut full = BTreeSet::new();
-        for (host, heard) in core::mem::take(&mut self.to_hosts) {
+        for (host, heard) in self.to_hosts.take_all() {
             let Some(sender) = self.hosts.get(&host) else { continue };
             if full.contains(&host) {
                 self.to_hosts.push_back((host, heard));
-            } else if let Err(mpsc::error::TrySendError::Full(heard)) = sender.try_send(heard) {
+            } else if let Err(heard) = sender.try_send(heard) {
                 full.insert(host);
                 self.to_hosts.push_back((host, heard));
             }
@@ -407,7 +409,7 @@ impl Room {
                 if let Some(sending) = self.sending.take() {
                     sending.await;
                 }
-                for text in self.to_server.drain(..) {
+                for text in self.to_server.take_all() {
                     // A client that is closed already has cancelled everything.
                     let _closed = client.send(text).await;
                 }

@@ -115,7 +115,7 @@ async fn children_behaving_badly() {
     initialize(&client).await;
     assert_eq!(call(&client, "twice", "{}").await.unwrap(), "first");
     assert_eq!(call(&client, "stranger", "{}").await.unwrap(), "ok");
-    assert_eq!(call(&client, "long_line", r#"{"bytes":20000000}"#).await.unwrap(), "ok");
+    assert_eq!(call(&client, "long_line", r#"{"bytes":30000000}"#).await.unwrap(), "ok");
     assert_eq!(call(&client, "stderr", r#"{"lines":5000}"#).await.unwrap(), "ok");
     assert_eq!(reason(&call(&client, "die_mid_line", "{}").await.unwrap_err()), "child_exited");
     let notices = stage.notices.all();

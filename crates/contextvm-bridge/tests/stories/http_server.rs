@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::any;
@@ -45,7 +45,8 @@ impl HttpServer {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/mcp", listener.local_addr().unwrap());
         let server = Self { url, memory: Arc::default() };
-        let app = Router::new().route("/mcp", any(handle)).with_state(server.clone());
+        let app = Router::new().route("/mcp", any(handle)).layer(DefaultBodyLimit::disable());
+        let app = app.with_state(server.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
         server
     }
@@ -205,6 +206,10 @@ async fn legacy(server: &HttpServer, session: &str, message: &Value) -> Response
         return empty(StatusCode::ACCEPTED);
     }
     if id.is_null() {
+        let reader = server.memory.lock().unwrap().sessions[session].asked.clone();
+        if let Some(reader) = reader.filter(|_| message["method"] == "notifications/progress") {
+            let _gone = reader.send(message.clone()).await;
+        }
         return empty(StatusCode::ACCEPTED);
     }
     match message["method"].as_str().unwrap() {
@@ -234,7 +239,7 @@ async fn tool(server: &HttpServer, session: &str, message: &Value) -> Response {
             builder.header("location", "http://127.0.0.1:1/").body(Body::empty()).unwrap()
         }
         "invalid" => json_body(StatusCode::OK, &json!({"hello": 1})),
-        "huge" => json_body(StatusCode::OK, &result(id, text(&"x".repeat(17 * 1024 * 1024)))),
+        "huge" => json_body(StatusCode::OK, &result(id, text(&"x".repeat(25 * 1024 * 1024)))),
         "nameless" => {
             let error =
                 json!({"jsonrpc": "2.0", "id": null, "error": {"code": -7, "message": "own", "data": 1}});
@@ -259,6 +264,8 @@ async fn tool(server: &HttpServer, session: &str, message: &Value) -> Response {
             let answer = result(id, text(mark.as_str().unwrap()));
             events(progress.chain([log, answer]).map(|value| event(None, &value)))
         }
+        "echo_stream" => events([event(None, &result(id, text(&arguments.to_string())))]),
+        "stream" => written(server, session, message),
         "ask" => ask(server, session, id),
         "touch" => {
             let uri = arguments["uri"].as_str().unwrap();
@@ -275,6 +282,34 @@ async fn tool(server: &HttpServer, session: &str, message: &Value) -> Response {
         }
         _ => ok(&arguments.to_string()),
     }
+}
+
+/// Writes on the caller's stream by itself, and answers with what the reader says.
+fn written(server: &HttpServer, session: &str, message: &Value) -> Response {
+    let (asked, mut said) = mpsc::channel(1);
+    server.memory.lock().unwrap().sessions.get_mut(session).unwrap().asked = Some(asked);
+    let (chunks, body) = mpsc::channel(8);
+    let (id, token) = (message["id"].clone(), message["params"]["_meta"]["progressToken"].clone());
+    let mark = message["params"]["arguments"]["mark"].as_str().unwrap_or_default().to_owned();
+    let frame = move |progress: u64, mut cvm: Value| {
+        cvm["type"] = json!("open-stream");
+        let params = json!({"progressToken": token, "progress": progress, "cvm": cvm});
+        event(None, &json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}))
+    };
+    chunks.try_send(frame(1, json!({"frameType": "start"}))).unwrap();
+    for index in 0..3_u64 {
+        let chunk = json!({"frameType": "chunk", "chunkIndex": index, "data": format!("{mark}{index}")});
+        chunks.try_send(frame(index + 2, chunk)).unwrap();
+    }
+    chunks.try_send(frame(5, json!({"frameType": "ping", "nonce": format!("{mark}-nonce")}))).unwrap();
+    tokio::spawn(async move {
+        let said = said.recv().await.unwrap();
+        let answer = result(&id, text(&said["params"]["cvm"].to_string()));
+        for event in [frame(6, json!({"frameType": "close", "lastChunkIndex": 2})), event(None, &answer)] {
+            let _gone = chunks.send(event).await;
+        }
+    });
+    stream_body(body, None)
 }
 
 /// Asks the client for its roots while the call waits, and answers with what came.

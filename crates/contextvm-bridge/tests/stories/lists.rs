@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 
 use crate::stage::{call, child, keys, request};
 
+/// What stands on the first word to a caller.
+const FIRST: [&str; 4] = ["name=n", "support_oversized_transfer", "support_open_stream", "support_repeats"];
+
 fn prices() -> Vec<Price> {
     let prices = [("tool:echo", "100"), ("prompt:greet", "5"), ("resource:a:b", "1-9")];
     prices.into_iter().map(|(what, amount)| Price::new(what, amount, "sats").unwrap()).collect()
@@ -79,10 +82,9 @@ async fn prices_and_schemas_stand_on_the_list_that_they_are_about() {
     assert_eq!(listed, result, "and the caller gets it so");
     assert_eq!(hash.len(), 64);
     let common = ["cap=tool:echo=100=sats".to_owned(), format!("i={hash}=echo")];
-    let expected: Vec<&str> =
-        ["name=n", "support_repeats"].into_iter().chain(common.iter().map(String::as_str)).collect();
-    assert_eq!(tags[..4], expected);
-    assert_eq!(tags[4..], ["k=io.contextvm/common-schema", "t=demo"]);
+    let expected: Vec<&str> = FIRST.into_iter().chain(common.iter().map(String::as_str)).collect();
+    assert_eq!(tags[..6], expected);
+    assert_eq!(tags[6..], ["k=io.contextvm/common-schema", "t=demo"]);
 
     call(&scene.client, "echo", "{}").await.unwrap();
     assert!(next(&mut scene.inbox).await.0.is_empty(), "no list, no tags");
@@ -99,7 +101,7 @@ async fn without_anything_to_say_a_list_goes_out_as_the_server_wrote_it() {
     let mut scene = scene(CommonSchemas::default(), Vec::new()).await;
     request(&scene.client, "tools/list", "{}").await.unwrap();
     let (tags, result) = next(&mut scene.inbox).await;
-    assert_eq!(tags, ["name=n", "support_repeats"]);
+    assert_eq!(tags, FIRST);
     assert_eq!(result, json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}));
     scene.stop.cancel();
 }

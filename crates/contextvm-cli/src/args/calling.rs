@@ -35,7 +35,7 @@ pub(crate) struct Use {
     #[arg(long, requires = "http")]
     pub(crate) every_interface: bool,
     /// Largest message taken from a host over HTTP, bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 4 * 1024 * 1024, requires = "http")]
+    #[arg(long, value_name = "BYTES", default_value_t = 24 * 1024 * 1024, requires = "http")]
     pub(crate) max_request: usize,
 }
 
@@ -55,6 +55,13 @@ pub(crate) struct Call {
     /// Print the MCP result only, as JSON
     #[arg(long, conflicts_with = "json")]
     pub(crate) raw: bool,
+    /// Show what the tool writes while it works, as it comes, then its result unless that says the same (CEP-41);
+    /// with --json one line for each piece, and the document last
+    #[arg(long, requires = "tool", conflicts_with = "raw")]
+    pub(crate) stream: bool,
+    /// Write images, audio and other binary content to files in this directory; no file there is overwritten
+    #[arg(long, value_name = "DIR", requires = "tool")]
+    pub(crate) save: Option<PathBuf>,
 }
 
 /// `cvm ls`.

@@ -1,4 +1,8 @@
 //! `cvm call`: one tool call.
+mod content;
+mod save;
+mod stream;
+
 use std::io::Read as _;
 use std::time::Instant;
 
@@ -16,9 +20,12 @@ use crate::nearest::nearest;
 use crate::output::{Out, Talk};
 use crate::problem::{Code, Problem};
 use crate::saved::pins::{self, Standing};
+use crate::signals;
+use content::Block;
+use save::Saved;
 
-/// Largest arguments object read from a file or from standard input, bytes.
-const LARGEST: u64 = 16 * 1024 * 1024;
+/// Largest arguments object, bytes.
+const LARGEST: usize = 24 * 1024 * 1024;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -28,6 +35,8 @@ struct Document<'a> {
     ok: bool,
     ms: u64,
     result: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    saved: Option<&'a [Saved]>,
     wire: Wire,
 }
 
@@ -62,11 +71,32 @@ pub(crate) async fn run(options: &Call, global: &Global, out: &mut Out, talk: &T
     let Some(name) = &options.tool else {
         return Box::pin(super::ls::of_server(&options.server, global, out, talk)).await;
     };
-    // Read before anything is sent, so that a typing error costs nothing.
+    // Both before anything is sent, so that a typing error costs nothing.
     let whole = options.args.as_deref().map(whole_object).transpose()?;
-    let session = Box::pin(Session::open(global, &options.server, talk)).await?;
-    let outcome = Box::pin(call(&session, name, whole, options, (out, talk))).await;
+    options.save.as_deref().map(save::prepare).transpose()?;
+    let stop = signals::interrupt_on_signals();
+    let open = async {
+        if options.stream {
+            Box::pin(Session::open_reading(global, &options.server, talk)).await
+        } else {
+            Box::pin(Session::open(global, &options.server, talk)).await
+        }
+    };
+    let session = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Err(signals::interrupted()),
+        session = open => session?,
+    };
+    let outcome = tokio::select! {
+        biased;
+        // The call is dropped, and with that aborted and cancelled.
+        () = stop.cancelled() => Err(signals::interrupted()),
+        outcome = Box::pin(call(&session, name, whole, options, (&mut *out, talk))) => outcome,
+    };
     session.close().await;
+    if !out.is_file() {
+        out.end_line()?;
+    }
     outcome
 }
 
@@ -93,9 +123,19 @@ async fn call(
     };
     let started = Instant::now();
     let params = format!(r#"{{"name":{},"arguments":{arguments}}}"#, quote(name));
-    let Answered { result, exchange, .. } = session.call("tools/call", Some(params)).await?;
+    let (answered, heard) = if options.stream {
+        Box::pin(stream::call(session, params, out, talk)).await?
+    } else {
+        (session.call("tools/call", Some(params)).await?, None)
+    };
+    let Answered { result, exchange, .. } = answered;
     let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let failed = object::member(&result, "isError").is_some_and(|flag| flag.get() == "true");
+    let value: Value = serde_json::from_str(result.get()).unwrap_or_default();
+    let (saved, unsaved) = match &options.save {
+        Some(directory) => save::save(&Block::all(&value), name, directory),
+        None => (Vec::new(), None),
+    };
     if options.raw {
         out.line(&compact(result.get()))?;
     } else if out.json {
@@ -108,12 +148,20 @@ async fn call(
             ok: !failed,
             ms,
             result: &result,
+            saved: options.save.is_some().then_some(&saved),
             wire,
         })?;
     } else if !failed {
-        show(&result, out)?;
+        content::show(&value, heard.as_deref(), options.save.is_some(), out)?;
     }
-    if failed { Err(tool_failed(session, name, &result)) } else { Ok(()) }
+    if !out.json {
+        save::tell(&saved, talk);
+    }
+    match unsaved {
+        _ if failed => Err(tool_failed(session, name, &value)),
+        Some(problem) => Err(problem),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a tool of a saved server that is not what was agreed to; a change of others is said.
@@ -133,22 +181,23 @@ fn check(session: &Session, name: &str, tools: &[Box<RawValue>], talk: &Talk) ->
 fn whole_object(text: &str) -> Result<String, Problem> {
     let fail =
         |why: String| Problem::new(Code::InvalidArguments, format!("the arguments could not be read: {why}"));
-    let mut read = String::new();
-    let text = match text {
-        "-" => {
-            let input = std::io::stdin().take(LARGEST).read_to_string(&mut read);
-            input.map_err(|error| fail(error.to_string()))?;
-            &read
-        }
-        file if file.starts_with('@') => {
-            let file =
-                std::fs::File::open(file.trim_start_matches('@')).map_err(|error| fail(error.to_string()))?;
-            file.take(LARGEST).read_to_string(&mut read).map_err(|error| fail(error.to_string()))?;
-            &read
-        }
-        json => json,
+    let read = |from: &mut dyn std::io::Read| {
+        let (mut text, most) = (String::new(), u64::try_from(LARGEST).unwrap_or(u64::MAX));
+        let read = from.take(most.saturating_add(1)).read_to_string(&mut text);
+        read.map(|_bytes| text).map_err(|error| fail(error.to_string()))
     };
-    let limits = Limits { json_nodes: 1 << 20, event: 16 * 1024 * 1024, ..Limits::default() };
+    let text = match text {
+        "-" => read(&mut std::io::stdin())?,
+        file if file.starts_with('@') => {
+            let path = file.trim_start_matches('@');
+            read(&mut std::fs::File::open(path).map_err(|error| fail(error.to_string()))?)?
+        }
+        json => json.to_owned(),
+    };
+    if text.len() > LARGEST {
+        return Err(fail(format!("there are more than {LARGEST} bytes")));
+    }
+    let limits = Limits { json_nodes: 1 << 20, event: LARGEST, ..Limits::default() };
     scan::check(text.trim(), &limits).map_err(|error| fail(error.to_string()))?;
     Ok(compact(text.trim()))
 }
@@ -168,53 +217,12 @@ fn no_such_tool(session: &Session, name: &str, tools: &[Value]) -> Problem {
     problem.data("tool", name).hint(format!("see them all: cvm ls {}", session.npub()))
 }
 
-fn tool_failed(session: &Session, name: &str, result: &RawValue) -> Problem {
+fn tool_failed(session: &Session, name: &str, result: &Value) -> Problem {
     let mut problem = Problem::new(Code::ToolError, format!("{} failed", Printable::short(name, 80)));
-    for line in
-        texts(result).iter().flat_map(|text| text.lines()).filter(|line| !line.trim().is_empty()).take(20)
-    {
+    let blocks = Block::all(result);
+    let lines = blocks.iter().filter_map(|block| block.text).flat_map(str::lines);
+    for line in lines.filter(|line| !line.trim().is_empty()).take(20) {
         problem = problem.fact(Printable::short(line, 300).to_string());
     }
     problem.data("tool", name).hint(format!("see what it takes: cvm ls {}", session.npub()))
-}
-
-fn texts(result: &RawValue) -> Vec<String> {
-    let result: Value = serde_json::from_str(result.get()).unwrap_or_default();
-    let content = result.get("content").and_then(Value::as_array);
-    let text = |block: &Value| block.get("text").and_then(Value::as_str).map(ToOwned::to_owned);
-    content.into_iter().flatten().filter_map(text).collect()
-}
-
-/// Shows a result to a person: flat objects as a table, everything else as its texts.
-fn show(result: &RawValue, out: &mut Out) -> Result<(), Problem> {
-    let result: Value = serde_json::from_str(result.get()).unwrap_or_default();
-    let flat = |object: &&serde_json::Map<String, Value>| {
-        !object.is_empty() && object.values().all(|value| !value.is_object() && !value.is_array())
-    };
-    if let Some(object) = result.get("structuredContent").and_then(Value::as_object).filter(flat) {
-        let width = object.keys().map(|key| key.chars().count()).max().unwrap_or(0).min(40);
-        for (key, value) in object {
-            let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-            out.foreign(&format!("{key:width$}  {value}"))?;
-        }
-        return Ok(());
-    }
-    let content = result.get("content").and_then(Value::as_array);
-    for block in content.into_iter().flatten() {
-        let text = |key| block.get(key).and_then(Value::as_str);
-        match (text("type").unwrap_or("?"), text("text")) {
-            (_, Some(text)) => out.foreign(text)?,
-            (kind, None) => {
-                let what = text("mimeType").or_else(|| text("uri")).unwrap_or_default();
-                let size = text("data").map_or(0, |data| data.len() / 4 * 3);
-                out.foreign(&format!("[{kind} {what} {size} bytes; --json shows it]"))?;
-            }
-        }
-    }
-    if content.is_none_or(Vec::is_empty)
-        && let Some(structured) = result.get("structuredContent")
-    {
-        out.foreign(&structured.to_string())?;
-    }
-    Ok(())
 }

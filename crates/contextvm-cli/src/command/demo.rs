@@ -5,6 +5,7 @@ use contextvm::client::{Client, Messages};
 use contextvm::local_relay::{LocalRelay, RelayOptions};
 use contextvm::server::{EncryptionMode, Identity, Server, ServerHandle, serve_rmcp};
 use rmcp::ServiceExt as _;
+use rmcp::transport::async_rw::AsyncRwTransport;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -25,6 +26,8 @@ struct Document {
     relay: String,
     tools: usize,
     result: Box<RawValue>,
+    /// Pieces of a stream that came before the answer.
+    chunks: usize,
     #[serde(rename = "eventsOnRelay")]
     events: u64,
     ms: u64,
@@ -46,10 +49,11 @@ pub(crate) async fn run(options: &Demo, out: &mut Out) -> Result<(), Problem> {
     let started = Instant::now();
     let scene = Box::pin(set(out)).await?;
     let (tools, result) = Box::pin(play(&scene, out)).await?;
+    let chunks = Box::pin(listen(&scene, out)).await?;
     let events = scene.relay.stats().accepted;
     step(
         out,
-        &format!("7  the relay passed {events} events on: gift wraps from one-time keys; it could read none"),
+        &format!("8  the relay passed {events} events on: gift wraps from one-time keys; it could read none"),
     )?;
     let (server, client) = (npub(&scene.server.public_key()), npub(&scene.client.public_key()));
     let relay = scene.relay.url();
@@ -65,6 +69,7 @@ pub(crate) async fn run(options: &Demo, out: &mut Out) -> Result<(), Problem> {
             relay,
             tools,
             result,
+            chunks,
             events,
             ms,
         });
@@ -72,7 +77,8 @@ pub(crate) async fn run(options: &Demo, out: &mut Out) -> Result<(), Problem> {
     out.line("\nNothing is left behind. The same over a relay of your own, in three terminals:")?;
     out.line("  cvm relay run --port 10547")?;
     out.line("  cvm serve --ephemeral --open -r ws://127.0.0.1:10547 -- cvm demo --stdio")?;
-    out.line("  cvm call npub1... add a=19 b=23 -r ws://127.0.0.1:10547        (the npub that serve shows)")
+    out.line("  cvm call npub1... add a=19 b=23 -r ws://127.0.0.1:10547        (the npub that serve shows)")?;
+    out.line("  cvm call npub1... tell topic=whales --stream -r ws://127.0.0.1:10547        (word by word)")
 }
 
 fn failed(what: &str, why: &impl ToString) -> Problem {
@@ -94,13 +100,14 @@ async fn set(out: &mut Out) -> Result<Scene, Problem> {
     let server = Server::builder(keys).relay(&url).identity(identity).encryption(EncryptionMode::Required);
     let listener = Box::pin(server.fresh_key().start()).await.map_err(|error| failed("server", &error))?;
     let server = listener.handle();
-    let serving = tokio::spawn(serve_rmcp(listener, |_caller| Sample));
+    let serving = tokio::spawn(serve_rmcp(listener, |_caller| Sample::served()));
     step(out, &format!("2  an MCP server listens as {}", npub(&server.public_key())))?;
 
     let keys = contextvm::new_keys().map_err(|error| failed("client", &error))?;
     step(out, &format!("3  a client connects as     {}", npub(&keys.public_key())))?;
     let client =
         Client::builder(keys, server.public_key().into()).relay(&url).encryption(EncryptionMode::Required);
+    let client = client.open_streams(true);
     let (client, messages) = Box::pin(client.connect()).await.map_err(|error| failed("client", &error))?;
     Ok(Scene { relay, server, serving, client, _messages: messages })
 }
@@ -136,6 +143,32 @@ async fn play(scene: &Scene, out: &mut Out) -> Result<(usize, Box<RawValue>), Pr
     }
 }
 
+/// Makes a call whose tool speaks while it runs; returns how many pieces were heard.
+async fn listen(scene: &Scene, out: &mut Out) -> Result<usize, Problem> {
+    let params = r#"{"name":"tell","arguments":{"topic":"whales","words":12,"pause":5}}"#;
+    let params = RawValue::from_string(params.to_owned()).ok();
+    let call = scene.client.call_stream("tools/call", params).await;
+    let mut call = call.map_err(|error| failed("stream", &error))?;
+    let mut heard = Vec::new();
+    while let Some(chunk) = call.chunk().await {
+        heard.push(chunk.map_err(|error| failed("stream", &error))?.data);
+    }
+    let answer = call.answer().await.map_err(|error| failed("tell", &error))?;
+    let answer: Value = serde_json::from_str(answer.result.get()).unwrap_or_default();
+    let text = answer.pointer("/content/0/text").and_then(Value::as_str).unwrap_or_default();
+    if heard.concat() != text {
+        return Err(failed("stream", &format!("{text:?} was heard as {heard:?}")));
+    }
+    step(
+        out,
+        &format!(
+            "7  it calls tell(topic: whales) and hears it word by word, {} before the answer",
+            heard.len()
+        ),
+    )?;
+    Ok(heard.len())
+}
+
 /// Ends everything, in order.
 async fn end(scene: Scene) {
     scene.client.close().await;
@@ -148,7 +181,9 @@ async fn end(scene: Scene) {
 /// Runs the sample server on the standard streams, as a child of `cvm serve` or of any MCP host.
 async fn stdio() -> Result<(), Problem> {
     let failed = |error: String| Problem::internal(format!("the sample server failed: {error}"));
-    let streams = (tokio::io::stdin(), tokio::io::stdout());
-    let running = Sample.serve(streams).await.map_err(|error| failed(error.to_string()))?;
+    // By itself it would take no lines of more than 16 MiB, and answer nothing to them.
+    let streams = AsyncRwTransport::new(tokio::io::stdin(), tokio::io::stdout())
+        .with_max_line_length(contextvm::Limits::default().child_line);
+    let running = Sample::on_streams().serve(streams).await.map_err(|error| failed(error.to_string()))?;
     running.waiting().await.map(|_reason| ()).map_err(|error| failed(error.to_string()))
 }

@@ -11,13 +11,16 @@ fn the_demo_works_offline_and_leaves_nothing_behind() {
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
     assert!(begun.elapsed() < Duration::from_secs(10));
     assert!(
-        ran.out.contains("the answer is 42") && ran.out.contains("add(a: number, b: number)"),
+        ran.out.contains("the answer is 42")
+            && ran.out.contains("word by word, 12 before")
+            && ran.out.contains("add(a: number, b: number)"),
         "{}",
         ran.out
     );
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
     let document = home.run(&["demo", "--json"]).json();
     assert_eq!((&document["schema"], &document["ok"]), (&"cvm.demo/1".into(), &true.into()));
+    assert_eq!(document["chunks"], 12);
 }
 
 #[test]

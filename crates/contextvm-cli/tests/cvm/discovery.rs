@@ -233,7 +233,7 @@ fn a_server_that_announces_itself_is_found_inspected_and_called_by_name_only() {
     };
     let found = run(&["find", "demo", "weather", "--json"]);
     assert_eq!(found.json()["servers"][0]["server"], server, "{found:?}");
-    assert_eq!(found.json()["servers"][0]["tools"], serde_json::json!(["add", "echo", "weather"]));
+    assert_eq!(found.json()["servers"][0]["tools"], serde_json::json!(["add", "echo", "tell", "weather"]));
     let page = run(&["inspect", server]);
     assert!(page.out.contains("it lists the tools that it announced"), "{page:?}");
     assert_eq!(run(&["call", server, "add", "a=1", "b=2"]).out, "3\n");

@@ -121,7 +121,7 @@ fn the_page_of_a_server_has_every_section() {
         "answered in a gift wrap of kind",
         "tool:add  5 sats  announced, not heard",
         "Fast and correct",
-        "3   heard in the session",
+        "4   heard in the session",
     ] {
         assert!(page.out.contains(words), "{words} is not in {}", page.out);
     }
@@ -249,7 +249,7 @@ fn a_server_of_2026_alone_is_inspected_too() {
     let words = ["-k", "me", "--open", "--announce", "--bootstrap", "none"];
     let (serve, ready) = Running::serve(&home, &url, &words, &[&program]);
     serve.talk.wait_for("announced: tools");
-    let document = inspect(&home, ready["server"].as_str().unwrap(), &url, &["--json"]).json();
+    let document = inspect(&home, ready["server"].as_str().unwrap(), &url, &["--json", "-r", &url]).json();
     assert_eq!(document["live"]["protocolVersion"], "2026-07-28", "{document}");
     assert_eq!(cep(&document, 6), marks("unknown", "yes", "yes"), "{document}");
     assert!(document["live"]["ms"].is_u64(), "{document}");
@@ -305,4 +305,26 @@ fn the_round_trip_to_a_relay_is_measured_after_connecting() {
         (&relay["asked"], &relay["ms"], &relay["connectMs"]),
         (&json!(false), &Value::Null, &Value::Null)
     );
+}
+
+/// A stdio server in shell with a list of tools that does not fit one event.
+const VERBOSE: &str = r#"
+while read -r line; do
+  id=$(printf '%s' "$line" | sed -n 's/.*"id":\("[^"]*"\).*/\1/p')
+  case "$line" in
+    *'"method":"initialize"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"sh","version":"1"}}}\n' "$id" ;;
+    *'"method":"tools/list"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"tools":[{"name":"t","inputSchema":{"type":"object"},"description":"' "$id"; cat description; echo '"}]}}' ;;
+    *'"method":"ping"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{}}\n' "$id" ;;
+  esac
+done
+"#;
+
+#[test]
+fn a_list_that_came_as_a_transfer_verifies_transfers() {
+    let home = Home::new();
+    let (_relay, url) = Running::relay(&home);
+    std::fs::write(home.path().join("description"), "x".repeat(300_000)).unwrap();
+    let (_serve, ready) = Running::serve(&home, &url, &["--ephemeral", "--open"], &["sh", "-c", VERBOSE]);
+    let document = inspect(&home, ready["server"].as_str().unwrap(), &url, &["--json", "-r", &url]).json();
+    assert_eq!(cep(&document, 22), marks("yes", "yes", "yes"), "{document}");
 }

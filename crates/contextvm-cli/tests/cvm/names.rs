@@ -142,6 +142,6 @@ fn a_host_uses_a_server_by_name() {
     command.env("CVM_DISCOVERY", &scene.discovery);
     let mut host = crate::stage::Host::start(command);
     assert_eq!(host.greet()["result"]["serverInfo"]["name"], "cvm-demo");
-    assert_eq!(host.ask(crate::stage::LIST)["result"]["tools"].as_array().unwrap().len(), 3);
+    assert_eq!(host.ask(crate::stage::LIST)["result"]["tools"].as_array().unwrap().len(), 4);
     assert_eq!(host.goodbye().code, Some(0));
 }

@@ -42,7 +42,7 @@ fn standard_output_is_pure_at_every_level() {
         assert_eq!(host.greet()["result"]["serverInfo"]["name"], "cvm-demo", "{level}");
         host.say(NOISE);
         assert!(
-            host.ask(LIST)["result"]["tools"].as_array().is_some_and(|tools| tools.len() == 3),
+            host.ask(LIST)["result"]["tools"].as_array().is_some_and(|tools| tools.len() == 4),
             "{level}"
         );
         let echo = r#"{"jsonrpc":"2.0","id":"e","method":"tools/call","params":{"name":"echo","arguments":{"message":"a\nb\r\u0000\u2028c"}}}"#;

@@ -35,7 +35,7 @@ fn a_served_process_is_listed_and_called() {
         "{}",
         listed.out
     );
-    assert_eq!(home.run(&["ls", server, "-r", &url, "--json"]).json()["tools"].as_array().unwrap().len(), 3);
+    assert_eq!(home.run(&["ls", server, "-r", &url, "--json"]).json()["tools"].as_array().unwrap().len(), 4);
 
     let call = |words: &[&str]| {
         let mut args = vec!["call", server];

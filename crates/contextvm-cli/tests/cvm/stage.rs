@@ -201,16 +201,25 @@ impl Host {
 
     /// The next line of standard output, which must be a message.
     pub(crate) fn hear(&self) -> Value {
-        let line = self.lines.recv_timeout(PATIENCE);
+        self.hear_for(PATIENCE)
+    }
+
+    fn hear_for(&self, patience: Duration) -> Value {
+        let line = self.lines.recv_timeout(patience);
         message(&line.unwrap_or_else(|_| panic!("nothing was heard: {}", self.talk.so_far())))
     }
 
     /// Asks, and waits for the answer.
     pub(crate) fn ask(&mut self, request: &str) -> Value {
+        self.ask_for(request, PATIENCE)
+    }
+
+    /// Asks for what may take longer.
+    pub(crate) fn ask_for(&mut self, request: &str, patience: Duration) -> Value {
         self.say(request);
         let id = message(request)["id"].clone();
         loop {
-            let heard = self.hear();
+            let heard = self.hear_for(patience);
             if heard["id"] == id {
                 return heard;
             }

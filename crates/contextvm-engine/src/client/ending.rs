@@ -19,12 +19,33 @@ const RELAY_TEXT: usize = 200;
 /// Why a call ends, with what there is to say about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ending<'a> {
-    NoReply { waited_ms: u64, retryable: bool },
-    NotSent { waited_ms: u64, relay: &'a str },
-    Closed { retryable: bool },
-    Busy { limit: usize, of: &'static str },
-    TooLarge { size: usize, limit: usize },
-    Malformed { what: &'a str },
+    NoReply {
+        waited_ms: u64,
+        retryable: bool,
+    },
+    NotSent {
+        waited_ms: u64,
+        relay: &'a str,
+    },
+    Closed {
+        retryable: bool,
+    },
+    Busy {
+        limit: usize,
+        of: &'static str,
+    },
+    TooLarge {
+        size: usize,
+        limit: usize,
+    },
+    Malformed {
+        what: &'a str,
+    },
+    /// `what` is a text of ours.
+    Transfer {
+        what: &'a str,
+        retryable: bool,
+    },
 }
 
 impl Ending<'_> {
@@ -36,6 +57,7 @@ impl Ending<'_> {
             Self::Busy { .. } => Lost::Busy,
             Self::TooLarge { .. } => Lost::TooLarge,
             Self::Malformed { .. } => Lost::Malformed,
+            Self::Transfer { .. } => Lost::Transfer,
         }
     }
 
@@ -47,7 +69,8 @@ impl Ending<'_> {
             | Self::NotSent { .. }
             | Self::Closed { .. }
             | Self::Busy { .. }
-            | Self::TooLarge { .. } => LOST_CODE,
+            | Self::TooLarge { .. }
+            | Self::Transfer { .. } => LOST_CODE,
         };
         let data = json::raw(self.data());
         envelope::response_error(id, code, &self.message(), data.as_deref())
@@ -69,6 +92,7 @@ impl Ending<'_> {
             Self::Malformed { what } => {
                 format!("not a JSON-RPC message: {}", Printable::short(what, RELAY_TEXT))
             }
+            Self::Transfer { what, .. } => format!("the transfer failed: {what}"),
         }
     }
 
@@ -87,6 +111,10 @@ impl Ending<'_> {
                 format!(r#"{{"reason":"too_large","size":{size},"limit":{limit},"retryable":false}}"#)
             }
             Self::Malformed { .. } => String::from(r#"{"reason":"malformed","retryable":false}"#),
+            Self::Transfer { what, retryable } => {
+                let cause = object::quote(what);
+                format!(r#"{{"reason":"transfer","cause":{cause},"retryable":{retryable}}}"#)
+            }
         }
     }
 }

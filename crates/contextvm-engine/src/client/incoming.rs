@@ -4,15 +4,16 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use contextvm_core::envelope::{Envelope, MessageKind};
+use contextvm_core::rewrite::PROGRESS_TOKEN;
 use contextvm_core::{Now, Opened, Protection, rewrite, tags};
 use nostr::event::{Event, EventId};
 use serde_json::value::RawValue;
 
-use super::{ClientMachine, ClientOutput, Exchange, json, retry};
+use super::{ClientMachine, ClientOutput, json, retry};
 use crate::DropReason;
 
 /// What the first `e` tag of an event says.
-enum Names {
+pub(super) enum Names {
     Nothing,
     /// A tag is there, but no pending call has that id.
     Unknown,
@@ -20,7 +21,7 @@ enum Names {
 }
 
 impl Names {
-    const fn call(&self) -> Option<EventId> {
+    pub(super) const fn call(&self) -> Option<EventId> {
         match self {
             Self::Call(id) => Some(*id),
             Self::Nothing | Self::Unknown => None,
@@ -46,9 +47,8 @@ impl ClientMachine {
         if news {
             self.outputs.push_back(ClientOutput::Learned);
         }
-        match self.take_message(&event, protection, now) {
-            Ok(output) => self.outputs.push_back(output),
-            Err(reason) => self.drop_because(reason),
+        if let Err(reason) = self.take_message(&event, protection, now) {
+            self.drop_because(reason);
         }
     }
 
@@ -64,27 +64,42 @@ impl ClientMachine {
         news
     }
 
-    /// Classifies by JSON-RPC type alone and returns what the application is to see.
-    fn take_message(
-        &mut self,
-        event: &Event,
-        protection: Protection,
-        now: Now,
-    ) -> Result<ClientOutput, DropReason> {
+    /// Classifies by JSON-RPC type alone and hands on what the application is to see.
+    fn take_message(&mut self, event: &Event, protection: Protection, now: Now) -> Result<(), DropReason> {
         let envelope = Envelope::parse(&event.content, &self.config.limits)
             .map_err(|error| if error.is_budget() { DropReason::Budget } else { DropReason::Malformed })?;
         let names = self.names(event);
-        let mut exchange = None;
-        let message = match envelope.kind {
+        match envelope.kind {
+            MessageKind::Response | MessageKind::Error
+                if self.greeting.is_answered_by(tags::answered_id(&event.tags)) =>
+            {
+                self.begin_waiting(now);
+                Ok(())
+            }
+            MessageKind::Response | MessageKind::Error
+                if self.probe.is_answered_by(tags::answered_id(&event.tags)) =>
+            {
+                self.probe.pass(now);
+                Ok(())
+            }
             MessageKind::Response | MessageKind::Error => {
                 let request = names.call().ok_or(DropReason::Uncorrelated)?;
-                exchange = Some(Exchange { request, response: event.id, protection });
-                self.take_answer(event, &envelope, &request)?
+                self.take_answer(event, &envelope, &request, protection, now)
             }
-            MessageKind::Notification => self.take_notification(event, &envelope, &names, now)?,
-            MessageKind::Request => self.take_request(event, &envelope, now)?,
-        };
-        Ok(ClientOutput::Deliver { message, exchange })
+            MessageKind::Notification => {
+                if self.take_frame((event, protection), &envelope, &names, now)? {
+                    return Ok(());
+                }
+                let message = self.take_notification(event, &envelope, &names, now)?;
+                message.into_iter().for_each(|message| self.deliver(message));
+                Ok(())
+            }
+            MessageKind::Request => {
+                let message = self.take_request(event, &envelope, now)?;
+                self.deliver(message);
+                Ok(())
+            }
+        }
     }
 
     fn names(&self, event: &Event) -> Names {
@@ -92,7 +107,8 @@ impl ClientMachine {
             return Names::Nothing;
         }
         let id = tags::answered_id(&event.tags);
-        id.filter(|id| self.pending.get(id).is_some()).map_or(Names::Unknown, Names::Call)
+        let is_asked = |id: &EventId| self.pending.get(id).is_some_and(|call| !call.uploading);
+        id.filter(is_asked).map_or(Names::Unknown, Names::Call)
     }
 
     /// The first answer ends the call; the JSON-RPC id in it is not looked at.
@@ -101,15 +117,15 @@ impl ClientMachine {
         event: &Event,
         envelope: &Envelope<'_>,
         request: &EventId,
-    ) -> Result<String, DropReason> {
+        protection: Protection,
+        now: Now,
+    ) -> Result<(), DropReason> {
         let call = self.take_answered(request).ok_or(DropReason::Uncorrelated)?;
-        if let Some(result) = envelope.result {
-            self.facts.keep(&call.method, event, result);
-            if call.method == "tools/list" {
-                self.harmless.learn(result);
-            }
-        }
-        Ok(rewrite::with_id(envelope, call.id.get()))
+        self.learn_answer(&call, event, envelope);
+        let message = rewrite::with_id(envelope, call.id.get());
+        self.deliver_answer(message, (*request, event.id), protection);
+        self.leave(request, &call, true, now);
+        Ok(())
     }
 
     fn take_notification(
@@ -118,7 +134,7 @@ impl ClientMachine {
         envelope: &Envelope<'_>,
         names: &Names,
         now: Now,
-    ) -> Result<String, DropReason> {
+    ) -> Result<Option<String>, DropReason> {
         if matches!(names, Names::Unknown) {
             return Err(DropReason::Uncorrelated);
         }
@@ -128,45 +144,59 @@ impl ClientMachine {
         let method = envelope.method.as_deref().unwrap_or_default();
         match method {
             "notifications/progress" => return self.take_progress(&event.content, envelope, names, now),
-            "notifications/cancelled" => return self.take_cancellation(&event.content, envelope, names),
+            "notifications/cancelled" => {
+                return self.take_cancellation(&event.content, envelope, names, now).map(Some);
+            }
             _ => {}
         }
         let call = names.call().or_else(|| self.subscription(rewrite::subscription_id(envelope.params)?));
         if let Some(id) = call {
             self.sign_of_life(&id, now);
         }
-        Ok(event.content.clone())
+        Ok(Some(event.content.clone()))
     }
 
     /// Progress belongs to the call that the `e` tag names; without one, to the call with that token.
+    ///
+    /// That of a token which the application does not know is no news to it.
     fn take_progress(
         &mut self,
         content: &str,
         envelope: &Envelope<'_>,
         names: &Names,
         now: Now,
-    ) -> Result<String, DropReason> {
-        let token = rewrite::notified_token(envelope.params);
-        let form = token.map(rewrite::plain_text);
-        let same = |own: &RawValue| form.as_deref() == Some(&*rewrite::plain_text(own));
-        let call = match names {
-            Names::Call(id) => {
-                let own = self.pending.get(id).and_then(|call| call.token.as_deref());
-                if !own.is_some_and(same) {
-                    return Err(DropReason::UnknownRequest);
-                }
-                Some(*id)
-            }
-            Names::Nothing | Names::Unknown => self.pending.by_token(same),
+    ) -> Result<Option<String>, DropReason> {
+        let token = envelope.param(PROGRESS_TOKEN).map(rewrite::plain_text);
+        let found = match &token {
+            Some(token) => self.call_with(token, names)?,
+            None if names.call().is_some() => return Err(DropReason::UnknownRequest),
+            None => None,
         };
-        let Some(id) = call else {
-            return Ok(content.to_owned());
+        let Some(id) = found else {
+            let is_private = token.is_some_and(|token| self.tokens.is_private(&token));
+            return if is_private { Err(DropReason::Uncorrelated) } else { Ok(Some(content.to_owned())) };
         };
         self.sign_of_life(&id, now);
-        let own = self.pending.get(&id).and_then(|call| call.token.as_deref());
-        let restored = own.filter(|own| token.is_some_and(|token| token.get() != own.get()));
-        Ok(restored
-            .map_or_else(|| content.to_owned(), |own| rewrite::with_notified_token(envelope, own.get())))
+        Ok(self.with_own_token(content, envelope, &id))
+    }
+
+    /// Finds the call with a token, which is the one that the `e` tag names if it names any.
+    pub(super) fn call_with(&self, token: &str, names: &Names) -> Result<Option<EventId>, DropReason> {
+        let holder = self.tokens.holder(token);
+        let is_other = names.call().is_some_and(|named| holder != Some(named));
+        if is_other { Err(DropReason::UnknownRequest) } else { Ok(holder) }
+    }
+
+    /// Prints progress of a call with the application's own token; `None` if it gave none, or is not waiting any more.
+    pub(super) fn with_own_token(
+        &self,
+        content: &str,
+        envelope: &Envelope<'_>,
+        call: &EventId,
+    ) -> Option<String> {
+        let own = self.pending.get(call)?.token.as_deref()?;
+        let is_same = envelope.param(PROGRESS_TOKEN).is_some_and(|token| token.get() == own.get());
+        Some(if is_same { content.to_owned() } else { rewrite::with_notified_token(envelope, own.get()) })
     }
 
     /// The server ends a subscription (MCP 2026-07-28), or takes a request of its own back: the application reads the
@@ -176,12 +206,13 @@ impl ClientMachine {
         content: &str,
         envelope: &Envelope<'_>,
         names: &Names,
+        now: Now,
     ) -> Result<String, DropReason> {
         let named = rewrite::cancelled_request_id(envelope.params).ok_or(DropReason::UnknownRequest)?;
-        let ended = names.call().and_then(|id| self.end_subscription(&id));
+        let ended = names.call().and_then(|id| self.end_subscription(&id, now));
         let ended = ended
             .or_else(|| self.asked.take_by_server_id(&json::id_form(named)).and_then(json::raw))
-            .or_else(|| self.subscription(named).and_then(|id| self.end_subscription(&id)))
+            .or_else(|| self.subscription(named).and_then(|id| self.end_subscription(&id, now)))
             .ok_or(DropReason::UnknownRequest)?;
         Ok(if ended.get() == named.get() {
             content.to_owned()
@@ -197,9 +228,11 @@ impl ClientMachine {
     }
 
     /// Ends a call if it is a subscription, and returns the application's id.
-    fn end_subscription(&mut self, event: &EventId) -> Option<Box<RawValue>> {
+    fn end_subscription(&mut self, event: &EventId, now: Now) -> Option<Box<RawValue>> {
         self.pending.get(event).filter(|call| call.is_subscription())?;
-        self.take_answered(event).map(|call| call.id)
+        let call = self.take_answered(event)?;
+        self.leave(event, &call, true, now);
+        Some(call.id)
     }
 
     /// Requests of the server are shown under its own id, or under the inner event id while that one is taken.
@@ -231,7 +264,7 @@ impl ClientMachine {
         Ok(text)
     }
 
-    fn sign_of_life(&mut self, id: &EventId, now: Now) {
+    pub(super) fn sign_of_life(&mut self, id: &EventId, now: Now) {
         let timeout = self.config.limits.request_timeout;
         let chance = &mut self.chance;
         self.pending.change(id, |call| call.on_sign_of_life(timeout, now.mono, chance));

@@ -1,131 +1,79 @@
 //! The client endpoint: pending, session, retry.
+mod api;
 mod asked;
 mod chance;
+mod downloads;
 mod ending;
 mod facts;
+mod frames;
+mod greeting;
 mod heard;
 mod incoming;
 mod json;
+mod leaving;
 mod loose;
 mod outgoing;
 mod pending;
+mod probe;
 mod retry;
 mod session;
 mod stateless;
+mod streams;
 mod timing;
+mod tokens;
+mod uploads;
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::string::String;
-use contextvm_core::{Mono, Now, Opened, PeerTags, Protection};
-use nostr::event::{Event, EventId};
+use contextvm_core::{Mono, Now, PeerTags};
+use nostr::event::Event;
 use nostr::key::PublicKey;
 use serde_json::value::RawValue;
 
 use self::asked::Asked;
 use self::chance::Chance;
+use self::downloads::Downloads;
 use self::facts::Facts;
+use self::greeting::Greeting;
 use self::heard::Heard;
 use self::loose::LooseEnds;
 use self::pending::PendingCalls;
+use self::probe::Probe;
 use self::retry::HarmlessTools;
 use self::session::Session;
+use self::streams::Streams;
+use self::tokens::Tokens;
+use self::uploads::Uploads;
+use crate::size::RelayLimit;
 use crate::unique::Unique;
-use crate::{ClientConfig, DropReason, Outbound, Outcome, Ticket, Wake};
+use crate::{ClientConfig, Wake};
 
+pub use self::api::{ClientInput, ClientOutput, Direction, Exchange, Lost, StreamNews, Transferred};
 pub use self::ending::{LOST_CODE, MALFORMED_CODE};
-
-/// What a [`ClientMachine`] is told.
-#[derive(Clone, Debug)]
-pub enum ClientInput {
-    /// An event came in and was checked.
-    Opened(Box<Opened>),
-    /// The application sends one JSON-RPC message.
-    Send(String),
-    /// A publication ended.
-    Published(Ticket, Outcome),
-    /// A relay connection came (back) up and its subscription is live.
-    RelayUp,
-    /// The client goes away: cancel what is open, end every pending call.
-    Close,
-    /// A time that [`ClientMachine::poll_timeout`] named has come.
-    Wake,
-}
-
-/// Why a call ended without an answer of the server. It is also delivered as a JSON-RPC error.
-///
-/// [`Self::TooLarge`] and [`Self::Malformed`] are also reported, without an error to deliver, for a message that is
-/// no call: a notification over the limit, or text in which no id can be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Lost {
-    /// No answer within the request timeout.
-    NoReply,
-    /// No relay took the request.
-    NotSent,
-    /// The client was closed.
-    Closed,
-    /// Too many calls wait already.
-    Busy,
-    /// The message is larger than one event may be.
-    TooLarge,
-    /// The message is not valid JSON-RPC.
-    Malformed,
-}
-
-/// The two signed inner events of one answered call, and how the answer travelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exchange {
-    /// The id of the event that asked.
-    pub request: EventId,
-    /// The id of the event that answered.
-    pub response: EventId,
-    /// Plain or wrapped, as the answer came.
-    pub protection: Protection,
-}
-
-/// What a [`ClientMachine`] wants done.
-#[derive(Clone, Debug)]
-#[must_use]
-pub enum ClientOutput {
-    /// Sign, seal, publish; keep the signed inner event and the outer event under the ticket until [`Self::Forget`].
-    Publish(Outbound),
-    /// Publish again what the ticket names: the same outer event, or a new wrap around the same signed inner event.
-    Republish {
-        /// The earlier publication.
-        ticket: Ticket,
-        /// Make a new gift wrap (ignored for plaintext).
-        rewrap: bool,
-    },
-    /// The ticket is not needed any more.
-    Forget(Ticket),
-    /// Hand a JSON-RPC message to the application.
-    Deliver {
-        /// Answer (own id restored), error, notification or server request.
-        message: String,
-        /// The events behind it, when it is the server's answer to a call.
-        exchange: Option<Exchange>,
-    },
-    /// A call ended without the server's answer; the JSON-RPC error was delivered before this.
-    Lost(Lost),
-    /// The server said something new about itself.
-    Learned,
-    /// Something inbound was not acted on.
-    Drop(DropReason),
-}
 
 /// The client endpoint: one client key talking to one server key.
 ///
 /// Every request given to it ends exactly once: with an answer, with an error that it delivers itself, with the
-/// application's own cancellation, or, if it is a subscription, with the server's. Worst-case memory: `limits.pending` calls and `limits.in_flight_bytes` of
-/// what they say, `limits.outbound_events` events that nobody answers (held by the driver), two generations of at most
-/// 8,192 inner ids, 65,536 ids of its own, 4,096 tool names and six events.
+/// application's own cancellation, or, if it is a subscription, with the server's. Every stream that it reads ends exactly once
+/// as well. Requests that are larger than what relays take go out as transfers, answers may come as such, and the streams
+/// that nobody reads are drained.
+///
+/// Worst-case memory: `limits.pending` calls and `limits.in_flight_bytes` of what they say, 48 frames of transfers on their
+/// way, `limits.transfers_bytes` of answers that come in and one more while it is put together, `limits.streams_bytes` of
+/// streams, `limits.outbound_events` events that nobody answers (held by the driver), two generations of at most 8,192 inner
+/// ids, 65,536 ids of its own, 4,096 tool names and six events.
 #[derive(Debug)]
 pub struct ClientMachine {
     config: ClientConfig,
     me: PublicKey,
     session: Session,
     pending: PendingCalls,
+    tokens: Tokens,
+    probe: Probe,
+    relay: RelayLimit,
+    uploads: Uploads,
+    greeting: Greeting,
+    downloads: Downloads,
+    streams: Streams,
     loose: LooseEnds,
     asked: Asked,
     heard: Heard,
@@ -139,15 +87,22 @@ pub struct ClientMachine {
 }
 
 impl ClientMachine {
-    /// Makes an endpoint; the seed only spreads retries.
+    /// Makes an endpoint; the seed spreads retries, and makes progress tokens unlike those of other clients.
     #[must_use]
     pub fn new(config: ClientConfig, me: PublicKey, seed: [u8; 32]) -> Self {
         Self {
             heard: Heard::new(&config.limits),
+            relay: RelayLimit::new(&config.limits),
+            downloads: Downloads::new(&config.limits),
+            streams: Streams::new(&config.limits),
             config,
             me,
             session: Session::default(),
             pending: PendingCalls::default(),
+            tokens: Tokens::new(seed),
+            probe: Probe::default(),
+            uploads: Uploads::default(),
+            greeting: Greeting::default(),
             loose: LooseEnds::default(),
             asked: Asked::default(),
             unique: Unique::default(),
@@ -164,12 +119,17 @@ impl ClientMachine {
     pub fn handle(&mut self, input: ClientInput, now: Now) {
         match input {
             ClientInput::Opened(opened) => self.on_opened(*opened, now),
-            ClientInput::Send(message) => self.on_send(message, now),
+            ClientInput::Send(message) => self.on_send(message, false, now),
+            ClientInput::SendReading(message) => self.on_send(message, true, now),
+            ClientInput::Taken { id, chunks } => self.on_taken(&id, chunks, now),
+            ClientInput::StopReading { id, reason } => self.on_stop_reading(&id, reason.as_deref(), now),
+            ClientInput::RelayLimit(bytes) => self.relay.set(bytes),
             ClientInput::Published(ticket, outcome) => self.on_published(ticket, &outcome, now),
             ClientInput::RelayUp => self.on_relay_up(now),
             ClientInput::Close => self.on_close(now),
             ClientInput::Wake => self.on_wake(now),
         }
+        self.pump_uploads(now);
     }
 
     /// Returns the next thing to do.
@@ -182,7 +142,12 @@ impl ClientMachine {
     pub fn poll_timeout(&self) -> Option<(Mono, Wake)> {
         let loose = self.loose.next_due().map(|at| (at, Wake::Retry));
         let asked = self.asked.next_due().map(|at| (at, Wake::Expiry));
-        [self.pending.next_due(), loose, asked].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let uploads = self.uploads.next_due().map(|at| (at, Wake::Retry));
+        let downloads = self.downloads.next_due().map(|at| (at, Wake::Deadline));
+        let streams = self.streams.next_due().map(|at| (at, Wake::Deadline));
+        let greeting = self.greeting.next_due().map(|at| (at, Wake::Retry));
+        let all = [self.pending.next_due(), loose, asked, greeting, uploads, downloads, streams];
+        all.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Returns what the server has said about itself.

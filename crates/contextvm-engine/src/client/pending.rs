@@ -3,9 +3,11 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use contextvm_core::Mono;
+use core::time::Duration;
 use nostr::event::EventId;
 use serde_json::value::RawValue;
 
+use super::tokens::Wire;
 use crate::{Ticket, Wake};
 
 /// How far a request is known to have come.
@@ -31,9 +33,15 @@ pub(super) struct Pending {
     pub(super) id_form: String,
     /// The application's progress token, in its own JSON text.
     pub(super) token: Option<Box<RawValue>>,
+    /// The progress token that went out.
+    pub(super) wire: Wire,
     pub(super) method: String,
-    /// Size of the signed event, which the driver keeps while the call waits.
+    /// Size of the signed event, which the driver keeps while the call waits; of the message while it is sent in pieces.
     pub(super) bytes: usize,
+    /// Its request is on its way as a transfer, and has no event of its own yet.
+    pub(super) uploading: bool,
+    /// The application reads its stream.
+    pub(super) reading: bool,
     /// Asking twice does no harm, whatever the server promises.
     pub(super) harmless: bool,
     /// It carries the discovery flags.
@@ -41,6 +49,8 @@ pub(super) struct Pending {
     /// It went out in a gift wrap.
     pub(super) wrapped: bool,
     pub(super) started: Mono,
+    /// How long it may last, whatever is heard of it.
+    pub(super) lasts: Duration,
     /// `None` for an open subscription, which ends by answer, cancellation or close only.
     pub(super) deadline: Option<Mono>,
     pub(super) sent: Sent,
@@ -141,12 +151,6 @@ impl PendingCalls {
         let high = (String::from(id_form), Ticket(u64::MAX));
         let (_, ticket) = self.ids.range(low..=high).next_back()?;
         self.by_ticket(*ticket)
-    }
-
-    /// Finds the newest call whose progress token satisfies a test.
-    pub(super) fn by_token(&self, same: impl Fn(&RawValue) -> bool) -> Option<EventId> {
-        let found = self.calls.iter().filter(|(_, call)| call.token.as_deref().is_some_and(&same));
-        found.max_by_key(|(_, call)| call.ticket).map(|(event, _)| *event)
     }
 
     /// Returns all inner ids in the order in which they were asked.

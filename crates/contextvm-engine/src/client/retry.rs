@@ -128,6 +128,11 @@ impl Pending {
         self.method == SUBSCRIPTION
     }
 
+    /// Whether the server has something that it can be told to stop.
+    pub(super) fn is_cancellable(&self) -> bool {
+        self.method != "initialize" && !self.uploading
+    }
+
     /// Whether the server may see this request twice without harm.
     pub(super) const fn may_repeat(&self, tags: &PeerTags) -> bool {
         self.harmless || tags.repeats
@@ -200,7 +205,8 @@ impl Pending {
     /// Plans the next new wrap, where one is allowed and none is planned.
     pub(super) fn arm_rewrap(&mut self, tags: &PeerTags, now: Mono, chance: &mut Chance) {
         let reached = !matches!(self.sent, Sent::Nowhere(_));
-        if self.wrapped && reached && self.rewrap_at.is_none() && self.may_repeat(tags) {
+        let is_out = self.wrapped && !self.uploading;
+        if is_out && reached && self.rewrap_at.is_none() && self.may_repeat(tags) {
             self.rewrap_at = Some(now.after(rewrap_delay(self.rewraps, chance)));
         }
     }
@@ -212,6 +218,9 @@ impl Pending {
             self.deadline = None;
         }
         self.extend(timeout, now);
+        if self.uploading {
+            return;
+        }
         self.sent = Sent::Taken;
         self.same_at = None;
         self.same_for_relay = false;
@@ -223,9 +232,14 @@ impl Pending {
     /// Gives the call as much time as it had at first, up to its last moment.
     pub(super) fn extend(&mut self, timeout: Duration, now: Mono) {
         if let Some(deadline) = self.deadline {
-            let last = self.started.after(timeout.saturating_mul(TOTAL_FACTOR));
+            let last = self.started.after(self.lasts);
             self.deadline = Some(now.after(timeout).min(last).max(deadline));
         }
+    }
+
+    /// Lets it last so long, if something is heard of it all the time.
+    pub(super) fn may_last(&mut self, most: Duration) {
+        self.lasts = self.lasts.max(most);
     }
 
     /// A relay came up: the same outer event is due, at most once per gap.
@@ -233,7 +247,7 @@ impl Pending {
     /// A plaintext request that some relay may have passed on goes again only where a repeat does no harm, because
     /// the existing servers do not recognise a plaintext event that they have seen.
     pub(super) fn on_relay_up(&mut self, tags: &PeerTags, now: Mono) {
-        if self.may_go_again(tags) {
+        if !self.uploading && self.may_go_again(tags) {
             let at = now.max(self.last_out.after(SAME_EVENT_GAP));
             self.same_at = Some(self.same_at.map_or(at, |planned| planned.min(at)));
             self.same_for_relay = true;

@@ -9,6 +9,8 @@ use crate::{ClientConfig, DropReason, EncryptionMode, GiftWrapMode};
 #[derive(Debug, Default)]
 pub(super) struct Session {
     pub(super) tags: PeerTags,
+    /// Anything of the server was heard.
+    pub(super) heard: bool,
     /// The server was heard encrypted, so plaintext in its name is not believed any more.
     pub(super) floor: bool,
     /// The server sent a kind 21059, which proves that it reads them.
@@ -49,6 +51,7 @@ impl Session {
 
     /// Notes how the server was heard; `true` when that is news.
     pub(super) const fn hear(&mut self, protection: Protection) -> bool {
+        self.heard = true;
         match protection {
             Protection::Plain => false,
             Protection::Wrapped(wrap) => {
@@ -68,6 +71,9 @@ pub(super) fn flags(config: &ClientConfig) -> Vec<Tag> {
     [
         (encryption, tags::SUPPORT_ENCRYPTION),
         (ephemeral, tags::SUPPORT_ENCRYPTION_EPHEMERAL),
+        (true, tags::SUPPORT_OVERSIZED_TRANSFER),
+        (config.open_streams, tags::SUPPORT_OPEN_STREAM),
+        (true, tags::SUPPORT_UNORDERED_STREAMS),
         (config.answer_server_requests, tags::SUPPORT_SERVER_REQUESTS),
     ]
     .into_iter()

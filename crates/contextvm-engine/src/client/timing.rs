@@ -1,6 +1,8 @@
 //! Outcomes, relays coming back, deadlines, and the end.
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use contextvm_core::{Mono, Now};
+use contextvm_transfer::TransferError;
 use nostr::event::EventId;
 
 use super::ending::Ending;
@@ -8,14 +10,21 @@ use super::loose::Step;
 use super::pending::{Pending, Sent};
 use super::retry::Due;
 use super::{ClientMachine, ClientOutput};
+use crate::size::is_about_size;
 use crate::{Outcome, Ticket};
 
 impl ClientMachine {
     pub(super) fn on_published(&mut self, ticket: Ticket, outcome: &Outcome, now: Now) {
-        let Some(event) = self.pending.by_ticket(ticket) else {
+        if self.on_probe_published(ticket) || self.on_frame_published(ticket, outcome, now) {
+            return;
+        }
+        let asked = self.pending.by_ticket(ticket);
+        let Some(event) = asked.filter(|event| self.pending.get(event).is_some_and(|call| !call.uploading))
+        else {
             let step = self.loose.outcome(ticket, outcome, now.mono, &mut self.chance);
             return self.take_step(step);
         };
+        self.learn_size(&event, outcome);
         let Self { pending, session, chance, .. } = self;
         let goes_on = pending.change(&event, |call| {
             session.announced |= call.flagged && matches!(outcome, Outcome::Accepted);
@@ -23,6 +32,15 @@ impl ClientMachine {
         });
         if goes_on == Some(false) {
             self.end_overdue(&event, now);
+        }
+    }
+
+    /// Relays take less than was thought: what comes next goes in smaller pieces.
+    fn learn_size(&mut self, event: &EventId, outcome: &Outcome) {
+        let Some(call) = self.pending.get(event) else { return };
+        let fits = self.relay.takes_len(call.bytes, self.session.protection(&self.config));
+        if fits && matches!(outcome, Outcome::Refused(text) if is_about_size(text)) {
+            self.relay.shrink();
         }
     }
 
@@ -43,9 +61,15 @@ impl ClientMachine {
             }
         }
         self.wake_loose(now);
+        self.uploads_relay_up(now);
     }
 
     pub(super) fn on_wake(&mut self, now: Now) {
+        // What is known of a transfer says more than that no answer came.
+        self.wake_greeting(now);
+        self.wake_uploads(now);
+        self.wake_downloads(now);
+        self.wake_streams(now);
         while let Some(event) = self.pending.first_due(now.mono) {
             self.wake_call(&event, now);
         }
@@ -62,11 +86,14 @@ impl ClientMachine {
             let Some(call) = self.pending.take(&event) else {
                 continue;
             };
-            self.end(&call, &Ending::Closed { retryable: call.is_retryable() });
-            if call.method != "initialize" && !matches!(call.sent, Sent::Nowhere(_)) {
+            let retryable = call.uploading || call.is_retryable();
+            self.end(&event, &call, &Ending::Closed { retryable }, now);
+            if call.is_cancellable() && !matches!(call.sent, Sent::Nowhere(_)) {
                 self.publish_cancellation(&call.id, "the client was closed", now);
             }
         }
+        self.close_streams(now);
+        self.let_go_of_probe();
         for step in self.loose.close() {
             self.take_step(Some(step));
         }
@@ -138,10 +165,15 @@ impl ClientMachine {
         };
         let waited_ms = u64::try_from(now.mono.since(call.started).as_millis()).unwrap_or(u64::MAX);
         match &call.sent {
-            Sent::Nowhere(relay) => self.end(&call, &Ending::NotSent { waited_ms, relay }),
+            _ if call.uploading => {
+                let what = TransferError::TimedOut.to_string();
+                self.end(event, &call, &Ending::Transfer { what: &what, retryable: true }, now);
+            }
+            Sent::Nowhere(relay) => self.end(event, &call, &Ending::NotSent { waited_ms, relay }, now),
             Sent::Fresh | Sent::Perhaps | Sent::Taken => {
-                self.end(&call, &Ending::NoReply { waited_ms, retryable: call.is_retryable() });
-                if call.method != "initialize" {
+                let retryable = call.is_retryable();
+                self.end(event, &call, &Ending::NoReply { waited_ms, retryable }, now);
+                if call.is_cancellable() {
                     self.publish_cancellation(&call.id, "timed out", now);
                 }
             }

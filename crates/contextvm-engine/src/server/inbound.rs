@@ -3,20 +3,21 @@ use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use contextvm_core::capability::Capability;
 use contextvm_core::envelope::{self, Envelope, EnvelopeError, MessageKind};
 use contextvm_core::object;
 use contextvm_core::rewrite::{self, CLIENT_PUBKEY, PROGRESS_TOKEN, REQUEST_EVENT_ID, REQUEST_ID, Rewrite};
 use contextvm_core::{Now, Opened, Protection, WrapKind, tags};
+use contextvm_stream::StreamFrame;
 use nostr::event::Event;
 use nostr::key::PublicKey;
 use serde_json::value::RawValue;
 
-use super::access::{Question, Verdict};
-use super::route::{Route, list_method};
-use super::waiting::Held;
+use super::access::Verdict;
+use super::outbound::is_progress;
+use super::route::{Route, StreamUse, list_method};
+use super::waiting::{Held, Letter};
 use super::{Delivery, RequestKey, ServerMachine, ServerOutput};
 use crate::{DropReason, EncryptionMode, GiftWrapMode};
 
@@ -24,8 +25,6 @@ use crate::{DropReason, EncryptionMode, GiftWrapMode};
 pub(super) const REFUSED: i64 = -32000;
 /// `_meta` member that only means something inside a process.
 const STREAM: &str = "stream";
-/// How often we look whether the second of an early event has come.
-const EARLY_LOOK: Duration = Duration::from_millis(100);
 
 type Entered = Result<(Delivery, String), DropReason>;
 
@@ -46,29 +45,42 @@ impl ServerMachine {
         if self.waiting.holds(&key.caller, key.id) {
             return Err(DropReason::Duplicate);
         }
-        let message = Envelope::parse(&event.content, &self.config.limits).map_err(|error| reason(&error))?;
-        let verdict = self.config.access.decide(&key.caller, Capability::of(&message));
+        self.admit(Letter { event, protection, text: None }, now)
+    }
+
+    /// Decides about a message, which may have come in one event or in many.
+    pub(super) fn admit(&mut self, letter: Letter, now: Now) -> Result<(), DropReason> {
+        let (event, protection) = (&letter.event, letter.protection);
+        let message =
+            Envelope::parse(letter.message(), &self.config.limits).map_err(|error| reason(&error))?;
+        // What was put together is a message, whatever it says.
+        if letter.text.is_none()
+            && is_progress(&message)
+            && let Some(taken) = self.take_frame(event, &message, protection, now)
+        {
+            return taken;
+        }
+        let caller = event.pubkey;
+        let verdict = self.config.access.decide(&caller, Capability::of(&message));
         match verdict {
-            Verdict::Pass { member }
-                if !self.waiting.has_line(&key.caller) && !self.is_early(&event, now) =>
-            {
-                let (delivery, text) = self.enter(&event, &message, protection, member, now)?;
-                self.deliver(event, delivery, text);
+            Verdict::Pass { member } if !self.waiting.has_line(&caller) && !self.is_early(event, now) => {
+                let (delivery, text) = self.enter(event, &message, protection, member, now)?;
+                self.deliver(letter.event, delivery, text);
                 Ok(())
             }
-            Verdict::Deny => Err(self.refuse(&event, &message, protection, now)),
+            Verdict::Deny => Err(self.refuse(event, &message, protection, now)),
             Verdict::Pass { .. } | Verdict::AskCapability(_) | Verdict::AskKey => {
-                let established = self.sessions.is_established(&key.caller);
-                if !self.waiting.push(Held { event, protection, verdict }, established) {
+                let established = self.sessions.is_established(&caller);
+                if !self.waiting.push(Held { letter, verdict }, established) {
                     return Err(DropReason::Busy);
                 }
-                self.advance(key.caller, None, now);
+                self.advance(caller, None, now);
                 Ok(())
             }
         }
     }
 
-    fn check_policy(&self, event: &Event, protection: Protection) -> Result<(), DropReason> {
+    pub(super) fn check_policy(&self, event: &Event, protection: Protection) -> Result<(), DropReason> {
         let admitted = match (protection, self.config.encryption, self.config.gift_wrap) {
             (Protection::Plain, mode, _) => mode != EncryptionMode::Required,
             (Protection::Wrapped(_), EncryptionMode::Disabled, _) => false,
@@ -90,90 +102,8 @@ impl ServerMachine {
         }
     }
 
-    /// Whether an event must wait for its second, so that what was done before a restart is stamped before it.
-    const fn is_early(&self, event: &Event, now: Now) -> bool {
-        self.config.accept_from > 0 && event.created_at.as_secs() > now.unix
-    }
-
-    /// Lets an event that was let in wait for its second, unless by then nobody waits for its answer.
-    fn hold(&mut self, held: Held, now: Now) -> Result<(), DropReason> {
-        let ahead = Duration::from_secs(held.event.created_at.as_secs().saturating_sub(now.unix));
-        if ahead > self.config.limits.request_timeout {
-            return Err(DropReason::Stale);
-        }
-        // The clock shows whole seconds: the next one may begin at any moment.
-        let next_look = now.mono.after(ahead.saturating_sub(Duration::from_secs(1)) + EARLY_LOOK);
-        let established = self.sessions.is_established(&held.event.pubkey);
-        if self.waiting.hold(held, next_look, established) { Ok(()) } else { Err(DropReason::Busy) }
-    }
-
-    /// Takes note of the application's word, or of its silence.
-    pub(super) fn verdict(&mut self, question: u64, allow: bool, now: Now) {
-        let Some(caller) = self.waiting.answered(question) else { return };
-        let mut known = None;
-        if let Some(head) = self.waiting.head(&caller) {
-            match &head.verdict {
-                Verdict::AskCapability(_) if allow => head.verdict = Verdict::Pass { member: false },
-                Verdict::AskCapability(_) => head.verdict = self.config.access.decide_key(&caller),
-                Verdict::AskKey => known = Some(allow),
-                Verdict::Pass { .. } | Verdict::Deny => {}
-            }
-        }
-        self.advance(caller, known, now);
-    }
-
-    /// Lets the line of one caller move on until a question must be asked. A word about the key counts for all
-    /// events in line that depend on nothing else.
-    fn advance(&mut self, caller: PublicKey, known: Option<bool>, now: Now) {
-        while let Some(head) = self.waiting.head(&caller) {
-            let question = match (&head.verdict, known) {
-                (Verdict::AskKey, Some(allow)) => {
-                    head.verdict = if allow { Verdict::Pass { member: true } } else { Verdict::Deny };
-                    None
-                }
-                (Verdict::AskKey, None) => Some(Question::Key(caller)),
-                (Verdict::AskCapability(Capability { method, name }), _) => {
-                    Some(Question::Capability { method: method.clone(), name: name.clone() })
-                }
-                (Verdict::Pass { .. } | Verdict::Deny, _) => None,
-            };
-            if let Some(question) = question {
-                let id = self.waiting.ask(caller, now.mono.after(self.config.limits.access_timeout));
-                self.out.push_back(ServerOutput::Ask { id, question });
-                return;
-            }
-            let Some(held) = self.waiting.pop(&caller) else { return };
-            if let Err(reason) = self.release(held, now) {
-                self.drop(reason);
-            }
-        }
-    }
-
-    /// Goes on with an event whose verdict is known by now.
-    pub(super) fn release(&mut self, held: Held, now: Now) -> Result<(), DropReason> {
-        self.check_policy(&held.event, held.protection)?;
-        if matches!(held.verdict, Verdict::Pass { .. }) && self.is_early(&held.event, now) {
-            return self.hold(held, now);
-        }
-        let Held { event, protection, verdict } = held;
-        let message = Envelope::parse(&event.content, &self.config.limits).map_err(|error| reason(&error))?;
-        match verdict {
-            Verdict::Pass { member } => {
-                let (delivery, text) = self.enter(&event, &message, protection, member, now)?;
-                self.deliver(event, delivery, text);
-                Ok(())
-            }
-            Verdict::Deny | Verdict::AskCapability(_) | Verdict::AskKey => {
-                if let Some(session) = self.sessions.get_mut(&event.pubkey) {
-                    session.member = false;
-                }
-                Err(self.refuse(&event, &message, protection, now))
-            }
-        }
-    }
-
     /// A private server is silent; an announced one answers requests, as far as its budget goes.
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         event: &Event,
         message: &Envelope<'_>,
@@ -189,7 +119,7 @@ impl ServerMachine {
         DropReason::NotAllowed
     }
 
-    fn enter(
+    pub(super) fn enter(
         &mut self,
         event: &Event,
         message: &Envelope<'_>,
@@ -238,7 +168,7 @@ impl ServerMachine {
         let key = RequestKey { caller: event.pubkey, id: event.id };
         let id = message.id.ok_or(DropReason::Malformed)?;
         let method = message.method.as_deref().unwrap_or_default();
-        if !self.has_room(&key.caller, event.content.len()) {
+        if !self.has_room(&key.caller, message.text().len()) {
             return Err(self.busy(event, id, protection, now));
         }
         self.greet(event, protection, member, now)?;
@@ -246,7 +176,7 @@ impl ServerMachine {
             id.get().to_string(),
             message.progress_token().map(|token| token.get().to_string()),
             protection,
-            event.content.len(),
+            message.text().len(),
         );
         match method {
             "initialize" => self.restart(&key.caller, now),
@@ -267,10 +197,15 @@ impl ServerMachine {
             }
             _ => route.lists = list_method(method),
         }
+        let streams = self.takes_stream(&key.caller, &route);
+        if streams {
+            route.stream = StreamUse::Offered;
+        }
         self.accept(event, now);
         self.routes.insert(key, route);
         self.sessions.open(&key.caller);
-        Ok((Delivery::Request { key, method: method.to_string() }, self.delivered_text(event, message)))
+        let delivery = Delivery::Request { key, method: method.to_string(), streams };
+        Ok((delivery, self.delivered_text(event, message)))
     }
 
     /// There is no room for a request: an established caller is told, anybody else may ask again.
@@ -311,26 +246,42 @@ impl ServerMachine {
             "notifications/cancelled" => {
                 let id = rewrite::cancelled_request_id(message.params);
                 let key = id.and_then(|id| self.routes.find(event.pubkey, |other| is_same(id, other)));
-                let key = key.ok_or(DropReason::UnknownRequest)?;
+                let Some(key) = key else {
+                    // Its answer may be under way: nobody waits for the rest of it.
+                    self.stop_answer(event.pubkey, |other| id.is_some_and(|id| is_same(id, other)), now);
+                    return Err(DropReason::UnknownRequest);
+                };
                 if self.routes.get(&key).is_some_and(|route| route.listens) {
                     // Nothing goes on behind it, so it takes up no place any more.
+                    self.stop_stream(&key, now);
                     self.take_route(&key, now);
                     self.routes.expect_late(key);
                 } else {
                     self.routes.cancel(&key, now.mono.after(self.config.limits.request_timeout));
+                    self.stop_stream(&key, now);
                 }
                 edit = edit.param(REQUEST_ID, object::quote(&key.id.to_hex()));
             }
             "notifications/progress" => {
                 let token = rewrite::notified_token(message.params).map(rewrite::plain_text);
                 let is_ours = token.is_some_and(|token| self.asked.has_token(event.pubkey, &token));
-                if !is_ours {
+                if let Some(key) = self.streamed_elsewhere(&event.pubkey, message) {
+                    edit = edit.param(PROGRESS_TOKEN, object::quote(&key.id.to_hex()));
+                } else if !is_ours {
                     return Err(DropReason::UnknownRequest);
                 }
             }
             _ => {}
         }
         Ok((Delivery::Notification { method: method.to_string() }, edit.to_text()))
+    }
+
+    /// Returns the request whose stream a frame is about, if the application writes the frames of that stream itself.
+    fn streamed_elsewhere(&self, caller: &PublicKey, message: &Envelope<'_>) -> Option<RequestKey> {
+        let frame = StreamFrame::read(message).ok().flatten()?;
+        let key = self.routes.find_token(*caller, &frame.token)?;
+        let is_theirs = |route: &Route| matches!(route.stream, StreamUse::No | StreamUse::Offered);
+        self.routes.get(&key).is_some_and(is_theirs).then_some(key)
     }
 
     /// Whether one more request fits. Callers that are not established may only use half of what all share.
@@ -344,7 +295,7 @@ impl ServerMachine {
     }
 
     /// Finds or makes the session of a caller that was let in, and learns from the event.
-    fn greet(
+    pub(super) fn greet(
         &mut self,
         event: &Event,
         protection: Protection,
@@ -374,6 +325,7 @@ impl ServerMachine {
     fn restart(&mut self, caller: &PublicKey, now: Now) {
         let end = now.mono.after(self.config.limits.request_timeout);
         for key in self.routes.keys_of(*caller) {
+            self.stop_stream(&key, now);
             self.routes.end_at(&key, end);
         }
         self.asked.forget_client(*caller);
@@ -386,7 +338,7 @@ impl ServerMachine {
         self.out.push_back(ServerOutput::Restarted(*caller));
     }
 
-    fn deliver(&mut self, event: Event, delivery: Delivery, message: String) {
+    pub(super) fn deliver(&mut self, event: Event, delivery: Delivery, message: String) {
         let caller = event.pubkey;
         let tags = self.sessions.get(&caller).map(|session| Arc::clone(&session.tags)).unwrap_or_default();
         self.out.push_back(ServerOutput::Deliver { caller, delivery, message, event: Arc::new(event), tags });
@@ -402,7 +354,7 @@ fn uri(message: &Envelope<'_>) -> Option<String> {
     rewrite::param(message.params, "uri").and_then(object::string).map(Cow::into_owned)
 }
 
-const fn reason(error: &EnvelopeError) -> DropReason {
+pub(super) const fn reason(error: &EnvelopeError) -> DropReason {
     if error.is_budget() { DropReason::Budget } else { DropReason::Malformed }
 }
 

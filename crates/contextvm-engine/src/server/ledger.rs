@@ -9,15 +9,47 @@ use super::RequestKey;
 /// What a kept answer costs beside its text.
 const OVERHEAD: usize = 512;
 
+/// One answer is repeated so many times at once: a client that restarts within a second signs the very same
+/// `initialize` again.
+const FREE_REPEATS: u32 = 2;
+/// The pause before the next repeat; it doubles each time, so that nobody makes us publish one answer for ever.
+const REPEAT: core::time::Duration = core::time::Duration::from_secs(1);
+
+/// How often an answer was given again, and when last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    sent: Mono,
+    again: u32,
+}
+
+impl Pace {
+    pub(super) const fn new(now: Mono) -> Self {
+        Self { sent: now, again: 0 }
+    }
+
+    /// Whether the answer may be given again; if so, it is counted.
+    pub(super) fn take(&mut self, now: Mono) -> bool {
+        if let Some(times) = self.again.checked_sub(FREE_REPEATS)
+            && now.since(self.sent) < REPEAT * (1 << times.min(16))
+        {
+            return false;
+        }
+        *self = Self { sent: now, again: self.again.saturating_add(1) };
+        true
+    }
+
+    /// Notes that the answer was published for another reason.
+    pub(super) const fn sent(&mut self, now: Mono) {
+        self.sent = now;
+    }
+}
+
 /// One answer as it went out.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
     pub(super) draft: Draft,
     pub(super) protection: Protection,
-    /// When it was published last.
-    pub(super) sent: Mono,
-    /// How often it was given again.
-    pub(super) again: u32,
+    pub(super) pace: Pace,
     until: Mono,
     bytes: usize,
 }
@@ -62,7 +94,7 @@ impl Ledger {
         let until = now.after(self.ttl);
         self.bytes = self.bytes.saturating_add(bytes);
         self.by_end.insert((until, key));
-        self.kept.insert(key, Kept { draft, protection, sent: now, again: 0, until, bytes });
+        self.kept.insert(key, Kept { draft, protection, pace: Pace::new(now), until, bytes });
         true
     }
 

@@ -4,30 +4,44 @@ use contextvm_core::{Limits, Mono, Now, Opened, PeerTags};
 use nostr::event::{Event, EventId, Tag};
 use nostr::key::PublicKey;
 
+use crate::size::RelayLimit;
 use crate::unique::Unique;
-use crate::{DropReason, Outbound, Outcome, ServerConfig, Ticket, Wake};
+use crate::{DropReason, Outbound, Outcome, ServerConfig, StreamError, Ticket, Wake};
 
 mod access;
+mod answers;
 mod asked;
+mod casts;
+mod deciding;
+mod frames;
 mod inbound;
 mod ledger;
 mod outbound;
 mod post;
+mod protect;
+mod quiet;
 mod route;
 mod seen;
 mod session;
+mod streams;
+mod uploads;
 mod waiting;
 
 pub use access::{Access, Question};
 
 use access::Refusals;
+use answers::Answers;
 use asked::Asked;
+use casts::Cast;
+use frames::Frames;
 use ledger::Ledger;
-use outbound::Cast;
 use post::Post;
+use quiet::Quiet;
 use route::Routes;
 use seen::Seen;
 use session::Sessions;
+use streams::Streams;
+use uploads::Uploads;
 use waiting::Waiting;
 
 /// Names one request for ever: who asked, and the inner id of the asking event.
@@ -48,6 +62,8 @@ pub enum Delivery {
         key: RequestKey,
         /// The method, for logs and adapters.
         method: String,
+        /// A stream may be written for it (CEP-41).
+        streams: bool,
     },
     /// A notification. A cancellation names the request by its inner event id.
     Notification {
@@ -90,6 +106,8 @@ pub enum ServerInput {
         /// Yes or no.
         allow: bool,
     },
+    /// The largest event that our relays take, as published, bytes.
+    RelayLimit(usize),
     /// A publication ended.
     Published(Ticket, Outcome),
     /// The application's side of a session ended: its open requests are answered with an error.
@@ -132,6 +150,15 @@ pub enum ServerOutput {
     Restarted(PublicKey),
     /// A session was forgotten.
     Ended(PublicKey),
+    /// The stream of this request takes text again.
+    StreamRoom(RequestKey),
+    /// The stream of this request is over; said once for each stream that was started.
+    StreamEnded {
+        /// Whose stream.
+        key: RequestKey,
+        /// `None`: it was closed, and a relay took every frame of it.
+        failure: Option<StreamError>,
+    },
     /// An application message could not be sent.
     Undeliverable {
         /// To whom it was meant to go.
@@ -167,6 +194,16 @@ pub struct ServerLoad {
     pub asked: usize,
     /// Publications awaited or to be tried again.
     pub publications: usize,
+    /// Transfers of callers that are open.
+    pub transfers_in: usize,
+    /// Bytes held for them.
+    pub transfers_in_bytes: usize,
+    /// Answers that are transferred, and those kept to be transferred again.
+    pub transfers_out: usize,
+    /// Bytes of these answers.
+    pub transfers_out_bytes: usize,
+    /// Streams that are written.
+    pub streams: usize,
 }
 
 /// The server endpoint: one identity answering any number of callers.
@@ -189,6 +226,12 @@ pub struct ServerMachine {
     ledger: Ledger,
     post: Post,
     unique: Unique,
+    relay_limit: RelayLimit,
+    uploads: Uploads,
+    answers: Answers,
+    streams: Streams,
+    frames: Frames,
+    quiet: Quiet,
     casts: VecDeque<Cast>,
     out: VecDeque<ServerOutput>,
 }
@@ -211,6 +254,12 @@ impl ServerMachine {
             ledger: Ledger::new(limits),
             post: Post::new(limits),
             unique: Unique::default(),
+            relay_limit: RelayLimit::new(limits),
+            uploads: Uploads::new(limits),
+            answers: Answers::new(limits),
+            streams: Streams::default(),
+            frames: Frames::default(),
+            quiet: Quiet::default(),
             casts: VecDeque::new(),
             out: VecDeque::new(),
             config,
@@ -226,10 +275,12 @@ impl ServerMachine {
             ServerInput::Answer { to, message, tags } => self.send(to, &message, tags, now),
             ServerInput::Broadcast(message) => self.broadcast(message, now),
             ServerInput::Verdict { question, allow } => self.verdict(question, allow, now),
+            ServerInput::RelayLimit(bytes) => self.relay_limit.set(bytes),
             ServerInput::Published(ticket, outcome) => self.published(ticket, &outcome, now),
             ServerInput::SessionClosed(caller) => self.session_closed(caller, now),
             ServerInput::Wake => {}
         }
+        self.give_out(now);
     }
 
     /// Returns the next thing to do.
@@ -252,6 +303,10 @@ impl ServerMachine {
             (self.waiting.next_due(), Wake::Early),
             (self.routes.next_end(), Wake::Deadline),
             (self.post.next_retry(), Wake::Retry),
+            (self.frames.next_wake(), Wake::Retry),
+            (self.quiet.next_end(), Wake::Retry),
+            (self.uploads.next_deadline(), Wake::Deadline),
+            (self.answers.next_end(), Wake::Expiry),
             (self.ledger.next_end(), Wake::Expiry),
             (self.asked.next_end(), Wake::Expiry),
             (self.sessions.next_end(), Wake::Expiry),
@@ -276,6 +331,8 @@ impl ServerMachine {
     pub fn load(&self) -> ServerLoad {
         let [stranger_sessions, sessions] = self.sessions.count();
         let (waiting, waiting_bytes) = self.waiting.size();
+        let (transfers_in, transfers_in_bytes) = self.uploads.size();
+        let (transfers_out, transfers_out_bytes) = self.answers.size();
         ServerLoad {
             seen_ids: self.seen.len(),
             ledger_bytes: self.ledger.bytes(),
@@ -287,6 +344,11 @@ impl ServerMachine {
             waiting_bytes,
             asked: self.asked.len(),
             publications: self.post.len(),
+            transfers_in,
+            transfers_in_bytes,
+            transfers_out,
+            transfers_out_bytes,
+            streams: self.streams.len(),
         }
     }
 
@@ -294,6 +356,8 @@ impl ServerMachine {
     fn expire(&mut self, now: Now) {
         self.seen.forget(now.unix);
         self.ledger.forget(now.mono);
+        self.answers.forget(now.mono);
+        self.end_pauses(now);
         self.asked.forget(now.mono);
         while let Some(question) = self.waiting.overdue(now.mono) {
             self.verdict(question, false, now);
@@ -309,6 +373,8 @@ impl ServerMachine {
         while let Some(publication) = self.post.due(now.mono) {
             self.try_again(publication, now);
         }
+        self.wake_frames(now);
+        self.expire_uploads(now);
         while let Some(caller) = self.sessions.expire(now.mono) {
             self.session_ended(caller);
         }

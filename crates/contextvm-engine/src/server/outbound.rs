@@ -1,43 +1,34 @@
 //! What a server does with a message of its application: correlate, protect, publish, and publish again.
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use contextvm_core::envelope::{self, Envelope, MessageKind};
 use contextvm_core::object::{self, Object};
 use contextvm_core::rewrite::{self, REQUEST_ID, Rewrite, SUBSCRIPTION_ID};
 use contextvm_core::tags;
-use contextvm_core::{Draft, Now, Protection, WrapKind};
+use contextvm_core::{Draft, Now, Protection};
 use nostr::event::{Event, EventId, Tag, Tags};
 use nostr::key::PublicKey;
 use serde_json::value::RawValue;
 
+use super::answers::Parcel;
 use super::inbound::{REFUSED, is_same};
 use super::post::{Answer, Publication};
-use super::route::Route;
+use super::route::{Route, StreamUse};
 use super::{RequestKey, ServerMachine, ServerOutput};
 use crate::size::event_len;
-use crate::{DropReason, EncryptionMode, GiftWrapMode, Outbound, Outcome, Ticket};
+use crate::{DropReason, Outbound, Outcome, Ticket};
+
+/// Why an answer was not sent.
+pub(super) enum Unsent {
+    /// It is larger than what can be sent to this caller; the text comes back.
+    TooLarge(String),
+    /// Too many large answers are under way.
+    Busy,
+}
 
 /// JSON-RPC "internal error".
-const INTERNAL: i64 = -32603;
-/// Broadcasts that may be under way at once.
-const CASTS: usize = 64;
-/// One answer is repeated so many times at once: a client that restarts within a second signs the very same
-/// `initialize` again.
-const FREE_REPEATS: u32 = 2;
-/// The pause before the next repeat; it doubles each time, so that nobody makes us publish one answer for ever.
-const REPEAT: Duration = Duration::from_secs(1);
-
-/// One broadcast under way: it is copied to one session after the other as the outputs are drained.
-#[derive(Clone, Debug)]
-pub(super) struct Cast {
-    message: String,
-    /// Only to subscribers of this resource.
-    uri: Option<String>,
-    now: Now,
-    last: Option<PublicKey>,
-}
+pub(super) const INTERNAL: i64 = -32603;
 
 impl ServerMachine {
     /// Sends a message of the application; further tags are for an answer alone.
@@ -69,14 +60,22 @@ impl ServerMachine {
     ) -> Result<(), DropReason> {
         let id = message.id.and_then(event_id).ok_or(DropReason::UnknownRequest)?;
         let key = RequestKey { caller: to, id };
+        if !self.streams.is_empty() && self.streams.is_open(&key) {
+            return self.park(&key, message, further, now);
+        }
         let Some(route) = self.take_route(&key, now) else {
             return if self.routes.was_late(&key) { Ok(()) } else { Err(DropReason::UnknownRequest) };
         };
         if route.cancelled {
             return Ok(());
         }
-        if let Some(uri) = route.subscribes.filter(|_| message.kind == MessageKind::Error) {
-            self.sessions.unsubscribe(&to, &uri);
+        if let Some(uri) = route.subscribes.as_ref().filter(|_| message.kind == MessageKind::Error) {
+            self.sessions.unsubscribe(&to, uri);
+        }
+        if route.stream == StreamUse::Failed && message.kind != MessageKind::Error {
+            let text = error_text(&route.id, REFUSED, "Stream aborted");
+            self.publish_answer(key, route.protection, text, now);
+            return Ok(());
         }
         let mut text = rewrite::with_id(message, &route.id);
         if route.listens
@@ -85,17 +84,20 @@ impl ServerMachine {
             text = rewrite::with_ended_subscription(&answer, &route.id).into_owned();
         }
         let has_further = !further.is_empty();
-        let sent = match self.try_answer(key, route.protection, text, further, now) {
+        let sent = match self.try_answer(key, &route, text, further, now) {
             // What is said about an answer does not stand in its way.
-            Err(text) if has_further => self.try_answer(key, route.protection, text, Vec::new(), now),
+            Err(Unsent::TooLarge(text)) if has_further => self.try_answer(key, &route, text, Vec::new(), now),
             sent => sent,
         };
-        if sent.is_ok() {
-            return Ok(());
-        }
-        let text = error_text(&route.id, INTERNAL, "Answer is larger than one event may be");
-        self.publish_answer(key, route.protection, text, now);
-        Err(DropReason::TooLarge)
+        let (code, why, reason) = match sent {
+            Ok(()) => return Ok(()),
+            Err(Unsent::TooLarge(_)) => {
+                (INTERNAL, "Answer is larger than one event may be", DropReason::TooLarge)
+            }
+            Err(Unsent::Busy) => (REFUSED, "Busy", DropReason::Busy),
+        };
+        self.publish_answer(key, route.protection, error_text(&route.id, code, why), now);
+        Err(reason)
     }
 
     /// The application wrote nonsense where an answer was due: the caller gets an error and need not wait.
@@ -156,7 +158,12 @@ impl ServerMachine {
     }
 
     /// Sends a notification that belongs to one request: own token and id go out, ours stay in.
-    fn correlate(&mut self, key: RequestKey, message: &Envelope<'_>, now: Now) -> Result<(), DropReason> {
+    pub(super) fn correlate(
+        &mut self,
+        key: RequestKey,
+        message: &Envelope<'_>,
+        now: Now,
+    ) -> Result<(), DropReason> {
         let route = self.routes.get(&key).ok_or(DropReason::UnknownRequest)?;
         if route.cancelled {
             return Ok(());
@@ -192,60 +199,10 @@ impl ServerMachine {
         Ok(())
     }
 
-    pub(super) fn broadcast(&mut self, message: String, now: Now) {
-        if let Err(reason) = self.start_cast(message, now) {
-            self.drop(reason);
-        }
-    }
-
-    fn start_cast(&mut self, message: String, now: Now) -> Result<(), DropReason> {
-        let parsed = Envelope::parse(&message, &self.own).map_err(|_| DropReason::Malformed)?;
-        if parsed.kind != MessageKind::Notification {
-            return Err(DropReason::Unsupported);
-        }
-        if parsed.extra > 0 {
-            return self.start_cast(parsed.to_exact_text(), now);
-        }
-        if let Some(id) = subject(&parsed)? {
-            let key = self.routes.key_of(id).ok_or(DropReason::UnknownRequest)?;
-            return self.correlate(key, &parsed, now);
-        }
-        if self.casts.len() >= CASTS {
-            return Err(DropReason::Busy);
-        }
-        let is_update = parsed.method.as_deref() == Some("notifications/resources/updated");
-        let uri = rewrite::param(parsed.params, "uri").filter(|_| is_update);
-        let uri = uri.and_then(object::string).map(|uri| uri.into_owned());
-        if is_update && uri.is_none() {
-            return Err(DropReason::Malformed);
-        }
-        self.casts.push_back(Cast { message, uri, now, last: None });
-        Ok(())
-    }
-
-    /// Makes the next copy of the oldest broadcast; returns `false` when none is under way.
-    pub(super) fn cast_one(&mut self) -> bool {
-        let Some(cast) = self.casts.front_mut() else { return false };
-        let uri = cast.uri.as_deref();
-        let next = self.sessions.next_where(cast.last, |session| {
-            session.initialised && session.member && uri.is_none_or(|uri| session.is_subscribed(uri))
-        });
-        cast.last = next;
-        let (message, now) = (cast.message.clone(), cast.now);
-        let sent = match next {
-            Some(caller) => self.publish_other(caller, self.floor(&caller), None, message, now),
-            None => {
-                self.casts.pop_front();
-                return true;
-            }
-        };
-        if let Err(reason) = sent {
-            self.drop(reason);
-        }
-        true
-    }
-
     pub(super) fn published(&mut self, ticket: Ticket, outcome: &Outcome, now: Now) {
+        if self.frame_landed(ticket, outcome, now) {
+            return;
+        }
         let Some((caller, epoch)) = self.post.settle(ticket, outcome, now.mono) else { return };
         if let Some(session) = self.sessions.get_mut(&caller).filter(|session| session.epoch == epoch) {
             session.told = true;
@@ -262,6 +219,7 @@ impl ServerMachine {
 
     /// Ends a route without the application; if the caller still waits, it is told why.
     pub(super) fn end_route(&mut self, key: RequestKey, why: &str, now: Now) {
+        self.stop_stream(&key, now);
         let Some(route) = self.take_route(&key, now) else { return };
         self.routes.expect_late(key);
         if !route.cancelled {
@@ -272,14 +230,10 @@ impl ServerMachine {
 
     /// Publishes a kept answer again for a caller that asked again; says whether it was due.
     pub(super) fn answer_again(&mut self, key: RequestKey, now: Now) -> bool {
-        let Some(kept) = self.ledger.get_mut(&key) else { return false };
-        if let Some(times) = kept.again.checked_sub(FREE_REPEATS)
-            && now.mono.since(kept.sent) < REPEAT * (1 << times.min(16))
-        {
+        let Some(kept) = self.ledger.get_mut(&key) else { return self.transfer_again(&key, now) };
+        if !kept.pace.take(now.mono) {
             return false;
         }
-        kept.again = kept.again.saturating_add(1);
-        kept.sent = now.mono;
         let (draft, protection) = (kept.draft.clone(), kept.protection);
         let is_old = now.unix.abs_diff(draft.created_at) > self.config.limits.age_window / 2;
         // Relays pass an id on only once, so a plaintext answer needs a new one; a wrap has a new one anyway.
@@ -296,12 +250,12 @@ impl ServerMachine {
     pub(super) fn try_again(&mut self, publication: Publication, now: Now) {
         let Some(answer) = &publication.answer else { return };
         let Some(kept) = self.ledger.get_mut(&answer.key) else { return };
-        kept.sent = now.mono;
+        kept.pace.sent(now.mono);
         let (draft, protection) = (kept.draft.clone(), kept.protection);
         self.publish(publication, draft, protection);
     }
 
-    /// Publishes an answer, keeps it for repeats, and says whether it was small enough.
+    /// Publishes an answer of a few words, keeps it for repeats, and says whether it was small enough.
     pub(super) fn publish_answer(
         &mut self,
         key: RequestKey,
@@ -309,44 +263,89 @@ impl ServerMachine {
         text: String,
         now: Now,
     ) -> bool {
-        self.try_answer(key, asked, text, Vec::new(), now).is_ok()
+        let protection = self.mirrored(&key.caller, asked);
+        let (draft, told) = self.draft(key.caller, Some(key.id), Vec::new(), text, now);
+        let fits = self.fits(event_len(&draft), protection);
+        if fits {
+            self.publish_kept(key, draft, told, protection, now);
+        }
+        fits
     }
 
-    /// Publishes an answer with further tags and keeps it for repeats; gives the text back when it is too large.
+    /// Publishes an answer with further tags: as one event where relays take it, otherwise as a transfer where the caller
+    /// understands that, otherwise as one event and hoping. Gives the text back when it is too large.
     fn try_answer(
         &mut self,
         key: RequestKey,
-        asked: Protection,
+        route: &Route,
         text: String,
         further: Vec<Tag>,
         now: Now,
-    ) -> Result<(), String> {
-        let protection = self.mirrored(&key.caller, asked);
-        let (draft, told) = self.draft(key.caller, Some(key.id), further, text, now);
-        if !self.fits(&draft, protection) {
-            return Err(draft.content);
+    ) -> Result<(), Unsent> {
+        let protection = self.mirrored(&key.caller, route.protection);
+        if !self.relay_limit.may_take(&text) {
+            if let Some(token) = self.transfer_token(&key.caller, route) {
+                let parcel = Parcel { key, id: &route.id, token, protection, further };
+                return self.transfer(parcel, text, now);
+            }
+            // Not hashed for nothing.
+            if text.len() > self.config.limits.event {
+                return Err(Unsent::TooLarge(text));
+            }
         }
+        let (draft, told) = self.draft(key.caller, Some(key.id), further.clone(), text, now);
+        let len = event_len(&draft);
+        let fits = self.fits(len, protection);
+        if !fits || !self.relay_limit.takes_len(len, protection) {
+            if let Some(token) = self.transfer_token(&key.caller, route) {
+                let parcel = Parcel { key, id: &route.id, token, protection, further };
+                return self.transfer(parcel, draft.content, now);
+            }
+            if !fits {
+                return Err(Unsent::TooLarge(draft.content));
+            }
+        }
+        self.publish_kept(key, draft, told, protection, now);
+        Ok(())
+    }
+
+    /// Returns the token for the transfer of an answer, if the caller understands transfers and gave one.
+    fn transfer_token(&self, caller: &PublicKey, route: &Route) -> Option<String> {
+        let knows = self.sessions.get(caller).is_some_and(|session| session.tags.oversized);
+        route.token_text().filter(|_| knows)
+    }
+
+    /// Publishes an answer and keeps it for repeats.
+    fn publish_kept(
+        &mut self,
+        key: RequestKey,
+        draft: Draft,
+        told: Option<u32>,
+        protection: Protection,
+        now: Now,
+    ) {
         let is_kept = self.ledger.keep(key, draft.clone(), protection, now.mono);
         let answer = is_kept.then_some(Answer { key, tries: 0, first: now.mono });
         self.publish(Publication { to: key.caller, told, answer }, draft, protection);
+        self.establish_answered(&key.caller);
+    }
+
+    /// On a server that is open to all, who had a request answered is established while there is room.
+    pub(super) fn establish_answered(&mut self, caller: &PublicKey) {
         if self.config.access.is_open() {
-            self.sessions.establish(&key.caller, false, &mut Vec::new());
+            self.sessions.establish(caller, false, &mut Vec::new());
         }
-        Ok(())
     }
 
     /// Publishes a refusal: nothing but `p` and `e`, and no session is made for it.
     pub(super) fn publish_refusal(&mut self, event: &Event, asked: Protection, text: String, now: Now) {
-        let protection = match asked {
-            Protection::Plain => Protection::Plain,
-            Protection::Wrapped(wrap) => Protection::Wrapped(self.fixed_wrap().unwrap_or(wrap)),
-        };
+        let protection = self.unmet(asked);
         let tags = Tags::from_list(alloc::vec![tags::recipient(&event.pubkey), tags::answered(&event.id)]);
         let draft = self.unique.draft(self.me, now.unix, tags, text);
         self.publish(Publication { to: event.pubkey, told: None, answer: None }, draft, protection);
     }
 
-    fn publish_other(
+    pub(super) fn publish_other(
         &mut self,
         to: PublicKey,
         protection: Protection,
@@ -355,7 +354,7 @@ impl ServerMachine {
         now: Now,
     ) -> Result<EventId, DropReason> {
         let (draft, told) = self.draft(to, e, Vec::new(), text, now);
-        if !self.fits(&draft, protection) {
+        if !self.fits(event_len(&draft), protection) {
             return Err(DropReason::TooLarge);
         }
         let id = draft.id;
@@ -363,15 +362,15 @@ impl ServerMachine {
         Ok(id)
     }
 
-    fn publish(&mut self, publication: Publication, draft: Draft, protection: Protection) {
+    pub(super) fn publish(&mut self, publication: Publication, draft: Draft, protection: Protection) {
         let recipient = publication.to;
         let ticket = self.post.ticket(publication);
-        self.out.push_back(ServerOutput::Publish(Outbound { ticket, draft, recipient, protection }));
+        self.post_out(Outbound { ticket, draft, recipient, protection });
     }
 
     /// Makes a draft: `p`, `e`, then our discovery tags while the caller was not told, then further ones; returns whether
     /// the caller is told now.
-    fn draft(
+    pub(super) fn draft(
         &mut self,
         to: PublicKey,
         e: Option<EventId>,
@@ -390,54 +389,26 @@ impl ServerMachine {
         (self.unique.draft(self.me, now.unix, Tags::from_list(all), text), told)
     }
 
-    fn fits(&self, draft: &Draft, protection: Protection) -> bool {
+    const fn fits(&self, event: usize, protection: Protection) -> bool {
         let limits = &self.config.limits;
-        let most = if protection.is_encrypted() { limits.inner_event } else { limits.event };
-        event_len(draft) <= most
+        event <= if protection.is_encrypted() { limits.inner_event } else { limits.event }
     }
 
     pub(super) fn take_route(&mut self, key: &RequestKey, now: Now) -> Option<Route> {
+        if self.streams.is_open(key) {
+            self.stop_stream(key, now);
+        }
         let route = self.routes.take(key)?;
         self.sessions.close(&key.caller, now.mono);
+        if route.stream == StreamUse::Offered {
+            self.out.push_back(ServerOutput::StreamEnded { key: *key, failure: None });
+        }
         Some(route)
-    }
-
-    /// The protection of what answers a request: that of the request, in the best wrap the caller is known to open.
-    fn mirrored(&self, to: &PublicKey, asked: Protection) -> Protection {
-        match asked {
-            Protection::Plain => Protection::Plain,
-            Protection::Wrapped(wrap) => Protection::Wrapped(self.wrap(to, wrap)),
-        }
-    }
-
-    /// The protection of what answers nothing: encrypted as soon as the caller was encrypted once.
-    fn floor(&self, to: &PublicKey) -> Protection {
-        let was_encrypted = self.sessions.get(to).is_some_and(|session| session.encrypted);
-        match self.config.encryption {
-            EncryptionMode::Disabled => Protection::Plain,
-            EncryptionMode::Optional if !was_encrypted => Protection::Plain,
-            EncryptionMode::Optional | EncryptionMode::Required => {
-                Protection::Wrapped(self.wrap(to, WrapKind::Persistent))
-            }
-        }
-    }
-
-    fn wrap(&self, to: &PublicKey, otherwise: WrapKind) -> WrapKind {
-        let ephemeral = self.sessions.get(to).is_some_and(|session| session.ephemeral);
-        self.fixed_wrap().unwrap_or(if ephemeral { WrapKind::Ephemeral } else { otherwise })
-    }
-
-    const fn fixed_wrap(&self) -> Option<WrapKind> {
-        match self.config.gift_wrap {
-            GiftWrapMode::Optional => None,
-            GiftWrapMode::Ephemeral => Some(WrapKind::Ephemeral),
-            GiftWrapMode::Persistent => Some(WrapKind::Persistent),
-        }
     }
 }
 
 /// The request that a notification of the application belongs to, if it belongs to one.
-fn subject(message: &Envelope<'_>) -> Result<Option<EventId>, DropReason> {
+pub(super) fn subject(message: &Envelope<'_>) -> Result<Option<EventId>, DropReason> {
     if is_progress(message) {
         let token = rewrite::notified_token(message.params).and_then(event_id);
         return token.map(Some).ok_or(DropReason::UnknownRequest);
@@ -445,7 +416,7 @@ fn subject(message: &Envelope<'_>) -> Result<Option<EventId>, DropReason> {
     Ok(rewrite::subscription_id(message.params).and_then(event_id))
 }
 
-fn is_progress(message: &Envelope<'_>) -> bool {
+pub(super) fn is_progress(message: &Envelope<'_>) -> bool {
     message.method.as_deref() == Some("notifications/progress")
 }
 
@@ -455,7 +426,7 @@ fn event_id(json: &RawValue) -> Option<EventId> {
 }
 
 /// Prints an error for a client's own id.
-fn error_text(id: &str, code: i64, message: &str) -> String {
+pub(super) fn error_text(id: &str, code: i64, message: &str) -> String {
     serde_json::from_str::<&RawValue>(id)
         .map(|id| envelope::response_error(id, code, message, None))
         .unwrap_or_default()

@@ -50,8 +50,7 @@ impl Post {
 
     /// Names a publication and remembers what hangs on it.
     pub(super) fn ticket(&mut self, publication: Publication) -> Ticket {
-        self.next = self.next.wrapping_add(1);
-        let ticket = Ticket(self.next);
+        let ticket = self.next_ticket();
         if publication.told.is_some() || publication.answer.is_some() {
             if self.awaited.len() >= AWAITED {
                 self.awaited.pop_first();
@@ -59,6 +58,12 @@ impl Post {
             self.awaited.insert(ticket, publication);
         }
         ticket
+    }
+
+    /// Names a publication that somebody else looks after.
+    pub(super) const fn next_ticket(&mut self) -> Ticket {
+        self.next = self.next.wrapping_add(1);
+        Ticket(self.next)
     }
 
     /// Takes note of an outcome; an answer that no relay took is scheduled again.

@@ -3,6 +3,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use contextvm_core::progress::MAX_TOKEN;
 use contextvm_core::rewrite::plain_text;
 use contextvm_core::{Mono, Protection};
 use nostr::event::EventId;
@@ -22,6 +23,20 @@ pub(super) fn list_method(method: &str) -> Option<&'static str> {
     LISTS.into_iter().find(|list| *list == method)
 }
 
+/// What became of the stream of a request (CEP-41).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StreamUse {
+    /// The caller reads none.
+    No,
+    /// None was started.
+    Offered,
+    Open,
+    /// It was closed, and a relay took all of it.
+    Closed,
+    /// It failed, or was given up.
+    Failed,
+}
+
 /// How an answer finds its way back.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
@@ -39,7 +54,9 @@ pub(super) struct Route {
     pub(super) lists: Option<&'static str>,
     /// The caller does not wait any more: the answer is swallowed.
     pub(super) cancelled: bool,
-    /// Length of the request.
+    /// The stream that the application writes meanwhile.
+    pub(super) stream: StreamUse,
+    /// Length of the request, and of an answer that waits for the end of its stream.
     pub(super) bytes: usize,
     nth: u64,
     ends: Option<Mono>,
@@ -55,10 +72,17 @@ impl Route {
             listens: false,
             lists: None,
             cancelled: false,
+            stream: StreamUse::No,
             bytes,
             nth: 0,
             ends: None,
         }
+    }
+
+    /// Returns the client's progress token in its text form, if frames can be sent under it.
+    pub(super) fn token_text(&self) -> Option<String> {
+        let token = text_form(self.token.as_deref()?);
+        (1..=MAX_TOKEN).contains(&token.len()).then_some(token)
     }
 }
 
@@ -97,6 +121,27 @@ impl Routes {
             self.ends.remove(&(end, *key));
         }
         Some(route)
+    }
+
+    pub(super) fn set_stream(&mut self, key: &RequestKey, stream: StreamUse) {
+        if let Some(route) = self.map.get_mut(key) {
+            route.stream = stream;
+        }
+    }
+
+    /// Adds to the bytes of a route what is held for it.
+    pub(super) fn add_bytes(&mut self, key: &RequestKey, bytes: usize) {
+        if let Some(route) = self.map.get_mut(key) {
+            route.bytes = route.bytes.saturating_add(bytes);
+            self.bytes = self.bytes.saturating_add(bytes);
+        }
+    }
+
+    /// Returns the newest open request of one caller with this progress token in its text form.
+    pub(super) fn find_token(&self, caller: PublicKey, token: &str) -> Option<RequestKey> {
+        let has_it = |route: &Route| route.token.as_deref().is_some_and(|own| text_form(own) == token);
+        let open = self.of(caller).filter(|(_, route)| !route.cancelled && has_it(route));
+        open.max_by_key(|(_, route)| route.nth).map(|(key, _)| *key)
     }
 
     /// Returns the request key of an inner id.

@@ -152,12 +152,12 @@ impl Sessions {
         }
     }
 
-    /// Counts one more request in flight.
-    pub(super) fn open(&mut self, caller: &PublicKey) {
-        if let Some(session) = self.map.get_mut(caller) {
-            session.open = session.open.saturating_add(1);
-            slot(&mut self.idle, session.established).remove(&(session.used, *caller));
-        }
+    /// Counts one more request in flight; `false` when there is no session any more.
+    pub(super) fn open(&mut self, caller: &PublicKey) -> bool {
+        let Some(session) = self.map.get_mut(caller) else { return false };
+        session.open = session.open.saturating_add(1);
+        slot(&mut self.idle, session.established).remove(&(session.used, *caller));
+        true
     }
 
     /// Counts one less request in flight.

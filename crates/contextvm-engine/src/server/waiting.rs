@@ -1,5 +1,6 @@
 //! Waiting: events about which the application was not heard yet, and events whose second has not come.
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
 
 use contextvm_core::{Limits, Mono, Protection};
 use nostr::event::{Event, EventId};
@@ -7,12 +8,32 @@ use nostr::key::PublicKey;
 
 use super::access::Verdict;
 
-/// An event about which the application was not heard yet, or which stands behind such an event of its caller.
+/// An event and the message that it stands for.
 #[derive(Clone, Debug)]
-pub(super) struct Held {
+pub(super) struct Letter {
     pub(super) event: Event,
     pub(super) protection: Protection,
+    /// The message, where the event is only the end of its transfer.
+    pub(super) text: Option<String>,
+}
+
+impl Letter {
+    pub(super) fn message(&self) -> &str {
+        self.text.as_deref().unwrap_or(&self.event.content)
+    }
+}
+
+/// A letter about which the application was not heard yet, or which stands behind such a letter of its caller.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) letter: Letter,
     pub(super) verdict: Verdict,
+}
+
+impl Held {
+    const fn event(&self) -> &Event {
+        &self.letter.event
+    }
 }
 
 /// The line of one caller, with the question asked about its head.
@@ -62,13 +83,13 @@ impl Waiting {
 
     pub(super) fn holds(&self, caller: &PublicKey, id: EventId) -> bool {
         let in_line =
-            self.lines.get(caller).is_some_and(|line| line.held.iter().any(|held| held.event.id == id));
-        in_line || self.early.values().any(|held| held.event.id == id)
+            self.lines.get(caller).is_some_and(|line| line.held.iter().any(|held| held.event().id == id));
+        in_line || self.early.values().any(|held| held.event().id == id)
     }
 
     /// Puts an event at the end of its caller's line and says whether there was room.
     pub(super) fn push(&mut self, held: Held, established: bool) -> bool {
-        let caller = held.event.pubkey;
+        let caller = held.event().pubkey;
         let in_line = self.lines.get(&caller).map_or(0, |line| line.held.len());
         if in_line >= self.most_of_one || !self.take_room(&held, established) {
             return false;
@@ -79,7 +100,7 @@ impl Waiting {
 
     /// Keeps an event until the next look at it and says whether there was room.
     pub(super) fn hold(&mut self, held: Held, until: Mono, established: bool) -> bool {
-        let of_one = self.early.values().filter(|other| other.event.pubkey == held.event.pubkey).count();
+        let of_one = self.early.values().filter(|other| other.event().pubkey == held.event().pubkey).count();
         if of_one >= self.most_of_one || !self.take_room(&held, established) {
             return false;
         }
@@ -151,7 +172,7 @@ impl Waiting {
 
     fn take_room(&mut self, held: &Held, established: bool) -> bool {
         let part = if established { 1 } else { 2 };
-        let bytes = self.bytes.saturating_add(held.event.content.len());
+        let bytes = self.bytes.saturating_add(held.letter.message().len());
         if self.count >= self.most.div_ceil(part) || bytes > self.most_bytes.div_ceil(part) {
             return false;
         }
@@ -162,6 +183,6 @@ impl Waiting {
 
     fn give_room(&mut self, held: &Held) {
         self.count = self.count.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(held.event.content.len());
+        self.bytes = self.bytes.saturating_sub(held.letter.message().len());
     }
 }

@@ -7,7 +7,7 @@ fn a_note_before_the_answer() {
         config(),
         r#"
         > app {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"work","_meta":{"progressToken":5}}}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"work","_meta":{"progressToken":5}}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"work","_meta":{"progressToken":5}}}
         > server 1059 e1 {"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}
         deliver {"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}
         > server 1059 e1 {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":5,"progress":1}}
@@ -46,7 +46,7 @@ fn a_progress_token_comes_back_in_the_type_that_the_application_gave_it() {
         config(),
         r#"
         > app {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{"progressToken":5}}}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{"progressToken":5}}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{"progressToken":5}}}
         > server 1059 e1 {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"5","progress":0.10}}
         deliver {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":5,"progress":0.10}}
         # without an e tag the token finds the call
@@ -67,7 +67,7 @@ fn progress_gives_a_call_more_time_but_not_for_ever() {
         config(),
         r#"
         > app {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{"progressToken":"t"}}}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{"progressToken":"t"}}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{"progressToken":"t"}}}
         > ok 1
         > wait 59000
         > server 1059 e1 {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"t","progress":1}}

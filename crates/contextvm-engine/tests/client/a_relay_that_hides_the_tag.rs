@@ -7,7 +7,7 @@ fn a_relay_that_hides_the_tag() {
         config(),
         r#"
         > app {"jsonrpc":"2.0","id":1,"method":"ping"}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":1,"method":"ping"}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":1,"method":"ping"}
         > ok 1
         > server plain e1 {"jsonrpc":"2.0","id":1,"result":{}}
         forget 1

@@ -7,7 +7,7 @@ fn answers_nobody_asked_for() {
         config(),
         r#"
         > app {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay"}}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay"}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay","_meta":{"progressToken":"c-1"}}}
         # somebody else
         > stranger 1059 e1 {"jsonrpc":"2.0","id":1,"result":{"forged":1}}
         drop WrongAuthor
@@ -54,7 +54,7 @@ fn an_error_without_an_id_is_an_answer_too() {
         config(),
         r#"
         > app {"jsonrpc":"2.0","id":"x","method":"ping"}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":"x","method":"ping"}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":"x","method":"ping"}
         > server 1059 e1 {"jsonrpc":"2.0","error":{"code":-32000,"message":"Unauthorized"}}
         forget 1
         deliver {"id":"x","jsonrpc":"2.0","error":{"code":-32000,"message":"Unauthorized"}}
@@ -68,7 +68,7 @@ fn an_answer_after_a_cancellation_is_not_delivered() {
         config(),
         r#"
         > app {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"slow"}}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"slow"}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"slow","_meta":{"progressToken":"c-1"}}}
         > ok 1
         # the wrong type of id names nothing, but the server may know better
         > app {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"1"}}
@@ -92,7 +92,7 @@ fn what_cannot_be_read_is_dropped_and_ends_nothing() {
         &format!(
             r#"
         > app {{"jsonrpc":"2.0","id":1,"method":"ping"}}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {{"jsonrpc":"2.0","id":1,"method":"ping"}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {{"jsonrpc":"2.0","id":1,"method":"ping"}}
         > server 1059 e1 {{not json
         drop Malformed
         > server 1059 e1 {{"jsonrpc":"1.0","id":1,"result":{{}}}}

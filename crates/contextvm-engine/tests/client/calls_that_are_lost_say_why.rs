@@ -10,7 +10,7 @@ fn no_reply_in_time() {
         config(),
         r#"
         > app {"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"pay"}}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"pay"}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"pay","_meta":{"progressToken":"c-1"}}}
         > ok 1
         > wait 59999
         > wait 1
@@ -33,7 +33,7 @@ fn initialize_is_not_cancelled_when_it_times_out_or_when_asked_to() {
         ClientConfig { encryption: EncryptionMode::Disabled, ..config() },
         r#"
         > app {"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}
-        publish 1 plain {"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}
+        publish 1 plain +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}
         > unknown 1
         > app {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":0}}
         > wait 60000
@@ -81,9 +81,9 @@ fn the_client_was_closed() {
         config(),
         r#"
         > app {"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}
         > app {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay"}}
-        publish 2 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay"}}
+        publish 2 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay","_meta":{"progressToken":"c-1"}}}
         > refused 2 blocked: no
         > close
         deliver {"jsonrpc":"2.0","id":0,"error":{"code":-32001,"message":"the client was closed before the server replied","data":{"reason":"closed","retryable":true}}}
@@ -112,7 +112,7 @@ fn closing_cancels_what_the_server_may_have() {
         config(),
         r#"
         > app {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay"}}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay"}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay","_meta":{"progressToken":"c-1"}}}
         > ok 1
         > close
         deliver {"jsonrpc":"2.0","id":1,"error":{"code":-32001,"message":"the client was closed before the server replied","data":{"reason":"closed","retryable":false}}}
@@ -132,7 +132,7 @@ fn too_many_calls_wait() {
         ClientConfig { limits, ..config() },
         r#"
         > app {"jsonrpc":"2.0","id":1,"method":"ping"}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":1,"method":"ping"}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":1,"method":"ping"}
         > app {"jsonrpc":"2.0","id":2,"method":"ping"}
         deliver {"jsonrpc":"2.0","id":2,"error":{"code":-32001,"message":"too many calls are waiting already: the limit is 1 calls","data":{"reason":"busy","limit":1,"retryable":true}}}
         lost Busy
@@ -181,21 +181,41 @@ fn a_request_is_too_large_for_one_event() {
     assert_eq!(rig.machine.poll_timeout(), None);
 }
 
+/// A request of 200,000 bytes.
+fn big() -> String {
+    let text = "y".repeat(200_000);
+    format!(r#"{{"jsonrpc":"2.0","id":"big","method":"ping","params":{{"x":"{text}"}}}}"#)
+}
+
+fn assert_too_large(outputs: &[ClientOutput], limit: usize) {
+    let [ClientOutput::Deliver { message: answer, .. }, ClientOutput::Lost(lost)] = outputs else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(*lost, contextvm_engine::client::Lost::TooLarge);
+    let answer: serde_json::Value = serde_json::from_str(answer).unwrap();
+    assert_eq!((&answer["id"], &answer["error"]["data"]["limit"]), (&"big".into(), &limit.into()));
+}
+
 #[test]
-fn a_huge_request_is_refused_before_it_is_read() {
-    let big = format!(
-        r#"{{"jsonrpc":"2.0","id":"big","method":"ping","params":{{"x":"{}"}}}}"#,
-        "y".repeat(200_000)
-    );
+fn what_is_larger_than_any_transfer_is_refused_before_it_is_read() {
     for encryption in [EncryptionMode::Optional, EncryptionMode::Disabled] {
+        let limits = Limits { transfer_bytes: 190_000, ..Limits::default() };
+        let mut rig = Rig::new(ClientConfig { encryption, limits, ..config() });
+        assert_too_large(&rig.send(&big()), 190_000);
+    }
+}
+
+#[test]
+fn a_server_that_says_nothing_of_transfers_gets_what_fits_into_one_event() {
+    for (encryption, limit) in [(EncryptionMode::Optional, 65_407), (EncryptionMode::Disabled, 131_072)] {
         let mut rig = Rig::new(ClientConfig { encryption, ..config() });
-        let outputs = rig.send(&big);
-        let [ClientOutput::Deliver { message: answer, .. }, ClientOutput::Lost(lost)] = outputs.as_slice()
-        else {
-            panic!("{outputs:?}")
-        };
-        assert_eq!(*lost, contextvm_engine::client::Lost::TooLarge);
-        assert!(answer.contains(r#""id":"big""#));
+        let flag = nostr::event::Tag::parse(["support_encryption"]).unwrap();
+        let text = r#"{"jsonrpc":"2.0","method":"notifications/x"}"#;
+        rig.say(contextvm_core::Protection::Plain, vec![flag], text);
+        assert_too_large(&rig.send(&big()), limit);
+        // More than relays usually take, but some take it.
+        let fits = big().replace(&"y".repeat(140_000), "");
+        assert!(matches!(rig.send(&fits).as_slice(), [ClientOutput::Publish(_)]));
     }
 }
 

@@ -30,9 +30,9 @@ fn each_of_two_calls_with_one_id_gets_its_own_answer() {
         config(),
         r#"
         > app {"jsonrpc":"2.0","id":1,"method":"ping"}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":1,"method":"ping"}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":1,"method":"ping"}
         > app {"jsonrpc":"2.0","id":1,"method":"ping"}
-        publish 2 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":1,"method":"ping"}
+        publish 2 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":1,"method":"ping"}
         > server 1059 e2 {"jsonrpc":"2.0","id":1,"result":{"n":2}}
         forget 2
         deliver {"jsonrpc":"2.0","id":1,"result":{"n":2}}

@@ -25,7 +25,7 @@ fn an_answer_names_the_event_that_asked() {
         answering(),
         r#"
         > app {"jsonrpc":"2.0","id":1,"method":"ping"}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_server_requests {"jsonrpc":"2.0","id":1,"method":"ping"}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams +support_server_requests {"jsonrpc":"2.0","id":1,"method":"ping"}
         > server 1059 {"jsonrpc":"2.0","id":1,"method":"roots/list"}
         deliver {"jsonrpc":"2.0","id":1,"method":"roots/list"}
         > again
@@ -124,7 +124,7 @@ fn a_call_waits_while_a_person_is_asked_and_goes_on_afterwards() {
         answering(),
         r#"
         > app {"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"pay"}}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_server_requests {"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"pay"}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams +support_server_requests {"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"pay","_meta":{"progressToken":"c-1"}}}
         > ok 1
         > server 1059 {"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{}}
         deliver {"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{}}

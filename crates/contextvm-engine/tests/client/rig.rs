@@ -1,25 +1,18 @@
 //! A client machine on a bench: a script of inputs with the outputs that each must cause.
-use contextvm_core::{Draft, Limits, Mono, Now, Opened, Protection, WrapKind};
+use contextvm_core::{Draft, Mono, Now, Opened, Protection, WrapKind};
 use contextvm_crypto::Keys;
 use contextvm_engine::{
-    ClientConfig, ClientInput, ClientMachine, ClientOutput, EncryptionMode, GiftWrapMode, Outbound, Outcome,
-    Ticket,
+    ClientConfig, ClientInput, ClientMachine, ClientOutput, Outbound, Outcome, StreamNews, Ticket,
 };
 use nostr::event::{Event, EventId, Tag, Tags};
 use nostr::key::PublicKey;
+use serde_json::value::RawValue;
 
 pub(crate) const START: u64 = 1_700_000_000;
 
 /// The configuration of most stories.
 pub(crate) fn config() -> ClientConfig {
-    ClientConfig {
-        server: keys(0x11).public_key(),
-        encryption: EncryptionMode::Optional,
-        gift_wrap: GiftWrapMode::Optional,
-        stateless: false,
-        answer_server_requests: false,
-        limits: Limits::default(),
-    }
+    ClientConfig::new(keys(0x11).public_key())
 }
 
 pub(crate) fn keys(byte: u8) -> Keys {
@@ -70,6 +63,20 @@ impl Rig {
         self.handle(ClientInput::Send(text.to_owned()))
     }
 
+    /// Relays take everything that is published, in these outputs and in what follows from that; returns all outputs.
+    pub(crate) fn take_all(&mut self, outputs: Vec<ClientOutput>) -> Vec<ClientOutput> {
+        let mut all = outputs;
+        let mut at = 0;
+        while let Some(output) = all.get(at) {
+            at += 1;
+            if let ClientOutput::Publish(outbound) = output {
+                let ticket = outbound.ticket;
+                all.extend(self.handle(ClientInput::Published(ticket, Outcome::Accepted)));
+            }
+        }
+        all
+    }
+
     /// Moves time forward and comes back whenever the machine asked for it.
     pub(crate) fn wait(&mut self, millis: u64) -> Vec<ClientOutput> {
         let end = self.now.mono.0 + millis;
@@ -113,6 +120,11 @@ impl Rig {
         self.hear(event, protection)
     }
 
+    /// The inner id of what the server said last.
+    pub(crate) fn last_said(&self) -> EventId {
+        *self.said.last().unwrap()
+    }
+
     fn hear(&mut self, event: Event, protection: Protection) -> Vec<ClientOutput> {
         let opened = self.opened(event, protection);
         self.last = Some(opened.clone());
@@ -136,6 +148,18 @@ impl Rig {
                 self.outcome(ticket, Outcome::Refused(text.to_owned()))
             }
             "up" => self.handle(ClientInput::RelayUp),
+            "read" => self.handle(ClientInput::SendReading(rest.to_owned())),
+            "taken" => {
+                let (id, chunks) = rest.split_once(' ').unwrap();
+                let (id, chunks) = (id_of(id), chunks.parse().unwrap());
+                self.handle(ClientInput::Taken { id, chunks })
+            }
+            "stop" => {
+                let (id, reason) = rest.split_once(' ').map_or((rest, None), |(id, why)| (id, Some(why)));
+                let (id, reason) = (id_of(id), reason.map(str::to_owned));
+                self.handle(ClientInput::StopReading { id, reason })
+            }
+            "limit" => self.handle(ClientInput::RelayLimit(rest.parse().unwrap())),
             "close" => self.handle(ClientInput::Close),
             "wait" => self.wait(rest.parse().unwrap()),
             other => panic!("unknown word in script: {other}"),
@@ -187,12 +211,19 @@ impl Rig {
                     Protection::Wrapped(WrapKind::Ephemeral) => "21059",
                 };
                 let tags: String = draft.tags.iter().skip(1).map(|tag| self.show_tag(tag)).collect();
-                format!("publish {} {how}{tags} {}", ticket.0, draft.content)
+                format!("publish {} {how}{tags} {}", ticket.0, short_tokens(&draft.content))
             }
             ClientOutput::Republish { ticket, rewrap: false } => format!("republish {} same", ticket.0),
             ClientOutput::Republish { ticket, rewrap: true } => format!("republish {} rewrapped", ticket.0),
             ClientOutput::Forget(ticket) => format!("forget {}", ticket.0),
-            ClientOutput::Deliver { message: text, .. } => format!("deliver {text}"),
+            ClientOutput::Deliver { message: text, .. } => format!("deliver {}", short_tokens(text)),
+            ClientOutput::Stream { id, news: StreamNews::Chunk { index, data } } => {
+                format!("stream {id} chunk {index} {data}")
+            }
+            ClientOutput::Stream { id, news: StreamNews::Ended(end) } => format!("stream {id} {end:?}"),
+            ClientOutput::Moved(moved) => {
+                format!("moved {} {:?} {}/{}", moved.id, moved.direction, moved.bytes, moved.total)
+            }
             ClientOutput::Lost(lost) => format!("lost {lost:?}"),
             ClientOutput::Learned => "learned".to_owned(),
             ClientOutput::Drop(reason) => format!("drop {reason:?}"),
@@ -207,6 +238,23 @@ impl Rig {
         let at = self.said.iter().position(|said| *said == id);
         format!(" e:said{}", at.map_or(0, |at| at + 1))
     }
+}
+
+fn id_of(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned()).unwrap()
+}
+
+/// Takes the random part out of private tokens: `c9f...-3` becomes `c-3`.
+pub(crate) fn short_tokens(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("\"c") {
+        let (head, tail) = rest.split_at(at + 2);
+        out.push_str(head);
+        let hex = tail.bytes().take_while(u8::is_ascii_hexdigit).count();
+        rest = if hex == 16 && tail[hex..].starts_with('-') { &tail[hex..] } else { tail };
+    }
+    out + rest
 }
 
 /// Runs a script: lines with `>` are inputs, the lines below each are exactly the outputs that it causes.

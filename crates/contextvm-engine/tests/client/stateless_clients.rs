@@ -29,7 +29,7 @@ fn initialize_is_answered_here_and_the_first_real_request_carries_the_flags() {
     let outputs = rig.send(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
     assert_eq!(
         rig.show(&outputs[0]),
-        r#"publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":1,"method":"tools/list"}"#
+        r#"publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"progressToken":"c-1"}}}"#
     );
 }
 
@@ -41,7 +41,7 @@ fn everything_but_the_two_messages_of_initialize_goes_out() {
         > app {"jsonrpc":"2.0","method":"notifications/roots/list_changed"}
         publish 1 1059 {"jsonrpc":"2.0","method":"notifications/roots/list_changed"}
         > app {"jsonrpc":"2.0","id":4,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}
-        publish 2 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":4,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}
+        publish 2 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":4,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","progressToken":"c-1"}}}
         "#,
     );
 }

@@ -9,25 +9,25 @@ fn flags_go_with_every_request_until_a_relay_took_one() {
         config(),
         r#"
         > app {"jsonrpc":"2.0","id":1,"method":"ping"}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":1,"method":"ping"}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":1,"method":"ping"}
         > app {"jsonrpc":"2.0","method":"notifications/x"}
         publish 2 1059 {"jsonrpc":"2.0","method":"notifications/x"}
         > ok 2
         forget 2
         > unknown 1
         > app {"jsonrpc":"2.0","id":2,"method":"tools/list"}
-        publish 3 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":2,"method":"tools/list"}
+        publish 3 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":2,"method":"tools/list","params":{"_meta":{"progressToken":"c-1"}}}
         > refused 3 no
         > app {"jsonrpc":"2.0","id":3,"method":"resources/list"}
-        publish 4 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":3,"method":"resources/list"}
+        publish 4 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":3,"method":"resources/list","params":{"_meta":{"progressToken":"c-2"}}}
         > ok 4
         > app {"jsonrpc":"2.0","id":4,"method":"prompts/list"}
-        publish 5 1059 {"jsonrpc":"2.0","id":4,"method":"prompts/list"}
+        publish 5 1059 {"jsonrpc":"2.0","id":4,"method":"prompts/list","params":{"_meta":{"progressToken":"c-3"}}}
         # an initialize makes the server forget, so it carries them again
         > app {"jsonrpc":"2.0","id":5,"method":"initialize","params":{}}
-        publish 6 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":5,"method":"initialize","params":{}}
+        publish 6 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":5,"method":"initialize","params":{}}
         > app {"jsonrpc":"2.0","id":6,"method":"tools/list"}
-        publish 7 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":6,"method":"tools/list"}
+        publish 7 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":6,"method":"tools/list","params":{"_meta":{"progressToken":"c-4"}}}
         "#,
     );
 }
@@ -38,7 +38,7 @@ fn the_text_goes_out_as_the_application_wrote_it() {
         config(),
         r#"
         > app { "method":"ping" , "params": { "odd": [1.50, 1e3] }, "jsonrpc":"2.0", "id": "\u0061" }
-        publish 1 1059 +support_encryption +support_encryption_ephemeral { "method":"ping" , "params": { "odd": [1.50, 1e3] }, "jsonrpc":"2.0", "id": "\u0061" }
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams { "method":"ping" , "params": { "odd": [1.50, 1e3] }, "jsonrpc":"2.0", "id": "\u0061" }
         # another spelling of the same id
         > app {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"a"}}
         publish 2 1059 {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"a"}}
@@ -61,7 +61,7 @@ fn a_server_that_wraps_ephemerally_or_says_so_gets_ephemeral_wraps() {
             learned
             deliver {{"jsonrpc":"2.0","method":"notifications/a"}}
             > app {{"jsonrpc":"2.0","id":1,"method":"ping"}}
-            publish 1 21059 +support_encryption +support_encryption_ephemeral +support_server_requests {{"jsonrpc":"2.0","id":1,"method":"ping"}}
+            publish 1 21059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams +support_server_requests {{"jsonrpc":"2.0","id":1,"method":"ping"}}
             "#
             ),
         );
@@ -74,7 +74,7 @@ fn a_subscription_stays_open_once_the_server_took_it() {
         config(),
         r#"
         > app {"jsonrpc":"2.0","id":9,"method":"subscriptions/listen","params":{}}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":9,"method":"subscriptions/listen","params":{}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":9,"method":"subscriptions/listen","params":{"_meta":{"progressToken":"c-1"}}}
         > ok 1
         > wait 50000
         > server 1059 e1 {"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":9}}}
@@ -93,9 +93,9 @@ fn a_subscription_ends_when_its_server_says_so_and_no_other_call_does() {
         config(),
         r#"
         > app {"jsonrpc":"2.0","id":"\u0061","method":"subscriptions/listen","params":{}}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":"\u0061","method":"subscriptions/listen","params":{}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":"\u0061","method":"subscriptions/listen","params":{"_meta":{"progressToken":"c-1"}}}
         > app {"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"x"}}
-        publish 2 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"x"}}
+        publish 2 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"x","_meta":{"progressToken":"c-2"}}}
         > ok 1
         > ok 2
         # the id that it carries names the subscription where no e tag does
@@ -118,7 +118,7 @@ fn a_subscription_ends_when_its_server_says_so_and_no_other_call_does() {
         config(),
         r#"
         > app {"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{}}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"_meta":{"progressToken":"c-1"}}}
         > server 1059 e1 {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}
         forget 1
         deliver {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}
@@ -133,7 +133,7 @@ fn members_that_json_rpc_does_not_name_stay_here_because_the_existing_sdks_drop_
         config,
         r#"
         > app {"extra":1,"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","own":1.0},"_meta":{}}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_server_requests {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","own":1.0}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams +support_server_requests {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","own":1.0,"_meta":{"progressToken":"c-1"}}}
         > app {"jsonrpc":"2.0","method":"notifications/x","extra":1}
         publish 2 1059 {"jsonrpc":"2.0","method":"notifications/x"}
         > server 1059 {"jsonrpc":"2.0","id":7,"method":"ping"}

@@ -26,18 +26,18 @@ fn what_is_remembered_of_the_server() {
         config(),
         r#"
         > app {"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}
         > server 21059 e1 +name=Demo +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":0,"result":{"serverInfo":{ "name":"x" }}}
         learned
         forget 1
         deliver {"jsonrpc":"2.0","id":0,"result":{"serverInfo":{ "name":"x" }}}
         > app {"jsonrpc":"2.0","id":1,"method":"tools/list"}
-        publish 2 21059 {"jsonrpc":"2.0","id":1,"method":"tools/list"}
+        publish 2 21059 {"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"progressToken":"c-1"}}}
         > server 21059 e2 +cap=tool:x=100=sat {"jsonrpc":"2.0","id":1,"result":{"tools":[]}}
         forget 2
         deliver {"jsonrpc":"2.0","id":1,"result":{"tools":[]}}
         > app {"jsonrpc":"2.0","id":1,"method":"resources/list"}
-        publish 3 21059 {"jsonrpc":"2.0","id":1,"method":"resources/list"}
+        publish 3 21059 {"jsonrpc":"2.0","id":1,"method":"resources/list","params":{"_meta":{"progressToken":"c-2"}}}
         > server 21059 e3 {"jsonrpc":"2.0","error":{"code":-32601,"message":"no"},"id":1}
         forget 3
         deliver {"jsonrpc":"2.0","error":{"code":-32601,"message":"no"},"id":1}
@@ -60,7 +60,7 @@ fn an_answer_comes_with_the_events_that_asked_and_answered() {
         config(),
         r#"
         > app {"jsonrpc":"2.0","id":1,"method":"tools/list"}
-        publish 1 1059 +support_encryption +support_encryption_ephemeral {"jsonrpc":"2.0","id":1,"method":"tools/list"}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"progressToken":"c-1"}}}
         "#,
     );
     let request = rig.id_of(1);

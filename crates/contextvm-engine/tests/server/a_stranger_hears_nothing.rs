@@ -160,7 +160,7 @@ fn progress_and_subscriptions_are_never_broadcast() {
                     r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"$1","progress":1}}"#,
                 ),
                 &[
-                    r#"publish 25910 to c2 [support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7,"progress":1}}"#,
+                    r#"publish 25910 to c2 [support_encryption,support_encryption_ephemeral,support_oversized_transfer,support_open_stream,support_repeats] {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7,"progress":1}}"#,
                 ],
             ),
             (

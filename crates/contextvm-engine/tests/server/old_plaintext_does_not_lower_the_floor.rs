@@ -91,7 +91,7 @@ fn a_received_ephemeral_wrap_proves_that_the_caller_understands_them() {
             (
                 Step::App(1, r#"{"jsonrpc":"2.0","id":"$1","result":{}}"#),
                 &[
-                    r#"publish 21059 to c1 [e=$1,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","id":1,"result":{}}"#,
+                    r#"publish 21059 to c1 [e=$1,support_encryption,support_encryption_ephemeral,support_oversized_transfer,support_open_stream,support_repeats] {"jsonrpc":"2.0","id":1,"result":{}}"#,
                 ],
             ),
         ],

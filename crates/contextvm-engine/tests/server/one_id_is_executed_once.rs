@@ -37,13 +37,13 @@ fn a_plaintext_request_that_a_stranger_wraps_is_a_duplicate() {
             (
                 Step::App(1, r#"{"jsonrpc":"2.0","id":"$0","result":{}}"#),
                 &[
-                    r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","id":1,"result":{}}"#,
+                    r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_oversized_transfer,support_open_stream,support_repeats] {"jsonrpc":"2.0","id":1,"result":{}}"#,
                 ],
             ),
             (
                 Step::Again(0, WRAP),
                 &[
-                    r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","id":1,"result":{}}"#,
+                    r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_oversized_transfer,support_open_stream,support_repeats] {"jsonrpc":"2.0","id":1,"result":{}}"#,
                 ],
             ),
         ],

@@ -30,7 +30,8 @@ fn config(options: &Value) -> ServerConfig {
         Some("optional") | None => GiftWrapMode::Optional,
         Some(other) => panic!("{other}"),
     };
-    ServerConfig { identity, encryption, gift_wrap, ..ServerConfig::default() }
+    let open_streams = options["openStream"].as_bool() == Some(true);
+    ServerConfig { identity, encryption, gift_wrap, open_streams, ..ServerConfig::default() }
 }
 
 fn inner(step: &Value) -> (Event, Protection) {
@@ -40,10 +41,9 @@ fn inner(step: &Value) -> (Event, Protection) {
     (Event::from_json(json.to_string()).unwrap(), protection)
 }
 
-/// Tags that both sides know: not ours alone, and not those of features that this server does not have.
+/// Tags that both sides know: not ours alone.
 fn common(tags: &[Vec<String>]) -> Vec<Vec<String>> {
-    let ours = ["support_repeats", "support_oversized_transfer", "support_open_stream"];
-    tags.iter().filter(|tag| !ours.contains(&tag[0].as_str())).cloned().collect()
+    tags.iter().filter(|tag| tag[0] != "support_repeats").cloned().collect()
 }
 
 fn values(event: &Event) -> Vec<Vec<String>> {

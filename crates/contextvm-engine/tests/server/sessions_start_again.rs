@@ -33,7 +33,7 @@ fn a_closed_session_answers_what_is_open() {
             (
                 Step::Closed(1),
                 &[
-                    r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"Session closed"}}"#,
+                    r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_oversized_transfer,support_open_stream,support_repeats] {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"Session closed"}}"#,
                 ],
             ),
             (Step::Closed(1), &[]),

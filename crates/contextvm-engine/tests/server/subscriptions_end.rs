@@ -6,7 +6,7 @@ use crate::world::{PLAIN, Step, World, call, check};
 const LISTEN: &str = r#"{"jsonrpc":"2.0","id":"l","method":"subscriptions/listen"}"#;
 const DELIVER_0: &str = r#"deliver c1 {"jsonrpc":"2.0","id":"$0","method":"subscriptions/listen"}"#;
 const CANCEL_0: &str = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"$0","reason":"over","_meta":{"io.modelcontextprotocol/subscriptionId":"$0"}}}"#;
-const CANCELLED: &str = r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"l","reason":"over","_meta":{"io.modelcontextprotocol/subscriptionId":"l"}}}"#;
+const CANCELLED: &str = r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_oversized_transfer,support_open_stream,support_repeats] {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"l","reason":"over","_meta":{"io.modelcontextprotocol/subscriptionId":"l"}}}"#;
 
 #[test]
 fn the_application_ends_a_subscription_under_the_callers_own_id() {
@@ -44,7 +44,7 @@ fn nobody_ends_the_subscription_of_another_caller_or_a_call_that_waits_for_its_a
 #[test]
 fn an_answer_to_a_subscription_names_it_by_the_callers_own_id() {
     let answer = r#"{"jsonrpc":"2.0","id":"$0","result":{"resultType":"complete","_meta":{"x":1.0,"io.modelcontextprotocol/subscriptionId":"$0"}}}"#;
-    let heard = r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_repeats] {"jsonrpc":"2.0","id":"l","result":{"resultType":"complete","_meta":{"x":1.0,"io.modelcontextprotocol/subscriptionId":"l"}}}"#;
+    let heard = r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_oversized_transfer,support_open_stream,support_repeats] {"jsonrpc":"2.0","id":"l","result":{"resultType":"complete","_meta":{"x":1.0,"io.modelcontextprotocol/subscriptionId":"l"}}}"#;
     check(
         ServerConfig::default(),
         &[(Step::From(1, PLAIN, LISTEN), &[DELIVER_0]), (Step::App(1, answer), &[heard])],

@@ -15,7 +15,7 @@ fn named() -> ServerConfig {
     ServerConfig { identity, ..ServerConfig::default() }
 }
 
-const ALL: &str = "name=n,about=a,website=w,picture=p,support_encryption,support_encryption_ephemeral,pmi=x,support_repeats";
+const ALL: &str = "name=n,about=a,website=w,picture=p,support_encryption,support_encryption_ephemeral,support_oversized_transfer,support_open_stream,pmi=x,support_repeats";
 
 #[test]
 fn the_tags_come_in_wire_order_once() {
@@ -33,8 +33,16 @@ fn the_tags_come_in_wire_order_once() {
 #[test]
 fn the_flags_say_what_the_modes_allow() {
     for (encryption, gift_wrap, flags) in [
-        (EncryptionMode::Disabled, GiftWrapMode::Optional, "[e=$0,support_repeats]"),
-        (EncryptionMode::Optional, GiftWrapMode::Persistent, "[e=$0,support_encryption,support_repeats]"),
+        (
+            EncryptionMode::Disabled,
+            GiftWrapMode::Optional,
+            "[e=$0,support_oversized_transfer,support_open_stream,support_repeats]",
+        ),
+        (
+            EncryptionMode::Optional,
+            GiftWrapMode::Persistent,
+            "[e=$0,support_encryption,support_oversized_transfer,support_open_stream,support_repeats]",
+        ),
     ] {
         let mut world = World::new(ServerConfig { encryption, gift_wrap, ..ServerConfig::default() });
         world.from(1, PLAIN, &call(1, "ping"));

@@ -26,7 +26,7 @@ fn the_tags_come_after_all_others() {
     let mut world = World::new(ServerConfig { identity, ..ServerConfig::default() });
     world.from(1, PLAIN, &call(1, "tools/list"));
     let first = answer(&mut world, 0, priced());
-    let common = "name=n,support_encryption,support_encryption_ephemeral,support_repeats";
+    let common = "name=n,support_encryption,support_encryption_ephemeral,support_oversized_transfer,support_open_stream,support_repeats";
     assert_eq!(
         first,
         [format!(

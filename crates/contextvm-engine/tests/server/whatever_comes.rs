@@ -1,12 +1,16 @@
 //! Whatever comes in whatever order: no panic, at most one delivery per request, every table within its limit.
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use contextvm_core::{Limits, Protection};
 use contextvm_engine::server::Access;
 use contextvm_engine::{Outcome, ServerConfig, ServerInput};
+use contextvm_stream::StreamBody;
+use contextvm_transfer::{FrameBody, Handshake};
 use proptest::prelude::*;
 
+use crate::frames::{STREAMS, chunk, control, cut, frame, long_answer, start};
 use crate::world::{EPHEMERAL, PLAIN, START, WRAP, World, event, public};
 
 #[derive(Clone, Debug)]
@@ -20,6 +24,8 @@ enum Op {
     Outcome { nth: usize, accepted: bool },
     Closed(u32),
     Pass(u64),
+    Long(usize),
+    Stream { nth: usize, act: u8 },
 }
 
 const CONTENTS: [&str; 16] = [
@@ -41,9 +47,27 @@ const CONTENTS: [&str; 16] = [
     "not json \u{0}",
 ];
 
+/// What callers write beside [`CONTENTS`]: frames of a few transfers and streams under two tokens.
+fn frames() -> &'static [String] {
+    static FRAMES: OnceLock<Vec<String>> = OnceLock::new();
+    FRAMES.get_or_init(|| {
+        let whole = [r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#, CONTENTS[2]];
+        let mut all: Vec<_> = whole.iter().flat_map(|message| cut("1", message, Handshake::Skip)).collect();
+        all.extend([start("2", 90, 2), start("1", 4, 1), chunk("1", 2, "four"), chunk("2", 3, "more")]);
+        all.extend([frame("2", 4, FrameBody::End), frame("1", 5, FrameBody::Abort(None))]);
+        all.extend([StreamBody::Ping("n".into()), StreamBody::Abort(None)].map(|body| control("1", 1, body)));
+        all
+    })
+}
+
+/// Everything that a caller may write, by number.
+fn content(nth: usize) -> &'static str {
+    CONTENTS.get(nth).copied().unwrap_or_else(|| &frames()[(nth - CONTENTS.len()) % frames().len()])
+}
+
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        6 => (1..7_u32, 0..3_u8, 0..6_u64, 0..CONTENTS.len())
+        6 => (1..7_u32, 0..3_u8, 0..6_u64, 0..2 * CONTENTS.len())
             .prop_map(|(n, wrap, ahead, content)| Op::From { n, wrap, ahead: ahead.saturating_sub(3), content }),
         3 => (0..40_usize, 0..3_u8).prop_map(|(nth, wrap)| Op::Again { nth, wrap }),
         4 => (0..40_usize).prop_map(Op::Done),
@@ -53,6 +77,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (0..40_usize, any::<bool>()).prop_map(|(nth, accepted)| Op::Outcome { nth, accepted }),
         1 => (1..7_u32).prop_map(Op::Closed),
         2 => (0..40_u64).prop_map(Op::Pass),
+        2 => (0..40_usize).prop_map(Op::Long),
+        3 => (0..40_usize, 0..4_u8).prop_map(|(nth, act)| Op::Stream { nth, act }),
     ]
 }
 
@@ -72,6 +98,14 @@ fn config() -> impl Strategy<Value = ServerConfig> {
                 in_flight: 2 * small,
                 in_flight_bytes: 600,
                 refusals_per_minute: 2,
+                event: 2_000,
+                inner_event: 2_000,
+                transfers: 3,
+                transfers_bytes: 30_000,
+                streams: 2,
+                streams_bytes: 4_000,
+                stream_buffer: 3_000,
+                stream_chunk: 1_000,
                 ..Limits::default()
             };
             let access = Access {
@@ -95,13 +129,24 @@ fn run(world: &mut World, op: Op) -> Vec<String> {
     let known = world.events.len();
     match op {
         Op::From { n, wrap, ahead, content } => {
-            let offer: &[&[&str]] = &[&["support_server_requests"]];
-            let event = event(n, world.now.unix + ahead, CONTENTS[content], offer);
+            let offers: [&[&[&str]]; 2] = [&[&["support_server_requests"]], STREAMS];
+            let event = event(n, world.now.unix + ahead, self::content(content), offers[n as usize % 2]);
             world.arrives(n, wrap_of(wrap), event)
         }
         Op::Again { nth, wrap } if nth < known => world.again(nth, wrap_of(wrap)),
         Op::Done(nth) if nth < known => world.done(nth),
-        Op::Again { .. } | Op::Done(_) => Vec::new(),
+        Op::Long(nth) if nth < known => {
+            let answer = long_answer(world, nth, 5_000);
+            let n = (1..7).find(|n| public(*n) == world.events[nth].pubkey).unwrap_or(1);
+            world.app(n, &answer)
+        }
+        Op::Stream { nth, act } if nth < known => match act {
+            0 => world.write(nth, &"text ".repeat(700)).1,
+            1 => world.write(nth, "").1,
+            2 => world.stream(nth, |machine, key, now| machine.close_stream(key, now)).1,
+            _ => world.stream(nth, |machine, key, now| machine.abort_stream(key, None, now)).1,
+        },
+        Op::Again { .. } | Op::Done(_) | Op::Long(_) | Op::Stream { .. } => Vec::new(),
         Op::App { n, content } => world.app(n, CONTENTS[content]),
         Op::Broadcast(content) => world.broadcast(CONTENTS[content]),
         Op::Verdict(question, allow) => world.verdict(question, allow),
@@ -125,6 +170,7 @@ proptest! {
         world.outcome = None;
         let mut delivered = BTreeSet::new();
         let mut answers = BTreeSet::new();
+        let mut ended = BTreeSet::new();
         for op in ops {
             let is_repeat = matches!(op, Op::From { .. } | Op::Again { .. } | Op::Pass(_));
             for line in run(&mut world, op) {
@@ -133,6 +179,10 @@ proptest! {
                 }
                 if line.starts_with("publish") && line.contains("[e=$") && !line.contains("\"method\"") && !is_repeat {
                     prop_assert!(answers.insert(line.clone()), "answered twice: {line}");
+                }
+                if let Some(key) = line.strip_prefix("closed ").or_else(|| line.strip_prefix("failed ")) {
+                    let key = key.split(' ').next().unwrap_or_default().to_owned();
+                    prop_assert!(ended.insert(key), "ended twice: {line}");
                 }
             }
             let load = world.machine.load();
@@ -145,6 +195,25 @@ proptest! {
             prop_assert!(load.waiting <= limits.in_flight, "{load:?}");
             prop_assert!(load.waiting_bytes <= limits.in_flight_bytes, "{load:?}");
             prop_assert!(load.asked <= limits.in_flight, "{load:?}");
+            prop_assert!(load.transfers_in <= limits.transfers, "{load:?}");
+            prop_assert!(load.transfers_in_bytes <= limits.transfers_bytes, "{load:?}");
+            prop_assert!(load.transfers_out <= limits.transfers, "{load:?}");
+            prop_assert!(load.transfers_out_bytes <= limits.transfers_bytes, "{load:?}");
+            prop_assert!(load.streams <= limits.streams, "{load:?}");
         }
+        // Nobody says anything more: in the end nothing is left but what was accepted lately.
+        for n in 1..7 {
+            world.handle(ServerInput::SessionClosed(public(n)));
+        }
+        world.pass(8_000);
+        for n in 1..7 {
+            world.handle(ServerInput::SessionClosed(public(n)));
+        }
+        world.pass(8_000);
+        let load = world.machine.load();
+        prop_assert_eq!((load.sessions, load.stranger_sessions, load.in_flight, load.waiting), (0, 0, 0, 0));
+        prop_assert_eq!((load.transfers_in, load.transfers_out, load.streams), (0, 0, 0));
+        prop_assert_eq!((load.in_flight_bytes, load.transfers_in_bytes, load.transfers_out_bytes), (0, 0, 0));
+        prop_assert!(world.machine.poll_timeout().is_none());
     }
 }

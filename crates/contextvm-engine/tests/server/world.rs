@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 use contextvm_core::{Draft, Mono, Now, Opened, Protection, WrapKind};
 use contextvm_crypto::Keys;
 use contextvm_engine::server::{Delivery, Question};
-use contextvm_engine::{Outcome, ServerConfig, ServerInput, ServerMachine, ServerOutput, Ticket};
+use contextvm_engine::{
+    Outcome, RequestKey, ServerConfig, ServerInput, ServerMachine, ServerOutput, StreamError, Ticket,
+};
 use nostr::event::{Event, EventId, Tag, Tags};
 use nostr::key::PublicKey;
 
@@ -178,6 +180,30 @@ impl World {
 
     pub(crate) fn handle(&mut self, input: ServerInput) -> Vec<String> {
         self.machine.handle(input, self.now);
+        self.drained()
+    }
+
+    /// Does something to the stream of event `nth` and returns what came of it, and what happened.
+    pub(crate) fn stream<T>(
+        &mut self,
+        nth: usize,
+        act: impl FnOnce(&mut ServerMachine, &RequestKey, Now) -> Result<T, StreamError>,
+    ) -> (Result<T, StreamError>, Vec<String>) {
+        let key = self.key(nth);
+        let done = act(&mut self.machine, &key, self.now);
+        (done, self.drained())
+    }
+
+    /// Writes to the stream of event `nth`.
+    pub(crate) fn write(&mut self, nth: usize, text: &str) -> (Result<usize, StreamError>, Vec<String>) {
+        self.stream(nth, |machine, key, now| machine.write_stream(key, text, now))
+    }
+
+    pub(crate) fn key(&self, nth: usize) -> RequestKey {
+        RequestKey { caller: self.events[nth].pubkey, id: self.events[nth].id }
+    }
+
+    fn drained(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         while let Some(output) = self.machine.poll_output() {
             lines.push(self.line(&output));
@@ -225,6 +251,11 @@ impl World {
             },
             ServerOutput::Restarted(caller) => format!("restarted {}", name(caller)),
             ServerOutput::Ended(caller) => format!("ended {}", name(caller)),
+            ServerOutput::StreamRoom(key) => format!("room {}", key.id.to_hex()),
+            ServerOutput::StreamEnded { key, failure } => match failure {
+                None => format!("closed {}", key.id.to_hex()),
+                Some(error) => format!("failed {} {error:?}", key.id.to_hex()),
+            },
             ServerOutput::Undeliverable { to, reason } => format!("undeliverable {} {reason:?}", name(to)),
             ServerOutput::Drop(reason) => format!("drop {reason:?}"),
         };

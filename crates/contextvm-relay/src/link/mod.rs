@@ -185,7 +185,8 @@ impl Link {
 
     /// Queues a publication for this relay.
     pub(crate) fn publish(&self, publication: &Arc<Publication>) {
-        publication.expect(self.relay, self.url.clone());
+        let is_connected = matches!(self.facts().state, RelayState::Connected | RelayState::Live);
+        publication.expect(self.relay, self.url.clone(), is_connected && !self.outbox.lags());
         self.outbox.push(publication, Instant::now());
         self.wake.notify_one();
     }
@@ -211,6 +212,11 @@ impl Link {
     /// Asks the task to close the connection and end.
     pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
+    }
+
+    /// Returns its address and the rule for dialling it.
+    pub(crate) fn place(&self) -> (RelayUrl, Addresses) {
+        (self.url.clone(), self.addresses)
     }
 
     pub(crate) fn status(&self) -> RelayStatus {

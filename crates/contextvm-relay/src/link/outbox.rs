@@ -29,6 +29,8 @@ struct State {
     next: u64,
     paused: Option<Instant>,
     pause: Backoff,
+    /// Something was not answered in time, and nothing was taken since.
+    lags: bool,
 }
 
 struct Sent {
@@ -80,6 +82,7 @@ impl Outbox {
             next: 0,
             paused: None,
             pause,
+            lags: false,
         };
         Self { relay, most_events, most_bytes, state: Mutex::new(state) }
     }
@@ -115,6 +118,7 @@ impl Outbox {
         }
         while let Some(publication) = state.pop() {
             if publication.expired(now) {
+                state.lags = true;
                 continue;
             }
             state.remember(Arc::clone(&publication), now);
@@ -156,6 +160,7 @@ impl Outbox {
         };
         if last.is_success() {
             state.pause.reset();
+            state.lags = false;
         }
         let publications = state.forget(id);
         drop(state);
@@ -206,6 +211,11 @@ impl Outbox {
         self.state().queue.len()
     }
 
+    /// Whether the relay left something unanswered and has taken nothing since: nobody should wait for it.
+    pub(crate) fn lags(&self) -> bool {
+        self.state().lags
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -249,6 +259,7 @@ impl State {
         while let Some((_, &id)) = self.order.first_key_value()
             && (self.order.len() > most_events || self.sent_bytes > most_bytes || self.has_expired(&id, now))
         {
+            self.lags = true;
             self.forget(&id);
         }
     }
@@ -281,7 +292,9 @@ impl State {
     }
 
     fn drop_expired(&mut self, now: Instant) {
+        let before = self.queue.len();
         self.queue.retain(|publication| !publication.expired(now));
+        self.lags |= self.queue.len() < before;
         self.bytes = self.queue.iter().map(|publication| publication.frame.len()).sum();
     }
 
@@ -309,7 +322,7 @@ mod tests {
     fn publication(byte: u8, deadline: Instant) -> Arc<Publication> {
         let event = PublishEvent { id: EventId::from_slice(&[byte; 32]).unwrap(), json: "{}".into() };
         let publication = Publication::new(&event, deadline);
-        publication.expect(1, RelayUrl::parse("ws://127.0.0.1:1").unwrap());
+        publication.expect(1, RelayUrl::parse("ws://127.0.0.1:1").unwrap(), true);
         Arc::new(publication)
     }
 
@@ -387,6 +400,18 @@ mod tests {
         assert_eq!(outcome(&first).await, RelayOutcome::Accepted);
     }
 
+    #[test]
+    fn a_relay_lags_from_what_it_left_unanswered_to_the_next_that_it_takes() {
+        let now = Instant::now();
+        let outbox = outbox(10, 10_000);
+        let (first, second) = (publication(1, now + SECOND), publication(2, now + SECOND * 9));
+        outbox.push(&first, now);
+        outbox.push(&second, now);
+        assert_eq!((taken(&outbox, now + SECOND), outbox.lags()), (Some(2), true));
+        outbox.answered(&second.id, Answer::Success(RelaySuccess::New), "", now + SECOND);
+        assert!(!outbox.lags());
+    }
+
     #[tokio::test]
     async fn what_awaits_authentication_is_sent_again_or_refused() {
         let now = Instant::now();
@@ -427,7 +452,9 @@ mod tests {
         let refused = EventId::from_slice(&[3; 32]).unwrap();
         outbox.answered(&refused, Answer::Authenticate, "auth-required: who", now);
         assert_eq!(outbox.state().sent.len(), 8);
+        assert!(!outbox.lags());
         assert_eq!(taken(&outbox, now + SECOND), None);
+        assert!(outbox.lags());
         let state = outbox.state();
         assert_eq!((state.sent.len(), state.order.len(), state.sent_bytes), (0, 0, 0));
     }

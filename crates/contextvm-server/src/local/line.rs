@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::LocalError;
 use super::heard::Heard;
 use crate::answer;
-use crate::session::Inbound;
+use crate::session::{Inbound, Letter};
 
 /// Longest error message that is kept, characters.
 const MESSAGE: usize = 1_000;
@@ -46,7 +46,7 @@ struct State {
     next: u64,
     open: BTreeMap<EventId, Open>,
     /// Absent once the session is over.
-    to_application: Option<mpsc::Sender<Box<Inbound>>>,
+    to_application: Option<mpsc::Sender<Letter>>,
 }
 
 /// A request that the application works on.
@@ -66,7 +66,7 @@ impl Line {
     /// Makes a line of a new caller, whose secret key is forgotten at once.
     pub(crate) fn new(
         config: &ServerConfig,
-        to_application: mpsc::Sender<Box<Inbound>>,
+        to_application: mpsc::Sender<Letter>,
         counters: Counters,
     ) -> Result<Arc<Self>, StartError> {
         Ok(Arc::new(Self {
@@ -123,7 +123,7 @@ impl Line {
         let id = self.id(state.next);
         let (message, token) = self.words(id, method, params)?;
         let key = RequestKey { caller: self.caller, id };
-        self.pass(&state, Delivery::Request { key, method: method.to_owned() }, message)?;
+        self.pass(&state, Delivery::Request { key, method: method.to_owned(), streams: false }, message)?;
         let (tell, answer) = oneshot::channel();
         state.open.insert(id, Open { tell, token });
         Ok(Asked { line: Arc::clone(self), id, answer })
@@ -233,7 +233,7 @@ impl Line {
     fn pass(&self, state: &State, delivery: Delivery, message: String) -> Result<(), LocalError> {
         let to_application = state.to_application.as_ref().ok_or(LocalError::Closed)?;
         let inbound = Inbound { delivery, message, event: None, tags: Arc::clone(&self.tags) };
-        to_application.try_send(Box::new(inbound)).map_err(|error| match error {
+        to_application.try_send(Letter::uncounted(inbound)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => LocalError::Busy,
             mpsc::error::TrySendError::Closed(_) => LocalError::Closed,
         })

@@ -8,8 +8,8 @@ use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use tokio::sync::mpsc;
 
-use super::{Caller, Era};
-use crate::session::{Inbound, SessionSender};
+use super::{Caller, Era, Writable};
+use crate::session::{Inbound, Letter, SessionSender};
 use crate::{Error, answer};
 
 /// Id of the `initialize` that is said in the stead of a stateless caller.
@@ -21,7 +21,7 @@ const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialize
 pub(super) struct SessionTransport {
     era: Era,
     caller: Caller,
-    inbound: mpsc::Receiver<Inbound>,
+    inbound: mpsc::Receiver<Letter>,
     sender: SessionSender,
     ready: VecDeque<RxJsonRpcMessage<RoleServer>>,
     /// Whether the service has seen the request that opens its lifecycle.
@@ -32,7 +32,7 @@ impl SessionTransport {
     pub(super) fn new(
         era: Era,
         caller: Caller,
-        inbound: mpsc::Receiver<Inbound>,
+        inbound: mpsc::Receiver<Letter>,
         sender: SessionSender,
     ) -> Self {
         Self { era, caller, inbound, sender, ready: VecDeque::new(), open: false }
@@ -70,6 +70,9 @@ impl SessionTransport {
                     message.insert_extension(std::sync::Arc::clone(event));
                 }
                 message.insert_extension(std::sync::Arc::clone(&inbound.tags));
+                if let Delivery::Request { key, streams: true, .. } = inbound.delivery {
+                    message.insert_extension(Writable { sender: self.sender.clone(), key });
+                }
                 Some(message)
             }
             Err(_unreadable) => {
@@ -111,8 +114,8 @@ impl Transport<RoleServer> for SessionTransport {
             if let Some(message) = self.ready.pop_front() {
                 return Some(message);
             }
-            let inbound = self.inbound.recv().await?;
-            self.take(inbound).await;
+            let letter = self.inbound.recv().await?;
+            self.take(*letter.open()).await;
         }
     }
 

@@ -35,6 +35,8 @@ async fn a_server_publishes_what_it_is_and_offers_all_pages_as_one_list() {
         tag(&["name", "Table"]),
         tag(&["support_encryption"]),
         tag(&["support_encryption_ephemeral"]),
+        tag(&["support_oversized_transfer"]),
+        tag(&["support_open_stream"]),
         tag(&["support_repeats"]),
     ];
     assert_eq!(tags(of_kind(&events, 11316)), [&own[..], &caps[..]].concat());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use contextvm_crypto::Keys;
 use contextvm_server::{
-    Delivery, Error, Inbound, Listener, LocalError, Server, ServerBuilder, ServerHandle, Session,
+    Delivery, Error, Inbound, Listener, LocalError, Server, ServerBuilder, ServerHandle, Session, StreamError,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -52,7 +52,10 @@ async fn requests_have_ids_like_those_of_the_wire_and_answers_find_back() {
         let mut open = Vec::new();
         for _ in 0..3 {
             let (inbound, message) = request(&mut session).await;
-            let Delivery::Request { key, method } = &inbound.delivery else { panic!("{inbound:?}") };
+            let Delivery::Request { key, method, streams } = &inbound.delivery else { panic!("{inbound:?}") };
+            let mut writer = session.sender().stream(*key);
+            assert!(!streams && !writer.is_open());
+            assert_eq!(writer.write("x").await, Err(StreamError::Ended));
             assert_eq!((key.caller, method.as_str()), (session.caller(), "tools/call"));
             assert_eq!(message["id"], json!(key.id.to_hex()));
             assert!(inbound.event.is_none(), "nobody signed it");

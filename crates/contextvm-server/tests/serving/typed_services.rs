@@ -1,5 +1,5 @@
 //! A typed service serves a local caller of either era as it serves everybody.
-use contextvm_server::{LocalCaller, Server, ServerHandle, caller, request_event, serve_rmcp};
+use contextvm_server::{LocalCaller, Server, ServerHandle, caller, request_event, serve_rmcp, stream_writer};
 use rmcp::RoleServer;
 use rmcp::ServerHandler;
 use rmcp::model::{
@@ -26,6 +26,7 @@ impl ServerHandler for Service {
         let caller = caller(&context).unwrap();
         assert!(caller.is_local);
         assert!(request_event(&context).is_none());
+        assert!(stream_writer(&context).is_none());
         let _sent = context.peer.notify_tool_list_changed().await;
         Ok(CallToolResult::success(vec![ContentBlock::text(caller.key.to_hex())]).into())
     }

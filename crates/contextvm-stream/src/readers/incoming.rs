@@ -10,6 +10,8 @@ use crate::{StreamBody, StreamDrop, StreamEnd, StreamError, StreamWake, WINDOW};
 
 /// What a chunk costs beside its text, until the application has taken it.
 const CHUNK_COST: usize = 64;
+/// How many chunks that were given out are known again; older ones are only late.
+const MARKS: usize = 64;
 /// How many chunks without text may come before one with text makes up for one of them.
 const EMPTY_CHUNKS: u32 = 64;
 
@@ -23,9 +25,11 @@ struct Mark {
 
 impl Mark {
     fn of(progress: u64, data: &str) -> Self {
-        // FNV-1a: whoever makes two chunks alike harms only the stream that he writes.
-        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        let hash = data.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+        // FNV-1a over words: whoever makes two chunks alike harms only the stream that he writes.
+        let step = |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x0100_0000_01b3);
+        let (words, rest) = data.as_bytes().as_chunks();
+        let hash = words.iter().map(|word| u64::from_le_bytes(*word)).fold(0xcbf2_9ce4_8422_2325, step);
+        let hash = rest.iter().map(|byte| u64::from(*byte)).fold(hash, step);
         Self { progress, length: data.len(), hash }
     }
 }
@@ -81,9 +85,17 @@ pub(super) struct Incoming {
     end_by: Option<Mono>,
     /// Frames sent to the peer.
     pub(super) sent: u64,
+    /// Which of all streams it is.
+    pub(super) number: u64,
+    /// For when it is in the table of timers.
+    pub(super) timer: Option<Mono>,
 }
 
 impl Incoming {
+    pub(super) fn new(number: u64) -> Self {
+        Self { number, ..Self::default() }
+    }
+
     pub(super) const fn lease(&self) -> usize {
         self.lease
     }
@@ -251,7 +263,7 @@ impl Incoming {
         let index = self.next;
         self.next += 1;
         self.gap = Some(now);
-        if self.given.len() as u64 >= WINDOW {
+        if self.given.len() >= MARKS {
             self.given.pop_front();
         }
         self.given.push_back(mark);

@@ -136,6 +136,10 @@ struct Ended {
 pub struct Readers {
     limits: Limits,
     open: BTreeMap<StreamKey, Incoming>,
+    /// Streams opened so far.
+    opened: u64,
+    /// When something is to be done about which stream; its number keeps equal times apart.
+    timers: BTreeMap<(Mono, u64), StreamKey>,
     /// Oldest first.
     ended: VecDeque<Ended>,
     leased: usize,
@@ -146,8 +150,15 @@ impl Readers {
     /// Makes a reader without streams.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
-        let (open, ended, out) = (BTreeMap::new(), VecDeque::new(), VecDeque::new());
-        Self { limits: limits.clone(), open, ended, leased: 0, out }
+        Self {
+            limits: limits.clone(),
+            open: BTreeMap::new(),
+            opened: 0,
+            timers: BTreeMap::new(),
+            ended: VecDeque::new(),
+            leased: 0,
+            out: VecDeque::new(),
+        }
     }
 
     /// Makes room for the stream of a call that may have one; frames of others are dropped.
@@ -168,7 +179,8 @@ impl Readers {
             return Err(StreamError::Memory);
         }
         self.leased += cost;
-        self.open.insert(key, Incoming::default());
+        self.opened += 1;
+        self.open.insert(key, Incoming::new(self.opened));
         Ok(())
     }
 
@@ -178,16 +190,18 @@ impl Readers {
             ReaderInput::Frame { peer, request, frame } => {
                 let StreamFrame { token, progress, body } = frame;
                 let key = StreamKey { peer, request, token: token.into_owned() };
-                self.on_frame(key, progress, body, now.mono);
+                self.on_frame(&key, progress, body, now.mono);
+                self.set_timer(&key);
             }
             ReaderInput::Taken { key, chunks } => self.on_taken(&key, chunks),
             ReaderInput::Answered(key) => {
                 let Some(open) = self.open.get_mut(&key).filter(|open| !open.is_over()) else { return };
                 if let Some(end) = open.answer(&self.limits, now.mono) {
-                    self.end(key, end);
+                    self.end(&key, end);
                 }
+                self.set_timer(&key);
             }
-            ReaderInput::Cancel { key, reason } => self.on_cancel(key, reason),
+            ReaderInput::Cancel { key, reason } => self.on_cancel(&key, reason),
             ReaderInput::Wake => self.on_wake(now.mono),
         }
     }
@@ -200,7 +214,8 @@ impl Readers {
     /// Returns when to come back, and why.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Mono, StreamWake)> {
-        self.open.values().filter_map(|open| open.due(&self.limits)).min_by_key(|(at, _)| *at)
+        let (_, key) = self.timers.first_key_value()?;
+        self.open.get(key)?.due(&self.limits)
     }
 
     /// Returns what it holds.
@@ -209,8 +224,8 @@ impl Readers {
         StreamLoad { streams: self.open.len(), bytes: self.leased }
     }
 
-    fn on_frame(&mut self, key: StreamKey, progress: u64, body: StreamBody<'_>, now: Mono) {
-        let Some(open) = self.open.get_mut(&key) else { return self.on_unasked(key) };
+    fn on_frame(&mut self, key: &StreamKey, progress: u64, body: StreamBody<'_>, now: Mono) {
+        let Some(open) = self.open.get_mut(key) else { return self.on_unasked(key) };
         if open.is_over() {
             return self.refuse(StreamDrop::Late);
         }
@@ -230,8 +245,8 @@ impl Readers {
     }
 
     /// Gives out what is in order now.
-    fn give_out(&mut self, key: StreamKey, now: Mono) {
-        let Some(open) = self.open.get_mut(&key) else { return };
+    fn give_out(&mut self, key: &StreamKey, now: Mono) {
+        let Some(open) = self.open.get_mut(key) else { return };
         while let Some((index, data)) = open.next_chunk(now) {
             self.out.push_back(ReaderOutput::Chunk { key: key.clone(), index, data });
         }
@@ -241,8 +256,8 @@ impl Readers {
     }
 
     /// A frame of a stream that is not open.
-    fn on_unasked(&mut self, key: StreamKey) {
-        let Some(ended) = self.ended.iter_mut().find(|ended| ended.key == key) else {
+    fn on_unasked(&mut self, key: &StreamKey) {
+        let Some(ended) = self.ended.iter_mut().find(|ended| ended.key == *key) else {
             return self.refuse(StreamDrop::Unasked);
         };
         if core::mem::take(&mut ended.owes_abort) {
@@ -261,40 +276,39 @@ impl Readers {
         }
     }
 
-    fn on_cancel(&mut self, key: StreamKey, reason: Option<&str>) {
-        let Some(open) = self.open.get(&key) else { return };
+    fn on_cancel(&mut self, key: &StreamKey, reason: Option<&str>) {
+        let Some(open) = self.open.get(key) else { return };
         let (is_over, is_live, is_answered) = (open.is_over(), open.is_live(), open.is_answered());
         if is_live && !is_over && !is_answered {
-            self.send(key.clone(), StreamBody::Abort(reason.map(|reason| short(reason).into())));
+            self.send(key, StreamBody::Abort(reason.map(|reason| short(reason).into())));
         }
-        self.close(&key);
+        self.close(key);
         if !is_over {
-            self.remember(&key, !is_live && !is_answered);
+            self.remember(key, !is_live && !is_answered);
             let end = StreamEnd::Failed { error: StreamError::Cancelled, reason: None };
-            self.out.push_back(ReaderOutput::Ended { key, end });
+            self.out.push_back(ReaderOutput::Ended { key: key.clone(), end });
         }
     }
 
     fn on_wake(&mut self, now: Mono) {
-        let is_due = |open: &Incoming, limits: &Limits| open.due(limits).is_some_and(|(at, _)| at <= now);
-        let due = self.open.iter().filter(|(_, open)| is_due(open, &self.limits));
-        let due: Vec<_> = due.map(|(key, _)| key.clone()).collect();
-        for key in due {
+        let due: Vec<_> = self.timers.range(..=(now, u64::MAX)).map(|(_, key)| key.clone()).collect();
+        for key in &due {
             // A pong and a ping may be due together.
             while let Some(woken) =
-                self.open.get_mut(&key).and_then(|open| open.wake(&key.token, &self.limits, now))
+                self.open.get_mut(key).and_then(|open| open.wake(&key.token, &self.limits, now))
             {
                 match woken {
-                    Woken::Send(body) => self.send(key.clone(), body),
-                    Woken::End(end) => self.end(key.clone(), end),
+                    Woken::Send(body) => self.send(key, body),
+                    Woken::End(end) => self.end(key, end),
                 }
             }
+            self.set_timer(key);
         }
     }
 
     /// Ends an open stream, and tells the peer if it does not know.
-    fn end(&mut self, key: StreamKey, end: StreamEnd) {
-        let Some(open) = self.open.get_mut(&key) else { return };
+    fn end(&mut self, key: &StreamKey, end: StreamEnd) {
+        let Some(open) = self.open.get_mut(key) else { return };
         let before = open.lease();
         open.stop();
         self.leased -= before - open.lease();
@@ -304,19 +318,36 @@ impl Readers {
             && !is_answered
         {
             let reason = error.reason();
-            self.send(key.clone(), StreamBody::Abort(Some(reason)));
+            self.send(key, StreamBody::Abort(Some(reason)));
         }
-        self.remember(&key, false);
+        self.remember(key, false);
         if is_empty {
-            self.close(&key);
+            self.close(key);
         }
-        self.out.push_back(ReaderOutput::Ended { key, end });
+        self.out.push_back(ReaderOutput::Ended { key: key.clone(), end });
     }
 
     /// Removes a stream and gives its lease back.
     fn close(&mut self, key: &StreamKey) {
         if let Some(open) = self.open.remove(key) {
             self.leased -= open.lease() + OPEN_COST + key.token.len();
+            if let Some(at) = open.timer {
+                self.timers.remove(&(at, open.number));
+            }
+        }
+    }
+
+    /// Notes when something is to be done about a stream that may have changed.
+    fn set_timer(&mut self, key: &StreamKey) {
+        let Some(open) = self.open.get_mut(key) else { return };
+        let due = open.due(&self.limits).map(|(at, _)| at);
+        if due == open.timer {
+            return;
+        }
+        let before = open.timer.and_then(|at| self.timers.remove(&(at, open.number)));
+        open.timer = due;
+        if let Some(at) = due {
+            self.timers.insert((at, open.number), before.unwrap_or_else(|| key.clone()));
         }
     }
 
@@ -328,17 +359,17 @@ impl Readers {
     }
 
     /// Sends a frame about an open stream.
-    fn send(&mut self, key: StreamKey, body: StreamBody<'_>) {
-        let Some(open) = self.open.get_mut(&key) else { return };
+    fn send(&mut self, key: &StreamKey, body: StreamBody<'_>) {
+        let Some(open) = self.open.get_mut(key) else { return };
         open.sent += 1;
         let progress = open.sent;
         self.say(key, progress, body);
     }
 
-    fn say(&mut self, key: StreamKey, progress: u64, body: StreamBody<'_>) {
+    fn say(&mut self, key: &StreamKey, progress: u64, body: StreamBody<'_>) {
         let frame_type = body.frame_type();
         let content = StreamFrame { token: key.token.as_str().into(), progress, body }.to_text();
-        self.out.push_back(ReaderOutput::Send { key, frame_type, content });
+        self.out.push_back(ReaderOutput::Send { key: key.clone(), frame_type, content });
     }
 
     fn refuse(&mut self, reason: StreamDrop) {

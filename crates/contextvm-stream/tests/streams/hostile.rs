@@ -159,7 +159,53 @@ fn the_memory_of_all_streams_has_an_end() {
     assert!(readers.load().bytes <= 10_000);
 }
 
+/// Anything that may change when a stream wants to be woken.
+fn input(what: u8, value: u64, key: &StreamKey) -> ReaderInput<'static> {
+    let (peer, request) = (key.peer, key.request);
+    let body = match what {
+        0 | 1 => StreamBody::Start(None),
+        2..=4 => StreamBody::Chunk { index: value % 12, data: "ab".into() },
+        5 => StreamBody::Close(Some(value)),
+        6 => StreamBody::Ping("n".into()),
+        7 => StreamBody::Pong(format!("t:{}", value % 3).into()),
+        8 => StreamBody::Abort(None),
+        9 => return ReaderInput::Answered(key.clone()),
+        10 => return ReaderInput::Cancel { key: key.clone(), reason: None },
+        11 => return ReaderInput::Taken { key: key.clone(), chunks: 2 },
+        _ => return ReaderInput::Wake,
+    };
+    ReaderInput::Frame { peer, request, frame: frame(value % 12 + 2, body) }
+}
+
 proptest! {
+    /// Streams do not know of each other: together they ask for the time that the first of them would ask for alone.
+    #[test]
+    fn the_next_time_is_the_earliest_of_all(
+        inputs in vec((0..4_u16, 0..14_u8, 0..16_u64, 0..12_000_u64), 1..120),
+    ) {
+        let limits = Limits::default();
+        let keys: Vec<_> = (0..4).map(|number| StreamKey { peer: peer(number), ..key("t") }).collect();
+        let (mut all, mut now) = (Readers::new(&limits), 0);
+        let mut alone: Vec<_> = keys.iter().map(|_| Readers::new(&limits)).collect();
+        for (key, alone) in keys.iter().zip(&mut alone) {
+            all.open(key.clone()).unwrap();
+            alone.open(key.clone()).unwrap();
+        }
+        for (number, what, value, pause) in inputs {
+            now += pause;
+            let (number, clock) = (usize::from(number), Now { mono: Mono(now), unix: 0 });
+            let mut outputs = 0;
+            for (nth, alone) in alone.iter_mut().enumerate() {
+                if nth == number || what > 11 {
+                    outputs += alone.tell(input(what, value, &keys[number]), clock).len();
+                }
+            }
+            prop_assert_eq!(all.tell(input(what, value, &keys[number]), clock).len(), outputs);
+            let first = alone.iter().filter_map(Readers::poll_timeout).map(|(at, _)| at).min();
+            prop_assert_eq!(all.poll_timeout().map(|(at, _)| at), first);
+        }
+    }
+
     #[test]
     fn whatever_comes_is_bounded_and_ends(
         frames in vec((0..3_u16, 0..2_u64, 0..80_u64, 0..9_u8, "[ab]{0,300}", 0..9_000_u64), 1..150),

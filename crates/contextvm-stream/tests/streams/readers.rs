@@ -59,14 +59,14 @@ fn what_cannot_be_true_fails_and_the_peer_is_told_once() {
         |progress, index, data: &'static str| frame(progress, StreamBody::Chunk { index, data: data.into() });
     let conflict = |index| StreamError::Conflict { index };
     let behind = |index| StreamError::BehindLast { index };
-    let far = StreamError::TooFarAhead { index: 65, window: 64 };
+    let far = StreamError::TooFarAhead { index: 4_097, window: 4_096 };
     let table = [
         (vec![frame(2, StreamBody::Start(None))], StreamError::StartedTwice),
         (vec![again(2, 0, "x")], conflict(0)),
         (vec![again(9, 0, "a")], conflict(0)),
         (vec![chunk(3, "d"), again(5, 3, "x")], conflict(3)),
         (vec![chunk(3, "d"), again(6, 3, "d")], conflict(3)),
-        (vec![chunk(65, "z")], far),
+        (vec![chunk(4_097, "z")], far),
         (vec![close(Some(5)), chunk(6, "g")], behind(6)),
         (vec![chunk(6, "g"), close(Some(5))], behind(6)),
         (vec![chunk(1, "b"), close(Some(0))], behind(1)),
@@ -88,7 +88,7 @@ fn what_cannot_be_true_fails_and_the_peer_is_told_once() {
 }
 
 #[test]
-fn a_chunk_far_behind_is_late_and_one_63_places_early_is_not() {
+fn a_chunk_far_behind_is_late_and_one_4095_places_early_is_not() {
     let mut readers = reader(&limits());
     hear_all(&mut readers, vec![start()]);
     for index in 0..70 {
@@ -98,10 +98,22 @@ fn a_chunk_far_behind_is_late_and_one_63_places_early_is_not() {
     assert_eq!(readers.hear(chunk(6, "a"), at(0)), dropped(StreamDrop::Duplicate));
     // Nothing is known of it any more.
     assert_eq!(readers.hear(chunk(5, "x"), at(0)), dropped(StreamDrop::Late));
-    assert_eq!(readers.hear(chunk(133, "z"), at(0)), []);
-    let error = StreamError::TooFarAhead { index: 134, window: 64 };
+    assert_eq!(readers.hear(chunk(4_165, "z"), at(0)), []);
+    let error = StreamError::TooFarAhead { index: 4_166, window: 4_096 };
     let reason = error.to_string().leak();
-    assert_eq!(readers.hear(chunk(134, "z"), at(0)), failed(1, error, reason));
+    assert_eq!(readers.hear(chunk(4_166, "z"), at(0)), failed(1, error, reason));
+}
+
+#[test]
+fn one_chunk_that_a_fast_relay_lost_may_come_after_hundreds() {
+    let mut readers = reader(&Limits::default());
+    hear_all(&mut readers, vec![start()]);
+    for index in 1..800 {
+        assert_eq!(readers.hear(chunk(index, "a line of a log"), at(0)), []);
+    }
+    let outputs = readers.hear(chunk(0, "first"), at(1));
+    assert_eq!(outputs.len(), 800);
+    assert_eq!(outputs[799], given(799, "a line of a log"));
 }
 
 #[test]

@@ -12,8 +12,6 @@ use crate::{Start, TransferError, digest};
 
 /// What a chunk costs beside its text: its place in the map.
 const CHUNK_COST: usize = 64;
-/// Most chunks that wait for their start frame.
-const EARLY_CHUNKS: usize = 64;
 
 /// A start frame that was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +107,11 @@ impl Incoming {
         progress <= self.declared.map_or(self.floor, |declared| declared.progress)
     }
 
+    /// Returns the bytes of all chunks, and those that were declared.
+    pub(super) fn received(&self) -> (u64, u64) {
+        (self.bytes as u64, self.declared.map_or(0, |declared| declared.bytes as u64))
+    }
+
     /// Returns the bytes that it holds.
     pub(super) fn lease(&self) -> usize {
         self.bytes + self.chunks.len() * CHUNK_COST
@@ -124,11 +127,12 @@ impl Incoming {
         self.check_bounds(self.highest_chunk())
     }
 
-    /// Takes a chunk.
+    /// Takes a chunk; before the start frame as many of them as one could declare.
     pub(super) fn chunk(
         &mut self,
         progress: u64,
         data: Cow<'_, str>,
+        limits: &Limits,
         now: Mono,
     ) -> Result<Taken, TransferError> {
         if self.is_late(progress) {
@@ -141,7 +145,9 @@ impl Incoming {
                 Err(TransferError::Conflict { progress })
             };
         }
-        if self.declared.is_none() && self.chunks.len() >= EARLY_CHUNKS {
+        let is_too_much = self.chunks.len() >= limits.transfer_chunks
+            || self.bytes.saturating_add(data.len()) > limits.transfer_bytes;
+        if self.declared.is_none() && is_too_much {
             return Ok(Taken::Early);
         }
         self.last = now;

@@ -168,9 +168,9 @@ impl Receiver {
                     FrameBody::Start(start) => self.on_start(key, progress, &start, event, now),
                     FrameBody::Accept => self.refuse(TransferDrop::Misplaced),
                     FrameBody::Chunk(data) => {
-                        self.on_frame(key, now, |open| open.chunk(progress, data, now.mono));
+                        self.on_frame(key, now, |open, limits| open.chunk(progress, data, limits, now.mono));
                     }
-                    FrameBody::End => self.on_frame(key, now, |open| open.end(progress, event, now.mono)),
+                    FrameBody::End => self.on_frame(key, now, |open, _| open.end(progress, event, now.mono)),
                     FrameBody::Abort(reason) => {
                         self.on_abort(key, progress, reason.as_deref() == Some(RESTART), now);
                     }
@@ -209,6 +209,12 @@ impl Receiver {
         ReceiverLoad { transfers: self.open.len(), bytes: self.leased }
     }
 
+    /// Returns how many bytes of an open transfer are here, and how many were declared: zero before its start frame.
+    #[must_use]
+    pub fn received(&self, key: &TransferKey) -> Option<(u64, u64)> {
+        self.open.get(key).map(Incoming::received)
+    }
+
     fn on_start(&mut self, key: TransferKey, progress: u64, start: &Start<'_>, event: EventId, now: Now) {
         if self.ended.iter().any(|ended| ended.key == key && ended.start == Some(event)) {
             return self.refuse(TransferDrop::Duplicate);
@@ -237,7 +243,7 @@ impl Receiver {
             }
         }
         let accept = self.accepts.then(|| key.clone());
-        self.update(key, now, |open| open.start(declared, now.mono).map(|()| Taken::Yes));
+        self.update(key, now, |open, _| open.start(declared, now.mono).map(|()| Taken::Yes));
         if let Some(key) = accept.filter(|key| self.open.contains_key(key)) {
             self.send(key, progress, FrameBody::Accept);
         }
@@ -248,7 +254,7 @@ impl Receiver {
         &mut self,
         key: TransferKey,
         now: Now,
-        take: impl FnOnce(&mut Incoming) -> Result<Taken, TransferError>,
+        take: impl FnOnce(&mut Incoming, &Limits) -> Result<Taken, TransferError>,
     ) {
         if !self.open.contains_key(&key) {
             if self.has_ended(&key) {
@@ -310,11 +316,11 @@ impl Receiver {
         &mut self,
         key: TransferKey,
         now: Now,
-        change: impl FnOnce(&mut Incoming) -> Result<Taken, TransferError>,
+        change: impl FnOnce(&mut Incoming, &Limits) -> Result<Taken, TransferError>,
     ) {
         let Some(open) = self.open.get_mut(&key) else { return };
         let before = open.lease();
-        let taken = change(open);
+        let taken = change(open, &self.limits);
         self.leased = self.leased - before + open.lease();
         let complete = match taken {
             Ok(Taken::Yes) if self.leased > self.limits.transfers_bytes => Some(Err(TransferError::Memory)),

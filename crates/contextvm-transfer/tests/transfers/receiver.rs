@@ -306,13 +306,31 @@ fn memory_is_leased_as_chunks_arrive() {
 }
 
 #[test]
-fn chunks_without_a_start_are_few() {
+fn a_start_may_be_overtaken_by_everything() {
+    // A fast relay lost it, and a slow one brings it after all the rest.
+    let message = "x".repeat(900_000);
     let mut receiver = Receiver::for_responses(&Limits::default());
-    for progress in 2..66 {
+    for progress in 2..902 {
+        assert_eq!(receiver.hear(chunk(progress, &message[..1_000])), []);
+    }
+    assert_eq!(receiver.hear(end(902)), []);
+    assert_eq!(receiver.hear(start(1, &message, 900)), complete(&message, 902));
+}
+
+#[test]
+fn chunks_without_a_start_are_bounded_as_those_with_one() {
+    let mut receiver = Receiver::for_responses(&limits());
+    for progress in 2..102 {
         assert_eq!(receiver.hear(chunk(progress, "a")), []);
     }
-    assert_eq!(receiver.hear(chunk(66, "a")), dropped(TransferDrop::Early));
-    assert!(receiver.load().bytes < 8 * 1_024);
+    assert_eq!(receiver.hear(chunk(102, "a")), dropped(TransferDrop::Early));
+    let mut receiver = Receiver::for_responses(&limits());
+    assert_eq!(receiver.hear(chunk(2, &"a".repeat(9_999))), []);
+    assert_eq!(receiver.hear(chunk(3, "bc")), dropped(TransferDrop::Early));
+    assert_eq!(receiver.hear(chunk(3, "b")), []);
+    assert_eq!(receiver.hear(end(4)), []);
+    let message = "a".repeat(9_999) + "b";
+    assert_eq!(receiver.hear(start(1, &message, 2)), complete(&message, 4));
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn table() -> Vec<Row> {
         (
             "totalBytes over 100 MiB",
             "Policy",
-            Failed(TransferError::TooManyBytes { bytes: 104_857_601, limit: 16 * 1024 * 1024 }),
+            Failed(TransferError::TooManyBytes { bytes: 104_857_601, limit: 24 * 1024 * 1024 }),
             0,
             None,
         ),

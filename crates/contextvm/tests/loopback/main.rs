@@ -14,4 +14,6 @@ mod eras;
 mod relays;
 mod resolution;
 mod round_trips;
+mod streams;
 mod support;
+mod transfers;

@@ -1,18 +1,21 @@
 //! What passes between one caller's session and its own backend, and what is answered in the backend's stead.
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use contextvm_core::envelope::{self, Envelope, MessageKind};
 use contextvm_core::object::{self, compact, quote};
-use contextvm_core::{Limits, Printable, rewrite};
+use contextvm_core::{Limits, rewrite};
 use contextvm_server::Delivery;
 use serde_json::value::RawValue;
 
-use crate::answer::{FAILED, Failure, METHOD_NOT_FOUND, TIMED_OUT, empty_result, raw};
+use crate::answer::{FAILED, Failure, TIMED_OUT, raw};
 use crate::gateway::levels::Level;
 use crate::gateway::welcome::Welcome;
 use crate::gateway::{OWN, Options, cancelled};
 use crate::notice::Notice;
+use crate::queue::Waiting;
+
+mod heard;
 
 /// Longest `params` of an `initialize` that are kept, to initialise another backend with; bytes.
 const INITIALIZE: usize = 2_048;
@@ -56,7 +59,7 @@ struct Asked {
 #[derive(Debug)]
 enum State {
     Closed,
-    Opening { id: String, since: Instant, held: VecDeque<String> },
+    Opening { id: String, since: Instant, held: Waiting<String> },
     Open,
 }
 
@@ -70,6 +73,8 @@ pub(super) struct Lane {
     /// Begins the reasons of failures: `child` or `upstream`.
     kind: &'static str,
     limits: Limits,
+    /// Those of everybody else on the wire.
+    wire: Limits,
     request_timeout: Duration,
     opening_timeout: Duration,
     state: State,
@@ -101,6 +106,7 @@ impl Lane {
                 json_nodes: options.limits.json_nodes.saturating_mul(16),
                 ..options.limits.clone()
             },
+            wire: options.limits.clone(),
             request_timeout: options.request_timeout,
             opening_timeout: options.opening_timeout,
             state: State::Closed,
@@ -148,12 +154,16 @@ impl Lane {
         asked.into_values().map(|asked| Action::Backend(failure.answer(&asked.id))).collect()
     }
 
-    /// Whether a message cancels a request that this session does not know.
+    /// Whether a message cancels a request that this session does not know, or speaks on its stream.
     pub(super) fn is_foreign(&self, delivery: &Delivery, message: &str) -> bool {
-        let is_cancellation =
-            matches!(delivery, Delivery::Notification { method } if method == "notifications/cancelled");
-        let message = is_cancellation.then(|| Envelope::parse(message, &self.limits).ok()).flatten();
-        let id = message.and_then(|message| rewrite::cancelled_request_id(message.params));
+        let Delivery::Notification { method } = delivery else { return false };
+        let about = match method.as_str() {
+            "notifications/cancelled" => rewrite::cancelled_request_id,
+            "notifications/progress" if self.asked.is_empty() => rewrite::notified_token,
+            _ => return false,
+        };
+        let message = Envelope::parse(message, &self.limits).ok();
+        let id = message.and_then(|message| about(message.params));
         id.is_some_and(|id| !self.routes.contains_key(rewrite::plain_text(id).as_ref()))
     }
 
@@ -161,7 +171,7 @@ impl Lane {
         self.heard = now;
         let Ok(message) = Envelope::parse(text, &self.limits) else { return Vec::new() };
         match delivery {
-            Delivery::Request { key, method } => self.request(&key.id.to_hex(), method, &message, now),
+            Delivery::Request { key, method, .. } => self.request(&key.id.to_hex(), method, &message, now),
             Delivery::Notification { method } => self.notification(method, &message),
             Delivery::Response => self.answered(&message),
         }
@@ -183,19 +193,22 @@ impl Lane {
         if method == "initialize" {
             self.first =
                 message.params.filter(|params| params.get().len() <= INITIALIZE).map(ToOwned::to_owned);
-            self.state = State::Opening { id: id.to_owned(), since: now, held: VecDeque::new() };
+            self.state = State::Opening { id: id.to_owned(), since: now, held: Waiting::default() };
             return vec![Action::Backend(line)];
         }
         let is_modern = rewrite::protocol_version(message.params).is_some();
         match &mut self.state {
-            State::Opening { held, .. } => {
+            State::Opening { held, .. } if held.has_room(usize::MAX) => {
                 held.push_back(line);
                 Vec::new()
             }
+            State::Opening { .. } => self.not_sent(&line),
             State::Closed if !is_modern => {
                 let own = self.own_id();
                 let line_of_own = self.initialize(&own);
-                self.state = State::Opening { id: own, since: now, held: VecDeque::from([line]) };
+                let mut held = Waiting::default();
+                held.push_back(line);
+                self.state = State::Opening { id: own, since: now, held };
                 vec![Action::Backend(line_of_own)]
             }
             State::Closed | State::Open => vec![Action::Backend(line)],
@@ -214,6 +227,7 @@ impl Lane {
 
     fn notification(&mut self, method: &str, message: &Envelope<'_>) -> Vec<Action> {
         let line = compact(message.text());
+        let is_awaited = self.is_awaited(message);
         match (&mut self.state, method) {
             (_, "notifications/cancelled") => {
                 let id = rewrite::cancelled_request_id(message.params).map(rewrite::plain_text);
@@ -222,12 +236,19 @@ impl Lane {
                     None => Vec::new(),
                 }
             }
-            (_, "notifications/progress") if self.asked.is_empty() => Vec::new(),
+            (_, "notifications/progress") if !is_awaited => Vec::new(),
             // Nothing runs that could be told of anything, or what runs was told so by the gateway.
             (State::Closed, _) => Vec::new(),
             (State::Opening { id, .. }, "notifications/initialized") if id.starts_with(OWN) => Vec::new(),
             (State::Opening { .. } | State::Open, _) => self.forward(line),
         }
+    }
+
+    /// Whether the backend can make something of the caller's progress: a word on a stream that it writes for a call, or how
+    /// far the caller is with what it asked.
+    fn is_awaited(&self, message: &Envelope<'_>) -> bool {
+        let token = rewrite::notified_token(message.params).map(rewrite::plain_text);
+        !self.asked.is_empty() || token.is_some_and(|token| self.routes.contains_key(token.as_ref()))
     }
 
     /// Takes the caller's answer to a question of the backend.
@@ -242,164 +263,12 @@ impl Lane {
     /// Messages wait while the backend is initialised, in order.
     fn forward(&mut self, line: String) -> Vec<Action> {
         match &mut self.state {
-            State::Opening { held, .. } if held.len() < self.limits.in_flight_per_caller * 4 => {
+            State::Opening { held, .. } if held.has_room(self.limits.in_flight_per_caller * 4) => {
                 held.push_back(line);
                 Vec::new()
             }
             State::Opening { .. } => Vec::new(),
             State::Closed | State::Open => vec![Action::Backend(line)],
-        }
-    }
-
-    pub(super) fn hear_backend(&mut self, text: &str, server_requests: bool, now: Instant) -> Vec<Action> {
-        let message = match Envelope::parse(text, &self.limits) {
-            Ok(message) => message,
-            Err(error) => return self.unreadable(text, &error.to_string()),
-        };
-        match message.kind {
-            MessageKind::Response | MessageKind::Error => self.backend_answered(&message),
-            MessageKind::Request => self.backend_asked(&message, server_requests, now),
-            MessageKind::Notification => self.backend_said(&message, now),
-        }
-    }
-
-    fn backend_answered(&mut self, message: &Envelope<'_>) -> Vec<Action> {
-        let Some(id) = message.id.map(rewrite::plain_text) else {
-            return self.noise("an error without an id".to_owned());
-        };
-        let mut actions = Vec::new();
-        if let Some(route) = self.routes.remove(id.as_ref()) {
-            self.learn(&route, message.kind);
-            actions.push(Action::Caller(compact(message.text())));
-        }
-        if matches!(&self.state, State::Opening { id: opening, .. } if *opening == id) {
-            let is_open = message.kind == MessageKind::Response;
-            // Refused, it is tried again with the next request; what waits hears from the server itself why.
-            let state = if is_open { State::Open } else { State::Closed };
-            let before = core::mem::replace(&mut self.state, state);
-            if is_open && id.starts_with(OWN) {
-                actions.push(Action::Backend(Welcome::initialized()));
-                actions.extend(self.anew());
-            }
-            if !is_open && self.routes.is_empty() {
-                // One that does without `initialize` may end after it; what comes next must not meet it on its way out.
-                actions.push(Action::Release);
-            }
-            if let State::Opening { held, .. } = before {
-                actions.extend(held.into_iter().map(Action::Backend));
-            }
-        }
-        actions
-    }
-
-    fn learn(&mut self, route: &Route, kind: MessageKind) {
-        match (route.method.as_str(), &route.uri, kind) {
-            ("resources/subscribe", Some(uri), MessageKind::Response)
-                if self.resources.len() < RESOURCES && uri.len() <= NAME =>
-            {
-                self.resources.insert(uri.clone());
-            }
-            ("resources/unsubscribe", Some(uri), MessageKind::Response) => {
-                self.resources.remove(uri);
-            }
-            ("logging/setLevel", _, MessageKind::Error) => self.level = None,
-            _ => {}
-        }
-    }
-
-    /// What another backend is told that the one before it knew.
-    pub(super) fn anew(&mut self) -> Vec<Action> {
-        let level = self.level.map(Level::name);
-        let uris: Vec<String> = self.resources.iter().cloned().collect();
-        let level = level.map(|level| self.own_request("logging/setLevel", "level", level));
-        let uris = uris.iter().map(|uri| self.own_request("resources/subscribe", "uri", uri));
-        let lines: Vec<String> = uris.collect();
-        level.into_iter().chain(lines).map(Action::Backend).collect()
-    }
-
-    fn backend_asked(&mut self, message: &Envelope<'_>, server_requests: bool, now: Instant) -> Vec<Action> {
-        let (Some(id), Some(method)) = (message.id, message.method.as_deref()) else { return Vec::new() };
-        if method == "ping" {
-            return vec![Action::Backend(empty_result(id))];
-        }
-        let refused = if self.replaced {
-            replaced()
-        } else if !server_requests {
-            Failure::new(METHOD_NOT_FOUND, "not_supported", "the client does not answer requests of a server")
-        } else if self.asked.len() >= self.limits.in_flight_per_caller {
-            Failure::new(FAILED, "busy", "too many requests wait for the client")
-        } else {
-            let own = self.own_id();
-            let question = compact(&rewrite::with_id(message, &quote(&own)));
-            let deadline = now + self.request_timeout;
-            self.asked.insert(own, Asked { id: id.to_owned(), deadline });
-            return vec![Action::Caller(question)];
-        };
-        vec![Action::Backend(refused.answer(id))]
-    }
-
-    fn backend_said(&mut self, message: &Envelope<'_>, now: Instant) -> Vec<Action> {
-        if message.method.as_deref() == Some("notifications/cancelled") {
-            return self.backend_cancelled(message);
-        }
-        let text = compact(message.text());
-        if let Some(id) = rewrite::subscription_id(message.params).map(rewrite::plain_text) {
-            let is_open = self.routes.contains_key(id.as_ref());
-            return is_open.then_some(Action::Caller(text)).into_iter().collect();
-        }
-        match message.method.as_deref().unwrap_or_default() {
-            "notifications/progress" => {
-                let token = rewrite::notified_token(message.params).map(rewrite::plain_text);
-                let Some(route) = token.and_then(|token| self.routes.get_mut(token.as_ref())) else {
-                    return Vec::new();
-                };
-                route.deadline = route.deadline.map(|_| now + self.request_timeout);
-                vec![Action::Caller(text)]
-            }
-            // The caller's newer session hears from its own backend.
-            _ if self.replaced => Vec::new(),
-            _ => vec![Action::Caller(text)],
-        }
-    }
-
-    /// Takes back a question of the backend, or ends a subscription of the caller.
-    fn backend_cancelled(&mut self, message: &Envelope<'_>) -> Vec<Action> {
-        let Some(id) = rewrite::cancelled_request_id(message.params) else { return Vec::new() };
-        let own = self.asked.iter().find(|(_, asked)| asked.id.get() == id.get()).map(|(own, _)| own.clone());
-        if let Some(own) = own {
-            self.asked.remove(&own);
-            return vec![Action::Caller(compact(&rewrite::with_cancelled_request_id(message, &quote(&own))))];
-        }
-        let id = rewrite::plain_text(id);
-        if self.routes.get(id.as_ref()).is_some_and(|route| route.deadline.is_none()) {
-            self.routes.remove(id.as_ref());
-            return vec![Action::Caller(compact(message.text()))];
-        }
-        Vec::new()
-    }
-
-    /// Counts what is no message; if it was meant as an answer, the caller learns of it.
-    fn unreadable(&mut self, text: &str, why: &str) -> Vec<Action> {
-        #[derive(serde::Deserialize)]
-        struct Meant {
-            id: String,
-        }
-        let mut actions = self.noise(format!("{why}: {}", Printable::short(text, 120)));
-        let meant = serde_json::from_str(text).ok().map(|meant: Meant| meant.id);
-        if let Some((id, _)) = meant.and_then(|id| self.routes.remove_entry(&id)) {
-            let failure = self.failure(FAILED, "answer_invalid", "the server gave an invalid answer");
-            actions.push(Action::Caller(failure.with_text("why", why).answer_to(&id)));
-        }
-        actions
-    }
-
-    /// Counts what is no message and tells of the first.
-    pub(super) fn noise(&mut self, what: String) -> Vec<Action> {
-        self.noise = self.noise.saturating_add(1);
-        if self.noise == 1 || self.noise.is_power_of_two() && self.noise >= 1_024 {
-            vec![Action::Tell(Notice::ChildNoise { what, count: self.noise })]
-        } else {
-            Vec::new()
         }
     }
 

@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 
 use super::{ASKED, Action, Asked, Route, State, Switch};
 use crate::answer::{FAILED, Failure, METHOD_NOT_FOUND, empty_result};
-use crate::gateway::OWN;
 use crate::gateway::levels::Level;
 use crate::gateway::welcome::Welcome;
+use crate::gateway::{OWN, check_dense};
 use crate::notice::Notice;
 
 impl Switch {
@@ -21,6 +21,9 @@ impl Switch {
             Ok(message) => message,
             Err(error) => return self.unreadable(text, &error.to_string()),
         };
+        if let Err(error) = check_dense(text, &self.limits) {
+            return self.unreadable(text, &error.to_string());
+        }
         match message.kind {
             MessageKind::Response | MessageKind::Error => self.child_answered(&message),
             MessageKind::Request => self.child_asked(&message, now),
@@ -102,8 +105,8 @@ impl Switch {
         if let Some(level) = self.levels.lowest() {
             actions.push(Action::Child(self.own_request("logging/setLevel", "level", level.name())));
         }
-        if let State::Opening { held, .. } = core::mem::replace(&mut self.state, State::Open) {
-            actions.extend(held.into_iter().map(Action::Child));
+        if let State::Opening { mut held, .. } = core::mem::replace(&mut self.state, State::Open) {
+            actions.extend(held.take_all().into_iter().map(Action::Child));
         }
         actions.push(Action::Tell(Notice::ChildReady));
         actions

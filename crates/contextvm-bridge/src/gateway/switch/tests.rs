@@ -7,6 +7,7 @@ use super::*;
 
 mod local;
 mod names;
+mod streams;
 
 const CHILD_READY: &str = r#"{"jsonrpc":"2.0","id":"cvm-1","result":{"protocolVersion":"2025-06-18","capabilities":{},"serverInfo":{"name":"n","version":"v"}}}"#;
 
@@ -38,7 +39,7 @@ fn ready() -> Switch {
 fn ask(switch: &mut Switch, from: u8, id: u8, method: &str, params: &str, supports: bool) -> Vec<Action> {
     let caller = caller(from);
     let key = RequestKey { caller, id: EventId::from_hex(&hex(id)).unwrap() };
-    let delivery = Delivery::Request { key, method: method.to_owned() };
+    let delivery = Delivery::Request { key, method: method.to_owned(), streams: false };
     let message = format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"{method}","params":{params}}}"#, hex(id));
     switch.hear_caller(
         Letter { caller, delivery: &delivery, message: &message, server_requests: supports },
@@ -59,12 +60,11 @@ fn result_for(id: u8) -> String {
 }
 
 fn to_child(actions: &[Action]) -> Vec<&str> {
-    let line = |action: &'static str, line| (action, line);
     let lines = actions.iter().filter_map(|action| match action {
-        Action::Child(text) => Some(line("child", text.as_str())),
+        Action::Child(text) => Some(text.as_str()),
         Action::Caller(..) | Action::Broadcast(_) | Action::Kick | Action::Tell(_) => None,
     });
-    lines.map(|(_, text)| text).collect()
+    lines.collect()
 }
 
 fn to_callers(actions: &[Action]) -> Vec<(PublicKey, &str)> {

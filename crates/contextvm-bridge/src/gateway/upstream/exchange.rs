@@ -13,6 +13,7 @@ use super::wire::{Wire, is_lost, is_modern, status};
 use crate::answer::{FAILED, Failure, raw};
 use crate::gateway::OWN;
 use crate::http;
+use crate::passes::Pass;
 use crate::revision::HEADER_MISMATCH;
 
 /// Pause before a broken stream is resumed, unless the server says otherwise.
@@ -30,7 +31,7 @@ pub(super) async fn run(wire: Arc<Wire>, text: String) {
     let Some(id) = request.id else { return };
     let exchange = Exchange { wire: &wire, request: &request, id, is_modern: is_modern(&request) };
     if let Err(failure) = exchange.run().await {
-        exchange.hand_on(failure.answer(id)).await;
+        exchange.hand_on(failure.answer(id), None).await;
     }
 }
 
@@ -55,16 +56,16 @@ impl Exchange<'_> {
             let is_ok = response.status().is_success();
             let session_id = response.headers().get(http::SESSION_ID).cloned();
             if is_ok && body::is_stream(&response) {
-                return self.read(Stream::new(response, &self.wire.limits), session_id).await;
+                return self.read(Stream::new(response, self.wire), session_id).await;
             }
-            let text = one_answer(response, self.id, &self.wire.limits).await?;
+            let (text, pass) = one_answer(response, self.id, self.wire).await?;
             if !relisted && self.is_mismatch(&text) {
                 relisted = true;
                 self.learn_tools().await;
                 continue;
             }
             self.learn(&text, session_id);
-            self.hand_on(text).await;
+            self.hand_on(text, pass).await;
             return Ok(());
         }
     }
@@ -91,7 +92,7 @@ impl Exchange<'_> {
                 if is_answer {
                     self.learn(&event.data, session_id.clone());
                 }
-                self.hand_on(event.data).await;
+                self.hand_on(event.data, stream.take_pass()).await;
                 if is_answer {
                     return Ok(());
                 }
@@ -111,7 +112,7 @@ impl Exchange<'_> {
             tokio::time::sleep(pause).await;
             let failure = match self.wire.get(&self.wire.session(), Some(last)).await {
                 Ok(response) if response.status().is_success() && body::is_stream(&response) => {
-                    return Ok(Stream::new(response, &self.wire.limits));
+                    return Ok(Stream::new(response, self.wire));
                 }
                 Ok(response) if response.status().is_client_error() => return Err(status(response.status())),
                 Ok(response) => status(response.status()),
@@ -180,7 +181,7 @@ impl Exchange<'_> {
             let text = edit.to_text();
             let Ok(list) = Envelope::parse(&text, &self.wire.limits) else { return };
             let Ok(response) = self.wire.post(&list, &self.wire.session()).await else { return };
-            let Ok(answer) = body::first_answer(response, &id, &self.wire.limits).await else { return };
+            let Ok(answer) = body::first_answer(response, &id, self.wire).await else { return };
             let Ok(answer) = Envelope::parse(&answer, &self.wire.limits) else { return };
             let Some(result) = answer.result else { return };
             self.wire.tools.learn(result);
@@ -193,7 +194,7 @@ impl Exchange<'_> {
     }
 
     /// Waits while the session does not keep up; it is gone if this fails.
-    async fn hand_on(&self, text: String) {
-        let _gone = self.wire.out.send(Happening::Message(text)).await;
+    async fn hand_on(&self, text: String, pass: Option<Pass>) {
+        let _gone = self.wire.out.send((Happening::Message(text), pass)).await;
     }
 }

@@ -38,13 +38,13 @@ async fn listen(wire: &Wire, answered: oneshot::Sender<()>) {
         let _impatient = answered.take().map(|answered| answered.send(()));
         match response {
             Ok(response) if response.status().is_success() && body::is_stream(&response) => {
-                let mut stream = Stream::new(response, &wire.limits);
+                let mut stream = Stream::new(response, wire);
                 pause = PAUSES.0;
                 while let Ok(Some(event)) = stream.next().await {
                     pause = event.retry.unwrap_or(pause).clamp(SHORTEST, PAUSES.1);
                     last = event.id.or(last);
                     if !event.data.trim().is_empty()
-                        && wire.out.send(Happening::Message(event.data)).await.is_err()
+                        && wire.out.send((Happening::Message(event.data), stream.take_pass())).await.is_err()
                     {
                         return;
                     }

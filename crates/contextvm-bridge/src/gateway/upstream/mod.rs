@@ -23,6 +23,8 @@ mod wire;
 pub use target::HttpTarget;
 
 use super::Options;
+use crate::passes::Pass;
+use crate::queue;
 use wire::{Wire, is_modern};
 
 /// How long the stream of a session may hold up what follows.
@@ -44,8 +46,10 @@ pub(crate) enum Happening {
 /// One caller's session with the server; dropping it ends everything but the server's own memory of it.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    outbox: mpsc::Sender<String>,
-    inbox: mpsc::Receiver<Happening>,
+    outbox: queue::Sender<String>,
+    inbox: mpsc::Receiver<(Happening, Option<Pass>)>,
+    /// That of the last message.
+    pass: Option<Pass>,
     stop: CancellationToken,
     courier: AbortOnDropHandle<()>,
 }
@@ -54,9 +58,9 @@ impl Upstream {
     pub(crate) fn start(target: &HttpTarget, options: &Options) -> Self {
         let limits =
             Limits { json_nodes: options.limits.json_nodes.saturating_mul(16), ..options.limits.clone() };
-        let (outbox, outgoing) = mpsc::channel(OUTBOX);
+        let (outbox, outgoing) = queue::channel(OUTBOX);
         let (out, inbox) = mpsc::channel(INBOX);
-        let wire = Wire::new(target.clone(), limits, options.opening_timeout, out);
+        let wire = Wire::new(target.clone(), limits, options, out);
         let stop = CancellationToken::new();
         let courier = Courier {
             wire: Arc::new(wire),
@@ -66,7 +70,7 @@ impl Upstream {
             stop: stop.clone(),
         };
         let courier = AbortOnDropHandle::new(tokio::spawn(Box::pin(courier.run())));
-        Self { outbox, inbox, stop, courier }
+        Self { outbox, inbox, pass: None, stop, courier }
     }
 
     /// Queues a message; `false` when there is no room.
@@ -74,9 +78,12 @@ impl Upstream {
         self.outbox.try_send(message).is_ok()
     }
 
-    /// Waits for the next message. Cancel-safe.
+    /// Waits for the next message. Cancel-safe. The message before it is done with.
     pub(crate) async fn next(&mut self) -> Option<Happening> {
-        self.inbox.recv().await
+        self.pass = None;
+        let (happening, pass) = self.inbox.recv().await?;
+        self.pass = pass;
+        Some(happening)
     }
 
     /// Ends what is open and tells the server that the session is over.
@@ -90,7 +97,7 @@ impl Upstream {
 /// Takes messages to the server, in order.
 struct Courier {
     wire: Arc<Wire>,
-    outgoing: mpsc::Receiver<String>,
+    outgoing: queue::Receiver<String>,
     exchanges: JoinSet<()>,
     /// Exchanges by the id of their request, and whether closing the connection is what cancels them.
     open: BTreeMap<String, (AbortHandle, bool)>,

@@ -14,9 +14,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Happening;
 use super::target::HttpTarget;
 use crate::answer::{FAILED, Failure, raw};
-use crate::gateway::OWN;
 use crate::gateway::welcome::Welcome;
+use crate::gateway::{OWN, Options};
 use crate::http::{self, ToolHeaders};
+use crate::passes::{Pass, Passes};
 use crate::revision;
 
 /// How long a notification, an answer or a farewell may take.
@@ -30,7 +31,8 @@ pub(super) struct Wire {
     pub(super) limits: Limits,
     opening_timeout: Duration,
     pub(super) tools: ToolHeaders,
-    pub(super) out: mpsc::Sender<Happening>,
+    pub(super) out: mpsc::Sender<(Happening, Option<Pass>)>,
+    pub(super) passes: Passes,
     session: Mutex<Session>,
     reopening: tokio::sync::Mutex<()>,
     listening: Mutex<Option<AbortOnDropHandle<()>>>,
@@ -51,15 +53,16 @@ impl Wire {
     pub(super) fn new(
         target: HttpTarget,
         limits: Limits,
-        opening_timeout: Duration,
-        out: mpsc::Sender<Happening>,
+        options: &Options,
+        out: mpsc::Sender<(Happening, Option<Pass>)>,
     ) -> Self {
         Self {
             target,
             limits,
-            opening_timeout,
+            opening_timeout: options.opening_timeout,
             tools: ToolHeaders::default(),
             out,
+            passes: options.child.passes.clone(),
             session: Mutex::default(),
             reopening: tokio::sync::Mutex::default(),
             listening: Mutex::default(),
@@ -138,7 +141,7 @@ impl Wire {
                 return Err(status(response.status()));
             }
             let session_id = response.headers().get(http::SESSION_ID).cloned();
-            let answer = super::body::first_answer(response, &id, &self.limits).await?;
+            let answer = super::body::first_answer(response, &id, self).await?;
             let answer = Envelope::parse(&answer, &self.limits).map_err(|_| failed())?;
             answer.result.ok_or_else(failed)?;
             self.begun(&request, session_id, &answer);
@@ -148,7 +151,7 @@ impl Wire {
         self.post_short(&Welcome::initialized()).await;
         super::listen::start(self);
         // Whoever reads it is gone if this fails.
-        let _gone = self.out.send(Happening::Anew).await;
+        let _gone = self.out.send((Happening::Anew, None)).await;
         Ok(())
     }
 

@@ -2,7 +2,6 @@
 //!
 //! What is right is decided by a [`ToolCheck`] that the application brings. The [`checker`] asks it in time, also where a
 //! host calls without having listed before; this file only carries.
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::conversation::{Conversations, Counterpart, Gone, Heard, Hearer, Said, Speaker};
 use super::exchange::FAREWELL;
+use crate::queue::{self, Waiting, Weigh};
 use checker::{Act, Checker};
 
 mod checker;
@@ -92,13 +92,13 @@ pub(super) async fn run(
 struct Room {
     checker: Checker,
     /// The host's words; none once it has said its last one.
-    said: Option<mpsc::Receiver<Said>>,
-    heard: mpsc::Sender<Heard>,
+    said: Option<queue::Receiver<Said>>,
+    heard: queue::Sender<Heard>,
     /// The way to the server; none once there is nothing more to say.
     speaker: Option<Speaker>,
     hearer: Hearer,
-    to_server: VecDeque<Said>,
-    to_host: VecDeque<Heard>,
+    to_server: Waiting<Said>,
+    to_host: Waiting<Heard>,
 }
 
 /// What has just happened.
@@ -127,8 +127,8 @@ async fn converse(
         heard,
         speaker: Some(speaker),
         hearer,
-        to_server: VecDeque::new(),
-        to_host: VecDeque::new(),
+        to_server: Waiting::default(),
+        to_host: Waiting::default(),
     };
     loop {
         let event = room.next(stop).await;
@@ -144,9 +144,11 @@ async fn converse(
 impl Room {
     /// Waits for whatever happens first. Every branch is cancel-safe, and none waits for another.
     async fn next(&mut self, stop: &CancellationToken) -> Event {
-        let taking = self.to_server.len() < WAITING && self.to_host.len() < WAITING;
+        let taking = self.to_server.has_room(WAITING) && self.to_host.has_room(WAITING);
         // The server side may listen to us only after we have heard it.
-        let hearing = self.to_host.len() < WAITING * 2;
+        let hearing = self.to_host.has_room(WAITING * 2);
+        let to_server = self.to_server.front().map_or(0, Weigh::weigh);
+        let to_host = self.to_host.front().map_or(0, Weigh::weigh);
         let speaker = self.speaker.clone().filter(|_| !self.to_server.is_empty());
         tokio::select! {
             () = stop.cancelled() => Event::Stop,
@@ -159,12 +161,12 @@ impl Room {
             heard = self.hearer.hear(), if hearing => Event::Heard(heard),
             ready = async {
                 match &speaker {
-                    Some(speaker) => speaker.ready().await,
+                    Some(speaker) => speaker.room_for(to_server).await,
                     None => core::future::pending().await,
                 }
             } => Event::ToServer(ready),
             // A host that is gone makes room, too.
-            reserved = self.heard.reserve(), if !self.to_host.is_empty() => Event::ToHost(reserved.is_ok()),
+            reserved = self.heard.room_for(to_host), if !self.to_host.is_empty() => Event::ToHost(reserved.is_ok()),
         }
     }
 
@@ -184,12 +186,12 @@ impl Room {
             }
             Event::ToHost(true) => {
                 if let Some(heard) = self.to_host.pop_front()
-                    && let Err(mpsc::error::TrySendError::Full(heard)) = self.heard.try_send(heard)
+                    && let Err(heard) = self.heard.try_send(heard)
                 {
                     self.to_host.push_front(heard);
                 }
             }
-            Event::ToHost(false) => self.to_host.clear(),
+            Event::ToHost(false) => _ = self.to_host.take_all(),
         }
         self.act();
         if self.said.is_none() && self.to_server.is_empty() {
@@ -219,7 +221,7 @@ impl Room {
         .await;
         self.checker.end();
         self.act();
-        for heard in self.to_host {
+        for heard in self.to_host.take_all() {
             if self.heard.send(heard).await.is_err() {
                 break;
             }

@@ -59,6 +59,8 @@ const CONNECTIONS: usize = 512;
 const EXCHANGES: usize = 256;
 /// How long a host may take to send the head of a request.
 const HEAD: Duration = Duration::from_secs(30);
+/// What is allocated at once for a body that is declared to be long, bytes.
+const FIRST: usize = 1024 * 1024;
 /// How long a host may take to send the body of a request.
 const BODY: Duration = Duration::from_secs(30);
 /// How often idle sessions are looked for, at most.
@@ -268,7 +270,7 @@ async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Vec<u8>, 
     }
     let mut pieces = body.into_data_stream();
     let reading = async {
-        let mut bytes = Vec::with_capacity(declared.unwrap_or_default());
+        let mut bytes = Vec::with_capacity(declared.unwrap_or_default().min(FIRST));
         while let Some(piece) = pieces.next().await {
             let broken = |_| Refusal::new(StatusCode::BAD_REQUEST, "the message broke off");
             let piece = piece.map_err(broken)?;

@@ -84,7 +84,7 @@ impl HttpOptions {
             token: None,
             origins: Vec::new(),
             hosts: Vec::new(),
-            body: 4 * 1024 * 1024,
+            body: Limits::default().child_line,
             sessions: 64,
             idle: Duration::from_secs(30 * 60),
             backlog: 4 * 1024 * 1024,
@@ -113,7 +113,7 @@ impl HttpOptions {
         self
     }
 
-    /// Sets how large a message of a host may be, bytes; 4 MiB by default.
+    /// Sets how large a message of a host may be, bytes; 24 MiB by default.
     pub fn with_body_limit(mut self, bytes: usize) -> Self {
         self.body = bytes;
         self
@@ -127,7 +127,8 @@ impl HttpOptions {
     }
 
     /// Sets how much is kept for a host that reads slowly or lost its connection, bytes of the open streams of a session
-    /// and as many of those that ended; 4 MiB by default. The newest message of a stream is kept whatever its size. A
+    /// and as many of those that ended; 4 MiB by default. The newest message of a stream is kept whatever its size, and counts
+    /// once another one follows. A
     /// request without a session whose reader falls this far behind is given up.
     pub fn with_backlog(mut self, bytes: usize) -> Self {
         self.backlog = bytes;

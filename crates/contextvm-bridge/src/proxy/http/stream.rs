@@ -60,8 +60,8 @@ impl Stream {
         Arc::new(Self(watch::Sender::new(Kept { is_resumable: true, ..Kept::default() })))
     }
 
-    /// Adds a message; an answer ends the stream. When more than `limit` bytes are kept the oldest messages go, but never
-    /// this one. Returns how many went that nobody had read.
+    /// Adds a message; an answer ends the stream. When more than `limit` bytes are kept beside it the oldest messages go.
+    /// Returns how many went that nobody had read.
     pub(super) fn push(&self, line: String, is_answer: bool, limit: usize) -> usize {
         let mut lost = 0;
         self.0.send_if_modified(|kept| {
@@ -69,11 +69,11 @@ impl Stream {
                 return false;
             }
             kept.last += 1;
-            kept.bytes += line.len();
+            let newest = line.len();
+            kept.bytes += newest;
             kept.events.push_back(Event { number: kept.last, line: line.into(), is_answer });
             kept.has_ended = is_answer;
-            while kept.bytes > limit
-                && kept.events.len() > 1
+            while kept.bytes - newest > limit
                 && let Some(oldest) = kept.events.pop_front()
             {
                 kept.bytes -= oldest.line.len();
@@ -245,7 +245,7 @@ mod tests {
         stream.push("b".to_owned(), false, 100);
         assert_eq!(stream.read(None).next().await.unwrap().number, 1);
         assert_eq!(stream.bytes(), 1);
-        assert_eq!(stream.push("c".repeat(100), true, 100), 1);
+        assert_eq!(stream.push("c".repeat(100), true, 0), 1);
         assert_eq!(lines(&mut stream.read(Some(0))).len(), 1);
         assert_eq!(stream.bytes(), 0);
     }
@@ -257,10 +257,12 @@ mod tests {
         assert_eq!(stream.read(None).next().await.unwrap().number, 1);
         assert_eq!(stream.push("bbbb".to_owned(), false, 10), 0);
         assert_eq!(stream.push("cccc".to_owned(), false, 10), 0);
-        assert_eq!(stream.push("dddd".to_owned(), false, 10), 1);
-        assert_eq!(stream.bytes(), 8);
-        assert_eq!(stream.push("e".repeat(1_000), true, 10), 2);
+        assert_eq!(stream.push("dddd".to_owned(), false, 10), 0);
+        assert_eq!(stream.bytes(), 12);
+        assert_eq!(stream.push("e".repeat(1_000), true, 10), 1, "a long one costs no other its place");
         let mut reader = stream.read(Some(1));
+        assert_eq!(reader.next().await.unwrap().number, 3);
+        assert_eq!(reader.next().await.unwrap().number, 4);
         assert_eq!(reader.next().await.unwrap().number, 5);
         assert!(reader.next().await.is_none());
     }

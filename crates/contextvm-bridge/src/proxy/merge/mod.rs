@@ -1,7 +1,6 @@
 //! Several servers as one: a host sees the tools of all of them, with the servers' names before theirs.
 //!
 //! Each conversation of a host becomes one with every server. The [`merger`] decides; this file only carries.
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::conversation::{Conversations, Counterpart, Gone, Heard, Hearer, Said, Speaker};
 use super::exchange::FAREWELL;
+use crate::queue::{Waiting, Weigh};
 use merger::{Act, Merger};
 use names::Directory;
 
@@ -47,7 +47,7 @@ enum Event {
 /// The way to one server.
 struct Link {
     speaker: Option<Speaker>,
-    waiting: VecDeque<Said>,
+    waiting: Waiting<Said>,
     is_sending: bool,
 }
 
@@ -58,7 +58,7 @@ struct Room {
     links: Vec<Link>,
     hearing: FuturesUnordered<NextHeard>,
     sending: FuturesUnordered<Sending>,
-    to_host: VecDeque<Heard>,
+    to_host: Waiting<Heard>,
 }
 
 /// Serves conversations until no more can come and all are over, or until `stop`.
@@ -100,7 +100,7 @@ async fn converse(
         links: Vec::new(),
         hearing: FuturesUnordered::new(),
         sending: FuturesUnordered::new(),
-        to_host: VecDeque::new(),
+        to_host: Waiting::default(),
     };
     for (server, conversations) in servers.iter().enumerate() {
         let speaker = match conversations.open().await {
@@ -114,7 +114,7 @@ async fn converse(
                 None
             }
         };
-        room.links.push(Link { speaker, waiting: VecDeque::new(), is_sending: false });
+        room.links.push(Link { speaker, waiting: Waiting::default(), is_sending: false });
     }
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -140,15 +140,16 @@ fn next_heard(server: usize, mut hearer: Hearer) -> NextHeard {
 impl Room {
     /// Waits for whatever happens first. Every branch is cancel-safe, and none waits for another.
     async fn next(&mut self, sweep: &mut tokio::time::Interval, stop: &CancellationToken) -> Event {
-        let taking = self.links.iter().all(|link| link.waiting.len() < WAITING);
-        let hearing = self.to_host.len() < WAITING;
+        let taking = self.links.iter().all(|link| link.waiting.has_room(WAITING));
+        let hearing = self.to_host.has_room(WAITING);
+        let first = self.to_host.front().map(Weigh::weigh);
         tokio::select! {
             () = stop.cancelled() => Event::Stop,
             said = self.counterpart.said.recv(), if taking => Event::Said(said),
             Some((server, hearer, heard)) = self.hearing.next(), if hearing => Event::Heard(server, hearer, heard),
             Some((server, sent)) = self.sending.next() => Event::Sent(server, sent),
             // A host that is gone makes room, too.
-            _room = self.counterpart.heard.reserve(), if !self.to_host.is_empty() => Event::Delivered,
+            _room = self.counterpart.heard.room_for(first.unwrap_or(0)), if first.is_some() => Event::Delivered,
             _now = sweep.tick() => Event::Sweep,
         }
     }
@@ -170,8 +171,7 @@ impl Room {
             }
             Event::Delivered => {
                 if let Some(heard) = self.to_host.pop_front()
-                    && let Err(mpsc::error::TrySendError::Full(heard)) =
-                        self.counterpart.heard.try_send(heard)
+                    && let Err(heard) = self.counterpart.heard.try_send(heard)
                 {
                     self.to_host.push_front(heard);
                 }
@@ -184,7 +184,7 @@ impl Room {
         if let Some(link) = self.links.get_mut(server)
             && link.speaker.take().is_some()
         {
-            link.waiting.clear();
+            link.waiting.take_all();
             self.merger.gone(server);
         }
     }
@@ -215,7 +215,7 @@ impl Room {
     async fn leave(mut self) {
         self.merger.end();
         self.act();
-        for heard in self.to_host.drain(..) {
+        for heard in self.to_host.take_all() {
             if self.counterpart.heard.send(heard).await.is_err() {
                 break;
             }

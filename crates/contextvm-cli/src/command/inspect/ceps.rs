@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::live::Live;
 use super::schemas::Schema;
+use crate::bar::size;
 use crate::finding::price;
 use crate::finding::words::count;
 
@@ -75,11 +76,7 @@ pub(super) fn table(facts: &Facts<'_>) -> Vec<Cep> {
         (15, "common schemas", facts.schemas()),
         (17, "relay list", facts.relay_list()),
         (19, "ephemeral wraps", facts.ephemeral(&tags)),
-        (
-            22,
-            "oversized transfer",
-            untried(flag(|tags| tags.oversized), "not tried: it takes a large message"),
-        ),
+        (22, "oversized transfer", facts.transfer(flag(|tags| tags.oversized))),
         (23, "profile", facts.profile()),
         (24, "reviews", facts.reviews()),
         (35, "discovery tags", facts.discovery(&heard)),
@@ -134,6 +131,14 @@ impl Facts<'_> {
             None => (Mark::Unknown, "no session".to_owned()),
         };
         (Mark::of(tags.ephemeral), seen, verified, evidence)
+    }
+
+    fn transfer(&self, (claimed, seen): (Mark, Mark)) -> Shown {
+        let (verified, evidence) = match self.live.and_then(|live| live.transferred) {
+            Some(bytes) => (Mark::Yes, format!("an answer of {} came whole", size(bytes))),
+            None => (Mark::Unknown, "not tried: it takes a large message".to_owned()),
+        };
+        (claimed, seen, verified, evidence)
     }
 
     fn announcements(&self) -> Shown {

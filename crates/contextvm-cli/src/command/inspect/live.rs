@@ -2,7 +2,7 @@
 use std::time::{Duration, Instant};
 
 use contextvm::announce::{Directory, DocumentKind, ServerEntry};
-use contextvm::client::{CallError, ServerView};
+use contextvm::client::{CallError, Direction, ServerView};
 use contextvm::core::event::Protection;
 use serde_json::value::RawValue;
 
@@ -28,6 +28,8 @@ pub(super) struct Live {
     pub(super) round_trip: Option<Duration>,
     /// How the list of tools travelled.
     pub(super) protection: Option<Protection>,
+    /// Bytes of the last answer that took more than one event.
+    pub(super) transferred: Option<u64>,
     pub(super) revision: Option<String>,
     pub(super) relays: Vec<String>,
     pub(super) view: ServerView,
@@ -80,6 +82,9 @@ pub(super) async fn ask(
             Err(problem) => missing.push((kind, problem.message().to_owned())),
         }
     }
+    let moved = session.client.transfers().borrow().clone();
+    let moved = moved.filter(|moved| moved.direction == Direction::Received && moved.bytes == moved.total);
+    let transferred = moved.map(|moved| moved.total);
     let relays =
         session.client.status().relays.into_iter().filter(|(_, up)| *up).map(|(url, _)| url).collect();
     let view = session.client.server_view().await.unwrap_or_default();
@@ -91,7 +96,7 @@ pub(super) async fn ask(
     for (kind, items) in &lists {
         let _refused = view.add_list_to(directory, *kind, items, now());
     }
-    Ok(Live { greeted, round_trip, protection, revision, relays, view, standing, missing })
+    Ok(Live { greeted, round_trip, protection, transferred, revision, relays, view, standing, missing })
 }
 
 /// Whether the server says that it has such a list.

@@ -28,7 +28,7 @@ fn lane() -> Lane {
 fn ask(lane: &mut Lane, id: u8, method: &str, params: &str) -> Vec<Action> {
     let caller = Keys::from_secret_bytes([1; 32]).unwrap().public_key();
     let key = RequestKey { caller, id: EventId::from_hex(&hex(id)).unwrap() };
-    let delivery = Delivery::Request { key, method: method.to_owned() };
+    let delivery = Delivery::Request { key, method: method.to_owned(), streams: false };
     let text = format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"{method}","params":{params}}}"#, hex(id));
     lane.hear_caller(&delivery, &text, now())
 }
@@ -170,7 +170,7 @@ fn questions_reach_the_caller_under_ids_of_the_gateway() {
 }
 
 #[test]
-fn only_cancellations_of_unknown_requests_belong_to_another_session() {
+fn what_speaks_of_unknown_requests_belongs_to_another_session() {
     let mut lane = opened();
     ask(&mut lane, 2, "tools/call", "{}");
     let note = |method: &str| Delivery::Notification { method: method.to_owned() };
@@ -181,6 +181,34 @@ fn only_cancellations_of_unknown_requests_belong_to_another_session() {
     assert!(lane.is_foreign(&note("notifications/cancelled"), &text(3)));
     assert!(!lane.is_foreign(&note("notifications/cancelled"), &text(2)));
     assert!(!lane.is_foreign(&note("notifications/other"), &text(3)));
+    let pong = |id: u8| text(id).replace("requestId", "progressToken");
+    assert!(lane.is_foreign(&note("notifications/progress"), &pong(3)));
+    assert!(!lane.is_foreign(&note("notifications/progress"), &pong(2)));
+}
+
+#[test]
+fn what_the_reader_of_a_stream_says_reaches_the_backend_while_the_call_is_open() {
+    let mut lane = opened();
+    ask(&mut lane, 2, "tools/call", "{}");
+    let pong = |id: u8| {
+        let token = hex(id);
+        format!(
+            r#"{{"progressToken":"{token}","progress":1,"cvm":{{"type":"open-stream","frameType":"pong"}}}}"#
+        )
+    };
+    assert!(to_backend(&tell(&mut lane, "notifications/progress", &pong(2)))[0].contains(&pong(2)));
+    assert!(tell(&mut lane, "notifications/progress", &pong(3)).is_empty());
+    hear(&mut lane, &result(&hex(2)));
+    assert!(tell(&mut lane, "notifications/progress", &pong(2)).is_empty());
+}
+
+#[test]
+fn what_waits_for_the_backend_is_bounded_in_bytes() {
+    let mut lane = lane();
+    let params = format!(r#"{{"data":"{}"}}"#, "x".repeat(20_000_000));
+    assert_eq!(to_backend(&ask(&mut lane, 1, "tools/call", &params)).len(), 1, "its `initialize`");
+    assert!(ask(&mut lane, 2, "tools/call", &params).is_empty());
+    assert!(to_caller(&ask(&mut lane, 3, "tools/call", &params))[0].contains("child_busy"));
 }
 
 #[test]

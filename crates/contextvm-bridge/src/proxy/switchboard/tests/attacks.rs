@@ -327,8 +327,10 @@ fn requests_are_bounded_in_bytes() {
     let call = |id: u32| {
         format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{name}"}}}}"#)
     };
-    assert!(bench.host(1, &call(1))[0].starts_with('>') && bench.host(1, &call(2))[0].starts_with('>'));
-    assert!(bench.host(1, &call(3))[0].contains("busy"));
+    for id in 1..4 {
+        assert!(bench.host(1, &call(id))[0].starts_with('>'), "{id}");
+    }
+    assert!(bench.host(1, &call(4))[0].contains("busy"));
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub const fn padded_len(plaintext: usize) -> usize {
 /// Returns the length of the event JSON that a relay sees for an inner event of `inner` bytes of JSON.
 ///
 /// Exact for kind 21059; one byte more than the truth for kind 1059, whose number is shorter. `inner` must not exceed
-/// [`SEAL_LIMIT`], above which [`seal`](crate::seal()) refuses.
+/// [`SEAL_LIMIT`], above which nothing is sealed.
 #[must_use]
 pub const fn wrapped_event_size(inner: usize) -> usize {
     let payload = padded_len(inner).saturating_add(AROUND_PADDED);

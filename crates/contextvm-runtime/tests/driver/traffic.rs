@@ -1,137 +1,16 @@
-//! The driver with an endpoint that does what the test tells it, over a real relay.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-use std::collections::VecDeque;
-use std::sync::Arc;
+//! What is published, opened, repeated and refused.
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use contextvm_core::{Draft, Limits, Mono, Now, Opened, Protection, WrapKind};
-use contextvm_crypto::Keys;
-use contextvm_engine::gate::Gate;
-use contextvm_engine::{GiftWrapMode, Outbound, Outcome, ServerConfig, Ticket};
-use contextvm_local_relay::{Faults, LocalRelay, RelayOptions};
-use contextvm_relay::{Addresses, PublishEvent, Relays, RelaysConfig};
-use contextvm_runtime::{Counters, Driver, DriverOptions, Effect, Endpoint, Input};
+use contextvm_core::{Draft, Limits, Protection, WrapKind};
+use contextvm_engine::{Outbound, Outcome, Ticket};
+use contextvm_local_relay::Faults;
+use contextvm_relay::{PublishEvent, RelayState, Relays, RelaysConfig};
+use contextvm_runtime::Effect;
 use nostr::event::{Tag, Tags};
-use nostr::key::PublicKey;
 use nostr::types::RelayUrl;
-use tokio::sync::mpsc;
 
-/// Does what it is told and reports what it hears.
-struct Puppet {
-    told: mpsc::Receiver<Effect>,
-    effects: VecDeque<Effect>,
-    heard: mpsc::Sender<Heard>,
-}
-
-#[derive(Debug)]
-enum Heard {
-    Opened(Box<Opened>),
-    Published(Ticket, Outcome),
-}
-
-impl Endpoint for Puppet {
-    type Event = Effect;
-    const KEEPS: bool = true;
-
-    async fn next(&mut self) -> Effect {
-        match self.told.recv().await {
-            Some(effect) => effect,
-            None => core::future::pending().await,
-        }
-    }
-
-    fn handle(&mut self, input: Input<Effect>, _now: Now) {
-        match input {
-            Input::Opened(opened) => self.heard.try_send(Heard::Opened(opened)).unwrap(),
-            Input::Published(ticket, outcome) => {
-                self.heard.try_send(Heard::Published(ticket, outcome)).unwrap()
-            }
-            Input::App(effect) => self.effects.push_back(effect),
-            Input::RelayUp | Input::Wake => {}
-        }
-    }
-
-    fn poll(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
-    }
-
-    fn poll_timeout(&self) -> Option<Mono> {
-        None
-    }
-
-    fn owes(&self) -> bool {
-        false
-    }
-}
-
-/// A running puppet.
-struct Hand {
-    keys: Arc<Keys>,
-    tell: mpsc::Sender<Effect>,
-    heard: mpsc::Receiver<Heard>,
-    counters: Counters,
-    relays: Relays,
-    running: tokio::task::JoinHandle<()>,
-}
-
-impl Hand {
-    async fn start(relay: &LocalRelay, limits: Limits) -> Self {
-        let keys = Arc::new(contextvm_runtime::new_keys().unwrap());
-        let driver = Driver::connect(DriverOptions {
-            keys: Arc::clone(&keys),
-            relays: vec![RelayUrl::parse(&relay.url()).unwrap()],
-            addresses: Addresses::Any,
-            gift_wrap: GiftWrapMode::Optional,
-            limits,
-            shutdown_grace: Duration::from_secs(2),
-        })
-        .unwrap();
-        assert!(driver.relays().ready(Duration::from_secs(10)).await);
-        let (tell, told) = mpsc::channel(4_096);
-        let (hear, heard) = mpsc::channel(4_096);
-        let (counters, relays) = (driver.counters(), driver.relays());
-        let gate = Gate::for_server(keys.public_key(), &ServerConfig::default());
-        let puppet = Puppet { told, effects: VecDeque::new(), heard: hear };
-        let running = tokio::spawn(driver.run(puppet, gate));
-        Self { keys, tell, heard, counters, relays, running }
-    }
-
-    fn key(&self) -> PublicKey {
-        self.keys.public_key()
-    }
-
-    async fn publish(&self, ticket: u64, to: PublicKey, content: String, protection: Protection) {
-        let tags = Tags::from_list(vec![Tag::public_key(to)]);
-        let draft = Draft::new(self.key(), contextvm_runtime::clock::unix_now(), tags, content);
-        let outbound = Outbound { ticket: Ticket(ticket), draft, recipient: to, protection };
-        self.tell.send(Effect::Publish(outbound)).await.unwrap();
-    }
-
-    async fn heard(&mut self) -> Heard {
-        tokio::time::timeout(Duration::from_secs(20), self.heard.recv())
-            .await
-            .expect("in time")
-            .expect("heard")
-    }
-
-    async fn opened(&mut self) -> Opened {
-        match self.heard().await {
-            Heard::Opened(opened) => *opened,
-            other @ Heard::Published(..) => panic!("{other:?}"),
-        }
-    }
-
-    async fn published(&mut self) -> (Ticket, Outcome) {
-        match self.heard().await {
-            Heard::Published(ticket, outcome) => (ticket, outcome),
-            other @ Heard::Opened(_) => panic!("{other:?}"),
-        }
-    }
-}
-
-async fn relay() -> LocalRelay {
-    LocalRelay::start(RelayOptions::default()).await.unwrap()
-}
+use crate::puppet::{Hand, relay};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_published_in_order_is_opened_in_order() {
@@ -301,4 +180,55 @@ async fn an_end_does_not_wait_for_a_relay_that_never_answers() {
     let started = std::time::Instant::now();
     tokio::time::timeout(Duration::from_secs(10), sender.running).await.expect("in time").unwrap();
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_is_behind_for_a_while_gets_every_piece() {
+    const PIECES: u64 = 250;
+    let (fast, slow) = (relay().await, relay().await);
+    let limits = Limits { outbound_bytes: 400_000, ..Limits::default() };
+    let mut sender = Hand::start_at([fast.url(), slow.url()], limits).await;
+    while sender.relays.statuses().iter().any(|status| status.state != RelayState::Live) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut receiver = Hand::start(&slow, Limits::default()).await;
+    slow.set_faults(Faults { deaf: true, ..Faults::default() });
+    let (to, mut next) = (receiver.key(), 0);
+    let piece = |n: u64| format!("{n}{}", " ".repeat(60_000));
+    for _ in 0..16 {
+        sender.publish(next, to, piece(next), Protection::Plain).await;
+        next += 1;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    slow.set_faults(Faults::default());
+    for _ in 0..PIECES {
+        assert_eq!(sender.published().await.1, Outcome::Accepted);
+        if next < PIECES {
+            sender.publish(next, to, piece(next), Protection::Plain).await;
+            next += 1;
+        }
+    }
+    let mut arrived = BTreeSet::new();
+    for _ in 0..PIECES {
+        arrived.insert(receiver.opened().await.event().content.trim().parse::<u64>().unwrap());
+    }
+    assert!(arrived.into_iter().eq(0..PIECES));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_never_answers_holds_up_no_more_than_one_window() {
+    let (honest, deaf) = (relay().await, relay().await);
+    let mut sender = Hand::start_at([honest.url(), deaf.url()], Limits::default()).await;
+    while sender.relays.statuses().iter().any(|status| status.state != RelayState::Live) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    deaf.set_faults(Faults { deaf: true, ..Faults::default() });
+    let to = contextvm_runtime::new_keys().unwrap().public_key();
+    let start = std::time::Instant::now();
+    for n in 0..8 {
+        // One after another: each would wait for the deaf relay's three seconds.
+        sender.publish(n, to, "x".repeat(40_000), Protection::Plain).await;
+        assert_eq!(sender.published().await, (Ticket(n), Outcome::Accepted));
+    }
+    assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
 }

@@ -1,0 +1,245 @@
+//! Requests that callers transfer (CEP-22): their frames, and what becomes of the message that they make.
+use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use contextvm_core::envelope::{Envelope, MAX_SAFE_INTEGER};
+use contextvm_core::{Fault, Limits, Mono, Now, Protection, tags};
+use contextvm_stream::StreamFrame;
+use contextvm_transfer::{
+    FrameBody, RESTART, Receiver, ReceiverInput, ReceiverOutput, TransferError, TransferFrame, TransferKey,
+};
+use nostr::event::{Event, EventId, Tags};
+
+use super::access::Verdict;
+use super::post::Publication;
+use super::waiting::{Held, Letter};
+use super::{RequestKey, ServerMachine};
+use crate::DropReason;
+
+/// Largest content and tags of an end frame, bytes: it is kept until nothing is missing.
+const END_BYTES: usize = 16 * 1024;
+
+/// The event that stands for a whole message.
+#[derive(Debug)]
+struct End {
+    event: Event,
+    protection: Protection,
+}
+
+/// Transfers that callers have begun; each counts as an open request of its session.
+#[derive(Debug)]
+pub(super) struct Uploads {
+    receiver: Receiver,
+    open: BTreeMap<TransferKey, Option<End>>,
+}
+
+impl Uploads {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self { receiver: Receiver::for_requests(limits), open: BTreeMap::new() }
+    }
+
+    /// Returns how many transfers are open, and the bytes that they hold.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let load = self.receiver.load();
+        let ends: usize = self.open.values().flatten().map(|end| size(&end.event)).sum();
+        (load.transfers, load.bytes + ends)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        self.receiver.poll_timeout().map(|(at, _)| at)
+    }
+}
+
+/// What became of a frame.
+#[derive(Debug, Default)]
+struct Taken {
+    refused: Option<DropReason>,
+    is_over: bool,
+    /// The message, and the event of its end frame.
+    message: Option<(String, EventId)>,
+}
+
+impl ServerMachine {
+    /// Takes a frame of a transfer, or of a stream that we write; `None` when the notification is neither.
+    pub(super) fn take_frame(
+        &mut self,
+        event: &Event,
+        message: &Envelope<'_>,
+        protection: Protection,
+        now: Now,
+    ) -> Option<Result<(), DropReason>> {
+        match TransferFrame::read(message) {
+            Ok(Some(frame)) => return Some(self.take_transfer_frame(event, frame, protection, now)),
+            Err(_) => return Some(Err(DropReason::Malformed)),
+            Ok(None) => {}
+        }
+        if self.streams.is_empty() {
+            return None;
+        }
+        match StreamFrame::read(message) {
+            Ok(Some(frame)) => self.hear_control(event.pubkey, frame, now).then_some(Ok(())),
+            Ok(None) => None,
+            Err(_) => Some(Err(DropReason::Malformed)),
+        }
+    }
+
+    fn take_transfer_frame(
+        &mut self,
+        event: &Event,
+        frame: TransferFrame<'_>,
+        protection: Protection,
+        now: Now,
+    ) -> Result<(), DropReason> {
+        let is_stop = matches!(&frame.body, FrameBody::Abort(reason) if reason.as_deref() != Some(RESTART));
+        if is_stop && self.abort_answer(event.pubkey, &frame.token, now) {
+            return Ok(());
+        }
+        if !self.may_transfer(event, &frame, protection, now) {
+            if matches!(frame.body, FrameBody::Start(_)) {
+                self.refuse_transfer(event, &frame, protection, now);
+            }
+            return Err(DropReason::NotAllowed);
+        }
+        if matches!(frame.body, FrameBody::End) {
+            if size(event) > END_BYTES {
+                return Err(DropReason::TooLarge);
+            }
+            if self.is_early(event, now) {
+                let letter = Letter { event: event.clone(), protection, text: None };
+                return self.hold(Held { letter, verdict: Verdict::Pass { member: false } }, now);
+            }
+        }
+        self.feed(event, frame, protection, now)
+    }
+
+    /// Whether a caller may have us keep what it sends: it is established, and where keys are restricted, let in by its key.
+    fn may_transfer(
+        &mut self,
+        event: &Event,
+        frame: &TransferFrame<'_>,
+        protection: Protection,
+        now: Now,
+    ) -> bool {
+        let access = &self.config.access;
+        let session = self.sessions.get(&event.pubkey);
+        let is_let_in =
+            session.is_some_and(|session| session.established && (access.is_open() || session.member));
+        let is_member =
+            !access.is_open() && access.decide_key(&event.pubkey) == Verdict::Pass { member: true };
+        if is_let_in && !matches!(frame.body, FrameBody::Start(_)) {
+            return true;
+        }
+        // What the caller says about itself is on its start frame. A key on our list needs no session before it.
+        (is_let_in || is_member) && self.greet(event, protection, is_member, now).is_ok()
+    }
+
+    /// Says once to somebody who has no session that it has to begin with less, where strangers are answered at all.
+    fn refuse_transfer(
+        &mut self,
+        event: &Event,
+        frame: &TransferFrame<'_>,
+        protection: Protection,
+        now: Now,
+    ) {
+        let access = &self.config.access;
+        let key = RequestKey { caller: event.pubkey, id: event.id };
+        if !(access.is_open() || access.announced) || !self.refusals.take(key, now.mono) {
+            return;
+        }
+        let body = FrameBody::Abort(Some("transfers need an established session".into()));
+        let progress = (frame.progress + 1).min(MAX_SAFE_INTEGER);
+        let text = TransferFrame { token: Cow::Borrowed(&frame.token), progress, body }.to_text();
+        let protection = self.unmet(protection);
+        let tags = Tags::from_list(alloc::vec![tags::recipient(&event.pubkey)]);
+        let draft = self.unique.draft(self.me, now.unix, tags, text);
+        self.publish(Publication { to: event.pubkey, told: None, answer: None }, draft, protection);
+    }
+
+    /// Gives a frame to the receiver, and keeps the event of an end frame until its message is complete.
+    fn feed(
+        &mut self,
+        event: &Event,
+        frame: TransferFrame<'_>,
+        protection: Protection,
+        now: Now,
+    ) -> Result<(), DropReason> {
+        let peer = event.pubkey;
+        let key = TransferKey { peer, request: None, token: frame.token.clone().into_owned() };
+        let is_end = matches!(frame.body, FrameBody::End);
+        let input = ReceiverInput::Frame { peer, request: None, frame, event: event.id };
+        self.uploads.receiver.handle(input, now);
+        let taken = self.drain_uploads(now);
+        let mut end = is_end.then(|| End { event: event.clone(), protection });
+        if taken.is_over {
+            if let Some(kept) = self.uploads.open.remove(&key) {
+                self.sessions.close(&peer, now.mono);
+                end = end.or(kept);
+            }
+        } else if taken.refused.is_none() {
+            let kept = self.uploads.open.entry(key).or_insert_with(|| {
+                self.sessions.open(&peer);
+                None
+            });
+            if end.is_some() {
+                *kept = end.take();
+            }
+        }
+        if let Some(((message, id), End { event, protection })) = taken.message.zip(end)
+            && event.id == id
+        {
+            self.hush(&event, now);
+            return self.admit(Letter { event, protection, text: Some(message) }, now);
+        }
+        taken.refused.map_or(Ok(()), Err)
+    }
+
+    /// Lets go of transfers that have stood still, or lasted, for too long.
+    pub(super) fn expire_uploads(&mut self, now: Now) {
+        if self.uploads.next_deadline().is_some_and(|at| at <= now.mono) {
+            self.uploads.receiver.handle(ReceiverInput::Wake, now);
+            self.drain_uploads(now);
+        }
+    }
+
+    /// Does what the receiver wants, and sums up what became of the last frame.
+    fn drain_uploads(&mut self, now: Now) -> Taken {
+        let mut taken = Taken::default();
+        while let Some(output) = self.uploads.receiver.poll_output() {
+            match output {
+                ReceiverOutput::Send { key, content, .. } => {
+                    let protection = self.floor(&key.peer);
+                    self.publish_once(key.peer, None, protection, content, now);
+                }
+                ReceiverOutput::Complete { message, end, .. } => {
+                    (taken.is_over, taken.message) = (true, Some((message, end)));
+                }
+                ReceiverOutput::Failed { key, error } => {
+                    taken.is_over = true;
+                    taken.refused = Some(reason(error));
+                    if self.uploads.open.remove(&key).is_some() {
+                        self.sessions.close(&key.peer, now.mono);
+                    }
+                }
+                ReceiverOutput::Drop(reason) => taken.refused = Some(reason.into()),
+            }
+        }
+        taken
+    }
+}
+
+fn reason(error: TransferError) -> DropReason {
+    match error.fault() {
+        _ if error == TransferError::Aborted => DropReason::UnknownRequest,
+        Fault::Peer => DropReason::Malformed,
+        Fault::Local => DropReason::Busy,
+        Fault::Relay | Fault::Bug | _ => DropReason::Uncorrelated,
+    }
+}
+
+/// What an event takes in memory.
+fn size(event: &Event) -> usize {
+    let texts = event.tags.iter().flat_map(|tag| tag.as_slice()).map(|text| text.len() + size_of::<String>());
+    event.content.len() + texts.sum::<usize>() + event.tags.len() * size_of::<Vec<String>>()
+}
