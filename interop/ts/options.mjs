@@ -21,6 +21,8 @@ export function readOptions(required) {
       discovery: { type: 'string', multiple: true },
       only: { type: 'string', multiple: true },
       skip: { type: 'string', multiple: true },
+      streams: { type: 'boolean', default: false },
+      idle: { type: 'string' },
       timeout: { type: 'string', default: '15000' },
     },
   });
@@ -39,6 +41,8 @@ export function readOptions(required) {
     only: split(values.only),
     skip: split(values.skip),
     timeout: Number(values.timeout),
+    // How long a quiet stream is left alone, and then how long an answer to a ping may take.
+    streamPolicy: values.idle === undefined ? {} : { idleTimeoutMs: Number(values.idle), probeTimeoutMs: Number(values.idle) },
     wireOptions: WIRES[values.wire],
   };
 }

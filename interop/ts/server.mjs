@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { PrivateKeySigner } from '@contextvm/sdk/signer';
 import { NostrServerTransport, withCommonToolSchemas } from '@contextvm/sdk/transport';
+import { addLargeTools } from './large-tools.mjs';
 import { readOptions } from './options.mjs';
 import { endWithInput, pause, print } from './steps.mjs';
 import { makeServer } from './tools.mjs';
@@ -21,10 +22,13 @@ const transport = new NostrServerTransport({
   // Nothing leaves the relays under test.
   publishRelayList: announced,
   bootstrapRelayUrls: options.announce,
+  // Enabled, this release never answers a call with a progress token that does not stream.
+  openStream: options.streams ? { enabled: true, policy: options.streamPolicy } : undefined,
   logLevel: process.env.LOG_LEVEL ?? 'silent',
 });
 if (announced) withCommonToolSchemas(transport, { tools: [{ name: 'echo' }, { name: 'add' }], categories: ['interop'] });
 const server = makeServer('interop-ts-server');
+addLargeTools(server);
 await server.connect(transport);
 // The SDK does not say when its subscription is in force.
 await pause(500);

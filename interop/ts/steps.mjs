@@ -48,6 +48,17 @@ export class Steps {
     }
   }
 
+  // Runs steps of which each asks more than the one before: none is tried after one that fails.
+  async runUntilFailure(steps) {
+    const failed = this.failed.length;
+    for (const [step, body] of steps) {
+      await this.run(step, async () => {
+        check(this.failed.length === failed, 'not tried: the one before failed');
+        await body();
+      });
+    }
+  }
+
   // Says that it waits, and goes on at the next line of standard input: the other side starts anew meanwhile.
   async hold() {
     print({ step: 'hold', ok: true, detail: '' });

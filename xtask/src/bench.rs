@@ -85,6 +85,15 @@ pub(crate) fn run(calls: Option<&str>) -> Outcome {
             }
         }
     }
+    // Only ours has to carry a message of 1 MiB in every mode; what a peer cannot is said.
+    for protection in ["plain", "encrypted"] {
+        let load = Load { protection, size: "1048576", in_flight: "1", calls: "20" };
+        let (ours, theirs) = servers.split_at(2.min(servers.len()));
+        failed.extend(rows(ours, load).err().unwrap_or_default());
+        for why in rows(theirs, load).err().unwrap_or_default() {
+            println!("1 MiB, {protection}: {why}");
+        }
+    }
     for part in skipped {
         println!("skipped: {part}");
     }

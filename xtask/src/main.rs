@@ -5,6 +5,7 @@ mod arch;
 mod bench;
 mod conformance;
 mod interop;
+mod large;
 mod process;
 mod rules;
 mod shell;
@@ -26,6 +27,8 @@ usage: cargo xtask COMMAND
                     driven by the official clients
   conformance [--spec REVISION] [--quick] [--child] [--across] [--cvm PATH]
                     MCP's own suite against a server, and against the same server through Nostr; without Node it is skipped
+  large [--full]    large messages and long streams in a release build: what arrives through loss and disorder, events and bytes
+                    on the wire, CPU and memory; `--full` moves 1 MiB x 50, 16 MiB x 2 and 100,000 chunks
   bench [CALLS]     calls/s, latency, CPU per call and memory of server, client and relay, beside both existing SDKs and the
                     cost of the cryptography alone";
 
@@ -41,6 +44,8 @@ fn main() -> ExitCode {
         ["conformance", args @ ..] => conformance::run(args).map(drop),
         ["interop"] => interop::run(None).map(drop),
         ["interop", filter] => interop::run(Some(filter)).map(drop),
+        ["large"] => large::run(false),
+        ["large", "--full"] => large::run(true),
         ["bench"] => bench::run(None),
         ["bench", calls] => bench::run(Some(calls)),
         _ => Err(vec![USAGE.to_owned()]),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use crate::shell::root;
 
 /// Folders whose programs stand outside the workspace but follow its manners.
-const OUTSIDE: [&str; 2] = ["fuzz", "interop"];
+pub(crate) const OUTSIDE: [&str; 2] = ["fuzz", "interop"];
 
 /// One source file.
 #[derive(Debug)]

@@ -1,4 +1,11 @@
 //! Command line of the peer programs, and what `--wire` means to the SDK.
+mod payload;
+mod steps;
+
+pub use payload::{digest, freeze, line, text_of};
+pub use steps::{Outcome, Steps, check, pause};
+
+use contextvm_sdk::transport::OpenStreamConfig;
 use contextvm_sdk::{EncryptionMode, GiftWrapMode};
 use std::time::Duration;
 
@@ -23,6 +30,10 @@ pub struct Options {
     pub only: Vec<String>,
     /// Steps not to run.
     pub skip: Vec<String>,
+    /// Whether streams are spoken.
+    pub streams: bool,
+    /// How long a quiet stream is left alone, and then how long an answer to a ping may take, ms.
+    pub idle: Option<u64>,
     /// Longest wait for an answer.
     pub timeout: Duration,
     /// Whether messages are encrypted.
@@ -60,6 +71,8 @@ impl Options {
             discovery: Vec::new(),
             only: Vec::new(),
             skip: Vec::new(),
+            streams: false,
+            idle: None,
             timeout: Duration::from_secs(15),
             encryption: EncryptionMode::Disabled,
             wrap: GiftWrapMode::Optional,
@@ -67,6 +80,10 @@ impl Options {
         while let Some(name) = arguments.next() {
             if name == "--stateless" {
                 options.stateless = true;
+                continue;
+            }
+            if name == "--streams" {
+                options.streams = true;
                 continue;
             }
             let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -80,6 +97,7 @@ impl Options {
                 "--skip" => options.skip.extend(list),
                 "--server" => options.server = value,
                 "--key" => options.key = Some(value),
+                "--idle" => options.idle = Some(value.parse().map_err(|_| "--idle is in ms".to_owned())?),
                 "--timeout" => {
                     options.timeout =
                         Duration::from_millis(value.parse().map_err(|_| "--timeout is in ms".to_owned())?);
@@ -96,6 +114,15 @@ impl Options {
             }
         }
         Ok(options)
+    }
+
+    /// What the SDK is told about streams.
+    pub fn open_stream(&self) -> OpenStreamConfig {
+        let config = OpenStreamConfig::default().with_enabled(self.streams);
+        match self.idle {
+            Some(idle) => config.with_idle_timeout_ms(idle).with_probe_timeout_ms(idle),
+            None => config,
+        }
     }
 
     /// Makes or reads the key pair.

@@ -175,8 +175,9 @@ impl Place {
 
     fn read(&self, reader: &[&str], key: &str) -> Outcome {
         let (program, first) = split(reader)?;
-        let read =
-            |relay: &str| collect(program, &[first, &["--relay", relay, "--server", key]].concat(), &[]);
+        let read = |relay: &str| {
+            collect(program, &[first, &["--relay", relay, "--server", key]].concat(), &[], false)
+        };
         let (live, discovery) = (read(&self.live.1)?, read(&self.discovery.1)?);
         Ok(format!("{live} where it lives, {discovery} where it is looked for"))
     }
@@ -194,7 +195,7 @@ impl Place {
             "--only",
             "list,call",
         ];
-        collect(program, &[first, &args].concat(), &[])
+        collect(program, &[first, &args].concat(), &[], false)
     }
 
     /// `cvm` is told the key and a discovery relay, and nothing else.

@@ -1,5 +1,5 @@
 //! The test client on the existing Rust SDK: runs the steps against one server and prints one JSON line for each.
-use contextvm_interop_rs_sdk::Options;
+use contextvm_interop_rs_sdk::{Options, Steps, check, pause};
 use contextvm_sdk::proxy::{NostrMCPProxy, ProxyConfig};
 use contextvm_sdk::transport::client::NostrClientTransportConfig;
 use rmcp::model::{
@@ -10,9 +10,7 @@ use rmcp::service::{NotificationContext, PeerRequestOptions, ServiceError};
 use rmcp::{ClientHandler, Peer, RoleClient};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-type Outcome = Result<Value, String>;
+use std::time::Duration;
 
 #[derive(Clone, Default)]
 struct Ear {
@@ -35,57 +33,6 @@ impl ClientHandler for Ear {
     ) {
         let heard = format!("{}/{}", params.progress, params.total.unwrap_or_default());
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).push(heard);
-    }
-}
-
-struct Steps<'a> {
-    options: &'a Options,
-    ran: usize,
-    failed: Vec<&'static str>,
-}
-
-impl Steps<'_> {
-    async fn run(&mut self, step: &'static str, body: impl Future<Output = Outcome>) -> bool {
-        let Options { only, skip, timeout, .. } = self.options;
-        let named = |list: &[String]| list.iter().any(|name| name == step);
-        if named(skip) || (step != "connect" && !only.is_empty() && !named(only)) {
-            return true;
-        }
-        self.ran += 1;
-        let start = Instant::now();
-        let outcome = match tokio::time::timeout(*timeout, body).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(format!("no outcome within {} ms", timeout.as_millis())),
-        };
-        let ok = outcome.is_ok();
-        let detail = outcome.unwrap_or_else(Value::String);
-        println!(
-            "{}",
-            json!({ "step": step, "ok": ok, "detail": detail, "ms": start.elapsed().as_millis() })
-        );
-        if !ok {
-            self.failed.push(step);
-        }
-        ok
-    }
-
-    /// When asked to, says that it waits, and goes on at the next line of standard input: the server starts anew
-    /// meanwhile.
-    fn hold(&self) {
-        if self.options.only.iter().any(|only| only == "hold") {
-            println!("{}", json!({ "step": "hold", "ok": true, "detail": "" }));
-            // The end of the input is as good as a line.
-            let _line = std::io::stdin().read_line(&mut String::new());
-        }
-    }
-
-    fn finish(self) -> ! {
-        let ok = self.failed.is_empty();
-        println!(
-            "{}",
-            json!({ "step": "done", "ok": ok, "detail": { "ran": self.ran, "failed": self.failed } })
-        );
-        std::process::exit(i32::from(!ok))
     }
 }
 
@@ -135,14 +82,6 @@ fn text_of(result: &CallToolResult) -> String {
     texts.take(1).collect()
 }
 
-fn check(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
-    if holds { Ok(()) } else { Err(otherwise()) }
-}
-
-async fn pause(ms: u64) {
-    tokio::time::sleep(Duration::from_millis(ms)).await;
-}
-
 #[tokio::main]
 async fn main() {
     let options = Options::read(true);
@@ -157,7 +96,7 @@ async fn main() {
         // Without a relay the server's own list says where it is (CEP-17).
         .with_discovery_relay_urls(options.discovery.clone());
     let ear = Ear::default();
-    let mut steps = Steps { options: &options, ran: 0, failed: Vec::new() };
+    let mut steps = Steps::new(&options);
     let mut running = None;
     let connecting = NostrMCPProxy::serve_client_handler(keys, ProxyConfig::new(config), ear.clone());
     let connected = steps

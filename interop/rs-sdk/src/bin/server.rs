@@ -1,8 +1,9 @@
 //! The test server on the existing Rust SDK: prints {"ready":true,"pubkey":...} and runs until standard input ends.
-use contextvm_interop_rs_sdk::Options;
-use contextvm_sdk::{ClientPubkey, ProfileMetadata};
+use contextvm_interop_rs_sdk::{Options, digest, freeze, line, pause, text_of};
 use contextvm_sdk::gateway::{GatewayConfig, NostrMCPGateway};
+use contextvm_sdk::transport::OpenStreamWriter;
 use contextvm_sdk::transport::server::NostrServerTransportConfig;
+use contextvm_sdk::{ClientPubkey, ProfileMetadata};
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{
     CallToolResult, Content, ErrorData, Implementation, Meta, ProgressNotificationParam, ServerCapabilities,
@@ -33,8 +34,40 @@ struct Slow {
     delay_ms: u64,
 }
 
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+struct Sha {
+    text: String,
+}
+
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+struct Blow {
+    bytes: usize,
+}
+
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+struct Stream {
+    chunks: usize,
+    #[serde(default)]
+    end: End,
+    #[serde(default)]
+    delay_ms: u64,
+}
+
+/// How a stream ends: the last two when the reader ends it.
+#[derive(Debug, Default, PartialEq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum End {
+    #[default]
+    Close,
+    Abort,
+    Wait,
+    Freeze,
+}
+
 #[derive(Debug, Default)]
 struct Seen {
+    aborted: AtomicU64,
+    closed: AtomicU64,
     roots_changed: AtomicU64,
     cancelled: AtomicU64,
 }
@@ -105,6 +138,59 @@ impl TestServer {
         });
         text(counts.to_string())
     }
+
+    #[tool(description = "Says how long a text is and its SHA-256.")]
+    async fn sha(&self, Parameters(sha): Parameters<Sha>) -> Result<CallToolResult, ErrorData> {
+        text(digest(&sha.text))
+    }
+
+    #[tool(description = "Gives a text of that many bytes.")]
+    async fn blow(&self, Parameters(Blow { bytes }): Parameters<Blow>) -> Result<CallToolResult, ErrorData> {
+        text(text_of(bytes))
+    }
+
+    #[tool(description = "Writes a stream and ends it: by close, by abort, or when the reader does.")]
+    async fn stream(
+        &self,
+        Parameters(Stream { chunks, end, delay_ms }): Parameters<Stream>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResult, ErrorData> {
+        let Some(writer) = context.extensions.get::<OpenStreamWriter>().cloned() else {
+            return Ok(CallToolResult::error(vec![Content::text("no stream")]));
+        };
+        let failed = |error: contextvm_sdk::Error| ErrorData::internal_error(error.to_string(), None);
+        for index in (0..chunks).take_while(|_| writer.is_active()) {
+            writer.write(line(index)).await.map_err(failed)?;
+            if delay_ms > 0 {
+                pause(delay_ms).await;
+            }
+        }
+        if end == End::Freeze {
+            freeze(6);
+        }
+        if matches!(end, End::Freeze | End::Wait) {
+            // The reader ends it, at some time.
+            for _ in (0..200).take_while(|_| writer.is_active()) {
+                pause(50).await;
+            }
+        }
+        if !writer.is_active() {
+            self.seen.aborted.fetch_add(1, Relaxed);
+            return text("ended by the reader");
+        }
+        match end {
+            End::Abort => writer.abort(Some("on purpose".to_owned())).await.map_err(failed)?,
+            _ => writer.close().await.map_err(failed)?,
+        }
+        self.seen.closed.fetch_add(1, Relaxed);
+        text(format!("{chunks} chunks"))
+    }
+
+    #[tool(name = "streams-seen", description = "Counts how streams ended.")]
+    async fn streams_seen(&self) -> Result<CallToolResult, ErrorData> {
+        let (aborted, closed) = (self.seen.aborted.load(Relaxed), self.seen.closed.load(Relaxed));
+        text(json!({ "aborted": aborted, "closed": closed }).to_string())
+    }
 }
 
 #[tool_handler]
@@ -131,6 +217,7 @@ async fn main() {
         .with_relay_list_urls(options.relays.clone())
         .with_encryption_mode(options.encryption)
         .with_gift_wrap_mode(options.wrap)
+        .with_open_stream(options.open_stream())
         .with_allowed_public_keys(options.allow.clone())
         .with_announced_server(announced)
         // Nothing leaves the relays under test.
