@@ -1,5 +1,5 @@
 //! Frames on their way: published, and not yet known to be taken by a relay.
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -46,18 +46,20 @@ pub(crate) enum Landing {
 pub(crate) struct Flights<K> {
     out: BTreeMap<Ticket, Frame<K>>,
     again: BTreeMap<(Mono, Ticket), Frame<K>>,
+    /// On their way for somebody who is gone: they take up room until their outcome.
+    orphans: BTreeSet<Ticket>,
 }
 
 impl<K> Default for Flights<K> {
     fn default() -> Self {
-        Self { out: BTreeMap::new(), again: BTreeMap::new() }
+        Self { out: BTreeMap::new(), again: BTreeMap::new(), orphans: BTreeSet::new() }
     }
 }
 
 impl<K: Clone + PartialEq> Flights<K> {
     /// Returns how many more frames may be given out.
     pub(crate) fn room(&self) -> usize {
-        MOST.saturating_sub(self.out.len() + self.again.len())
+        MOST.saturating_sub(self.out.len() + self.again.len() + self.orphans.len())
     }
 
     /// Takes a frame of somebody and returns it as it is to be published.
@@ -92,6 +94,7 @@ impl<K: Clone + PartialEq> Flights<K> {
         outcome: &Outcome,
         now: Mono,
     ) -> Option<(K, u64, Option<Landing>)> {
+        self.orphans.remove(&ticket);
         let mut frame = self.out.remove(&ticket)?;
         let (owner, progress) = (frame.owner.clone(), frame.progress);
         let landing = match outcome {
@@ -131,7 +134,10 @@ impl<K: Clone + PartialEq> Flights<K> {
     /// Lets go of everything that somebody has on its way, and returns the tickets of what is not followed any more.
     pub(crate) fn forget(&mut self, owner: &K) -> Vec<Ticket> {
         self.again.retain(|_, frame| frame.owner != *owner);
-        self.out.extract_if(.., |_, frame| frame.owner == *owner).map(|(ticket, _)| ticket).collect()
+        let left: Vec<Ticket> =
+            self.out.extract_if(.., |_, frame| frame.owner == *owner).map(|(ticket, _)| ticket).collect();
+        self.orphans.extend(&left);
+        left
     }
 
     pub(crate) fn next_due(&self) -> Option<Mono> {
@@ -144,6 +150,7 @@ impl<K: Clone + PartialEq> Flights<K> {
             draft: frame.draft.clone(),
             recipient: frame.recipient,
             protection: frame.protection,
+            is_frame: true,
         };
         self.out.insert(ticket, frame);
         outbound
@@ -224,6 +231,7 @@ mod tests {
             ("blocked: message is 70000 bytes, the limit is 65536", true),
             ("rate-limited: slow down", false),
             ("rate-limited: limit exceeded", false),
+            ("rate-limited: too many bytes per minute", false),
             ("auth-required: who are you", false),
         ] {
             let mut flights = Flights::default();
@@ -234,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forgotten_makes_room_and_lands_nowhere() {
+    fn what_is_forgotten_lands_nowhere_and_then_makes_room() {
         let mut flights = Flights::default();
         let before = flights.room();
         for ticket in 0..10 {
@@ -242,8 +250,11 @@ mod tests {
         }
         flights.land(Ticket(0), &refused("closed"), Mono(0)).unwrap();
         flights.forget(&0);
-        assert_eq!(flights.room(), before - 5);
+        assert_eq!(flights.room(), before - 9, "one was not on its way");
         assert_eq!(flights.next_due(), None);
-        assert_eq!(flights.land(Ticket(2), &Outcome::Accepted, Mono(0)), None);
+        for ticket in [2, 4, 6, 8] {
+            assert_eq!(flights.land(Ticket(ticket), &Outcome::Accepted, Mono(0)), None);
+        }
+        assert_eq!(flights.room(), before - 5);
     }
 }

@@ -37,6 +37,9 @@ pub struct Outbound {
     pub recipient: PublicKey,
     /// How it travels.
     pub protection: Protection,
+    /// One of many frames of a transfer or a stream, which may be overtaken: nothing that is published later depends on it
+    /// before its outcome is known.
+    pub is_frame: bool,
 }
 
 /// Why a machine wants to be called at a time.

@@ -61,6 +61,13 @@ impl RelayLimit {
 /// Whether a relay refused an event because of its size.
 pub(crate) fn is_about_size(refusal: &str) -> bool {
     let text = refusal.to_ascii_lowercase();
+    // Some say how much there may be in a minute.
+    if ["rate-limited:", "auth-required:", "pow:", "restricted:"]
+        .iter()
+        .any(|prefix| text.starts_with(prefix))
+    {
+        return false;
+    }
     ["too large", "too big", "too long", "size", "length", "bytes"].iter().any(|word| text.contains(word))
 }
 

@@ -23,9 +23,6 @@ const SEALING: usize = 64;
 /// A longer event is a piece of something larger, or large itself, bytes: the next one waits until every relay has it that
 /// keeps pace, or a peer at the slower relay would lose pieces to the faster one.
 const LARGE: usize = 10_000;
-/// Where a piece says what it is, bytes.
-const HEAD: usize = 64;
-const PROGRESS: &[u8] = b"\"notifications/progress\"";
 /// What `["EVENT",...]` adds to an event, bytes, rounded up.
 const FRAME: usize = 16;
 
@@ -117,11 +114,12 @@ impl Outbox {
 
     /// Takes a new publication; it is made once [`Self::start`] is called.
     pub(crate) fn publish(&mut self, outbound: Outbound) {
-        let Outbound { ticket, draft, recipient, protection } = outbound;
+        let Outbound { ticket, draft, recipient, protection, is_frame } = outbound;
         if self.keeps {
             self.kept.insert(ticket, Kept { recipient, protection, made: None });
         }
-        let (keys, is_piece) = (Arc::clone(&self.keys), is_piece(&draft.content));
+        // A short one does not hold up anything.
+        let (keys, is_piece) = (Arc::clone(&self.keys), is_frame && draft.content.len() > LARGE);
         self.sealing.push(draft.content.len(), move || {
             (ticket, is_piece, make(&draft, &recipient, protection, &keys))
         });
@@ -245,13 +243,6 @@ impl Outbox {
             Outcome::Refused(_) => &mut stats.refused,
         });
     }
-}
-
-/// Whether a content is a long piece of a transfer or a stream, which may be overtaken: nothing that is small depends on it
-/// before it was published.
-fn is_piece(content: &str) -> bool {
-    let head = content.as_bytes().get(..HEAD).unwrap_or_default();
-    content.len() > LARGE && head.windows(PROGRESS.len()).any(|part| part == PROGRESS)
 }
 
 /// Signs and seals one event.

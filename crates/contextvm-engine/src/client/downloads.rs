@@ -12,6 +12,7 @@ use contextvm_transfer::{
 };
 use nostr::event::{Event, EventId};
 
+use super::uploads::STRANGER;
 use super::uploads::aborted;
 use super::{ClientMachine, ClientOutput, Direction, Transferred};
 use crate::DropReason;
@@ -26,8 +27,9 @@ pub(super) struct Downloads {
 
 impl Downloads {
     pub(super) fn new(limits: &Limits) -> Self {
-        // There is one peer, and it sends nothing but what was asked for.
-        let limits = Limits { transfers_per_peer: limits.transfers, ..limits.clone() };
+        // There is one peer, and it sends nothing but what was asked for; what its relays lose is not its fault.
+        let limits =
+            Limits { transfers_per_peer: limits.transfers, transfer_waste: usize::MAX, ..limits.clone() };
         Self { receiver: Receiver::for_responses(&limits), ends: BTreeMap::new() }
     }
 
@@ -49,6 +51,11 @@ impl ClientMachine {
             Some(pending) if pending.uploading => return self.hear_of_upload(call, &frame.body, now),
             Some(_) => {}
             None => return self.drop_because(DropReason::Uncorrelated),
+        }
+        if matches!(&frame.body, FrameBody::Abort(reason) if reason.as_deref() == Some(STRANGER)) {
+            // It forgot us before the end frame came: nothing was executed, and the next transfer greets it first.
+            (self.session.announced, self.session.heard) = (false, false);
+            self.pending.change(call, |pending| pending.harmless = true);
         }
         let key = self.transfer_key(call, &frame.token);
         let is_end = matches!(frame.body, FrameBody::End);

@@ -4,7 +4,7 @@ use alloc::borrow::ToOwned;
 use contextvm_core::envelope::Envelope;
 use contextvm_core::{Now, Protection};
 use contextvm_stream::StreamFrame;
-use contextvm_transfer::TransferFrame;
+use contextvm_transfer::{FrameBody, TransferFrame};
 use nostr::event::{Event, EventId};
 
 use super::ClientMachine;
@@ -26,7 +26,14 @@ impl ClientMachine {
             return Ok(false);
         }
         if let Some(frame) = TransferFrame::read(envelope).map_err(|_| DropReason::Malformed)? {
-            let call = self.call_of_frame(&frame.token, names, now)?;
+            let call = if matches!(frame.body, FrameBody::Accept) {
+                // It answers the start frame: whether the request itself arrived is not known yet.
+                let call = self.call_with(&frame.token, names)?.ok_or(DropReason::Uncorrelated)?;
+                self.extend(&call, now);
+                call
+            } else {
+                self.call_of_frame(&frame.token, names, now)?
+            };
             self.show_frame(event, envelope, &call, now);
             self.on_transfer_frame(&call, frame, (event, protection), now);
             return Ok(true);

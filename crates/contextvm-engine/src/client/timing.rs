@@ -147,7 +147,7 @@ impl ClientMachine {
         }
     }
 
-    fn extend(&mut self, event: &EventId, now: Now) {
+    pub(super) fn extend(&mut self, event: &EventId, now: Now) {
         let timeout = self.config.limits.request_timeout;
         self.pending.change(event, |call| call.extend(timeout, now.mono));
     }

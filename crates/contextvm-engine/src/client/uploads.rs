@@ -23,7 +23,7 @@ use crate::{DropReason, Outbound, Outcome, Ticket};
 const REASON: usize = 200;
 
 /// Why a server of ours refuses a transfer of somebody whom it does not know (any more).
-const STRANGER: &str = "transfers need an established session";
+pub(super) const STRANGER: &str = "transfers need an established session";
 
 /// One request on its way.
 #[derive(Debug)]
@@ -334,7 +334,13 @@ impl ClientMachine {
     pub(super) fn publish(&mut self, ticket: Ticket, draft: Draft) {
         let protection = self.session.protection(&self.config);
         let recipient = self.config.server;
-        self.outputs.push_back(ClientOutput::Publish(Outbound { ticket, draft, recipient, protection }));
+        self.outputs.push_back(ClientOutput::Publish(Outbound {
+            ticket,
+            draft,
+            recipient,
+            protection,
+            is_frame: false,
+        }));
     }
 }
 

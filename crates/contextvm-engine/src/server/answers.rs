@@ -21,6 +21,9 @@ use crate::size::event_len;
 /// What an answer costs beside its text: cuts, frames, its place in the table.
 const OVERHEAD: usize = 4_096;
 
+/// Answers under way to a caller beyond which no kept one is transferred to it again.
+const RESUMED: usize = 4;
+
 /// How far an answer has come.
 #[derive(Debug)]
 enum Stage {
@@ -119,6 +122,15 @@ impl Answers {
         true
     }
 
+    /// Whether a kept answer may go out again: what is under way cannot make room for new answers, and anybody can publish
+    /// an old request again.
+    fn may_resume(&self, caller: PublicKey) -> bool {
+        let is_running = |answer: &&Transferred| matches!(answer.stage, Stage::Running(_));
+        let of_caller = self.of(caller).map(|(_, answer)| answer).filter(is_running).count();
+        let running = self.map.len() - self.lingering.len();
+        of_caller < RESUMED && running < self.most.div_ceil(2)
+    }
+
     fn insert(&mut self, key: RequestKey, answer: Transferred) {
         self.remove(&key);
         self.bytes += answer.bytes;
@@ -193,6 +205,9 @@ impl ServerMachine {
         let Some(kept) = self.answers.map.get_mut(key) else { return false };
         let protection = kept.protection;
         if matches!(kept.stage, Stage::Running(_)) || !kept.pace.take(now.mono) {
+            return false;
+        }
+        if !self.answers.may_resume(key.caller) {
             return false;
         }
         let room = self.content_room(*key, protection, now);

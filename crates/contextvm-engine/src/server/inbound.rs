@@ -292,6 +292,17 @@ impl ServerMachine {
         session.map_or(0, |session| session.open) < limits.in_flight_per_caller
             && self.routes.len() < limits.in_flight.div_ceil(part)
             && self.routes.bytes().saturating_add(bytes) <= limits.in_flight_bytes.div_ceil(part)
+            && self.has_share(caller, bytes)
+    }
+
+    /// Whether a caller leaves room for others: together its requests may take three quarters of it, one alone all of it.
+    fn has_share(&self, caller: &PublicKey, bytes: usize) -> bool {
+        let share = self.config.limits.in_flight_bytes / 4 * 3;
+        if self.routes.bytes().saturating_add(bytes) <= share {
+            return true;
+        }
+        let own = self.routes.bytes_of(*caller);
+        own == 0 || own.saturating_add(bytes) <= share
     }
 
     /// Finds or makes the session of a caller that was let in, and learns from the event.

@@ -86,7 +86,9 @@ impl ServerMachine {
         let has_further = !further.is_empty();
         let sent = match self.try_answer(key, &route, text, further, now) {
             // What is said about an answer does not stand in its way.
-            Err(Unsent::TooLarge(text)) if has_further => self.try_answer(key, &route, text, Vec::new(), now),
+            Err(Unsent::TooLarge(text)) if has_further && !text.is_empty() => {
+                self.try_answer(key, &route, text, Vec::new(), now)
+            }
             sent => sent,
         };
         let (code, why, reason) = match sent {
@@ -365,7 +367,7 @@ impl ServerMachine {
     pub(super) fn publish(&mut self, publication: Publication, draft: Draft, protection: Protection) {
         let recipient = publication.to;
         let ticket = self.post.ticket(publication);
-        self.post_out(Outbound { ticket, draft, recipient, protection });
+        self.post_out(Outbound { ticket, draft, recipient, protection, is_frame: false });
     }
 
     /// Makes a draft: `p`, `e`, then our discovery tags while the caller was not told, then further ones; returns whether

@@ -219,6 +219,10 @@ impl Routes {
         self.bytes
     }
 
+    pub(super) fn bytes_of(&self, caller: PublicKey) -> usize {
+        self.of(caller).map(|(_, route)| route.bytes).sum()
+    }
+
     fn of(&self, caller: PublicKey) -> impl Iterator<Item = (&RequestKey, &Route)> {
         let first = RequestKey { caller, id: EventId::from_byte_array([0; 32]) };
         let last = RequestKey { caller, id: EventId::from_byte_array([u8::MAX; 32]) };

@@ -156,7 +156,8 @@ impl ServerMachine {
         let Some(route) = self.routes.get(key) else { return };
         match route.stream {
             StreamUse::Offered => {
-                self.routes.set_stream(key, StreamUse::Failed);
+                // Nothing was streamed, so nothing of the answer is missing.
+                self.routes.set_stream(key, StreamUse::Closed);
                 let failure = Some(StreamError::Cancelled);
                 self.out.push_back(ServerOutput::StreamEnded { key: *key, failure });
             }

@@ -378,3 +378,34 @@ fn what_relays_take_decides_between_one_event_and_many() {
         assert_eq!(shapes(&published(&outputs)).is_empty(), !in_pieces, "{limit}");
     }
 }
+
+#[test]
+fn an_accept_that_comes_late_says_nothing_about_the_end_frame() {
+    let mut rig = Rig::new(config());
+    meet(&mut rig);
+    let mut server = Server::new();
+    let mut all = rig.send(&request("7", None, 80_000));
+    let mut at = 0;
+    let (mut start, mut end) = (None, None);
+    while let Some(output) = all.get(at).cloned() {
+        at += 1;
+        let ClientOutput::Publish(outbound) = output else { continue };
+        match shapes(std::slice::from_ref(&outbound))[..] {
+            [("end", _)] => end = Some(outbound.ticket),
+            [(name, _)] => {
+                if name == "start" {
+                    start = Some(outbound.clone());
+                }
+                all.extend(rig.handle(ClientInput::Published(outbound.ticket, Outcome::Accepted)));
+            }
+            _ => {}
+        }
+    }
+    let (start, end) = (start.unwrap(), end.unwrap());
+    server.hear(&mut rig, &start);
+    rig.handle(ClientInput::Published(end, Outcome::Refused("no relay could be reached".into())));
+    let again = rig.wait(5_000);
+    let is_end =
+        |output: &ClientOutput| matches!(output, ClientOutput::Republish { ticket, .. } if *ticket == end);
+    assert!(again.iter().any(is_end), "{again:?}");
+}

@@ -6,7 +6,6 @@ use contextvm_transfer::{
     FrameBody, Handshake, Receiver, ReceiverInput, ReceiverOutput, Sender, SenderInput, SenderOutput, Start,
     TransferFrame,
 };
-use nostr::event::EventId;
 
 use crate::world::{PLAIN, World, call, public};
 
@@ -97,7 +96,7 @@ pub(crate) fn assembled(drafts: &[Draft]) -> Option<String> {
     for draft in drafts {
         let message = Envelope::parse(&draft.content, &limits).unwrap();
         let Some(frame) = TransferFrame::read(&message).unwrap() else { continue };
-        let event = EventId::from_byte_array([1; 32]);
+        let event = draft.id;
         receiver.handle(ReceiverInput::Frame { peer: public(0), request: None, frame, event }, now);
         while let Some(output) = receiver.poll_output() {
             if let ReceiverOutput::Complete { message, .. } = output {

@@ -29,9 +29,12 @@ struct State {
     next: u64,
     paused: Option<Instant>,
     pause: Backoff,
-    /// Something was not answered in time, and nothing was taken since.
+    /// It left something unanswered, said that it is rate-limited, or was slow to take the last event.
     lags: bool,
 }
+
+/// A relay that takes longer to take an event is not waited for.
+const SLOW: Duration = Duration::from_secs(1);
 
 struct Sent {
     number: u64,
@@ -151,6 +154,7 @@ impl Outbox {
                 }
                 sent.parked = answer == Answer::Authenticate;
                 if answer == Answer::Later {
+                    state.lags = true;
                     let again = state.forget(id);
                     state.rest(now);
                     state.put_back(again, now);
@@ -160,7 +164,7 @@ impl Outbox {
         };
         if last.is_success() {
             state.pause.reset();
-            state.lags = false;
+            state.lags = took > SLOW;
         }
         let publications = state.forget(id);
         drop(state);
@@ -211,7 +215,7 @@ impl Outbox {
         self.state().queue.len()
     }
 
-    /// Whether the relay left something unanswered and has taken nothing since: nobody should wait for it.
+    /// Whether the relay is behind: nobody should wait for it.
     pub(crate) fn lags(&self) -> bool {
         self.state().lags
     }

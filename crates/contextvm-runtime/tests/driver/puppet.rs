@@ -110,9 +110,10 @@ impl Hand {
     }
 
     pub(crate) async fn publish(&self, ticket: u64, to: PublicKey, content: String, protection: Protection) {
+        let is_frame = content.contains("notifications/progress");
         let tags = Tags::from_list(vec![Tag::public_key(to)]);
         let draft = Draft::new(self.key(), contextvm_runtime::clock::unix_now(), tags, content);
-        let outbound = Outbound { ticket: Ticket(ticket), draft, recipient: to, protection };
+        let outbound = Outbound { ticket: Ticket(ticket), draft, recipient: to, protection, is_frame };
         self.tell.send(Effect::Publish(outbound)).await.unwrap();
     }
 

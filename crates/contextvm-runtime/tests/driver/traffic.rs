@@ -44,7 +44,8 @@ async fn an_endpoint_whose_clock_is_minutes_fast_hears_everybody() {
     // To a clock that is nine minutes fast, what is stamped now was stamped nine minutes ago.
     let stamp = contextvm_runtime::clock::unix_now() - 540;
     let draft = Draft::new(sender.key(), stamp, tags, "x".into());
-    let outbound = Outbound { ticket: Ticket(1), draft, recipient, protection: Protection::Plain };
+    let outbound =
+        Outbound { ticket: Ticket(1), draft, recipient, protection: Protection::Plain, is_frame: false };
     sender.tell.send(Effect::Publish(outbound)).await.unwrap();
     assert_eq!(receiver.opened().await.event().content, "x");
 }

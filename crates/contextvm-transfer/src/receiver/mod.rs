@@ -343,10 +343,14 @@ impl Receiver {
     /// Begins an open transfer anew and charges what the first attempt held.
     fn reset(&mut self, key: &TransferKey, floor: u64, now: Now) {
         if let Some(open) = self.open.get_mut(key) {
-            let lease = open.lease();
+            let (lease, start) = (open.lease(), open.declared().map(|declared| declared.event));
             *open = Incoming::new(floor, now.mono);
             self.leased -= lease;
             self.peers.charge(key.peer, lease, now);
+            if start.is_some() {
+                // A late copy of the old start frame begins nothing again.
+                self.remember(key, start, now);
+            }
         }
     }
 

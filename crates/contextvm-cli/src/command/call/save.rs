@@ -159,9 +159,8 @@ fn harmless(name: &str) -> String {
         |c: char| c.is_alphanumeric() && Printable(c.encode_utf8(&mut [0; 4])).to_string().starts_with(c);
     let name: String =
         name.chars().map(|c| if matches!(c, '.' | '-' | '_') || kept(c) { c } else { '_' }).collect();
-    let name = name.trim_matches(['.', '_']);
-    // A dash at the beginning would make it an option of whatever is run on it.
-    name.trim_start_matches('-').to_owned()
+    // A dash at the beginning would make it an option of whatever is run on it, a dot would hide it.
+    name.trim_start_matches(['.', '_', '-']).trim_end_matches(['.', '_']).to_owned()
 }
 
 /// The usual ending of files of a type.
@@ -233,6 +232,7 @@ mod tests {
     fn no_name_leads_elsewhere_or_looks_like_something_else() {
         for uri in [
             "file:///../../etc/passwd",
+            "file:///-.bashrc",
             "file:///a/..",
             "file:///a/.",
             "file:///..%2f..%2fetc%2fpasswd",
