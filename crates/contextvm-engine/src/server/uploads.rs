@@ -166,6 +166,7 @@ impl ServerMachine {
         now: Now,
     ) -> Result<(), DropReason> {
         let peer = event.pubkey;
+        let highest = frame.progress;
         let key = TransferKey { peer, request: None, token: frame.token.clone().into_owned() };
         let is_end = matches!(frame.body, FrameBody::End);
         let input = ReceiverInput::Frame { peer, request: None, frame, event: event.id };
@@ -178,7 +179,7 @@ impl ServerMachine {
                 end = end.or(kept);
             }
         } else if taken.refused.is_none() {
-            let kept = self.uploads.open.entry(key).or_insert_with(|| {
+            let kept = self.uploads.open.entry(key.clone()).or_insert_with(|| {
                 self.sessions.open(&peer);
                 None
             });
@@ -190,9 +191,24 @@ impl ServerMachine {
             && event.id == id
         {
             self.hush(&event, now);
-            return self.admit(Letter { event, protection, text: Some(message) }, now);
+            let admitted = self.admit(Letter { event, protection, text: Some(message) }, now);
+            if let Err(reason @ (DropReason::Malformed | DropReason::Budget | DropReason::SeenFull)) = admitted {
+                // Nobody can answer it, and its caller waits.
+                self.turn_away(&key, highest, reason, now);
+            }
+            return admitted;
         }
         taken.refused.map_or(Ok(()), Err)
+    }
+
+    /// Tells a caller that what it transferred is not acted on.
+    fn turn_away(&mut self, key: &TransferKey, highest: u64, reason: DropReason, now: Now) {
+        let reason = alloc::format!("the message is refused: {}", reason.name());
+        let progress = highest.saturating_add(1).min(MAX_SAFE_INTEGER);
+        let token = Cow::Borrowed(key.token.as_str());
+        let frame = TransferFrame { token, progress, body: FrameBody::Abort(Some(reason.into())) };
+        let protection = self.floor(&key.peer);
+        self.publish_once(key.peer, None, protection, frame.to_text(), now);
     }
 
     /// Lets go of transfers that have stood still, or lasted, for too long.

@@ -229,7 +229,9 @@ fn notifications_are_put_together_too_and_nonsense_is_not_acted_on() {
     let lines = upload(&mut world, 1, &cut("t", &long, Handshake::Skip));
     assert_eq!(lines, [format!("deliver c1 {long}")]);
     let lines = upload(&mut world, 1, &cut("u", &"[".repeat(5_000), Handshake::Skip));
-    assert!(lines[0].starts_with("drop "), "{lines:?}");
+    let [told, refused] = &lines[..] else { panic!("{lines:?}") };
+    assert!(told.contains(r#""progressToken":"u""#) && told.contains(r#""frameType":"abort""#), "{told}");
+    assert_eq!(refused, "drop Budget");
     // A frame inside a transfer is no frame.
     let inner = start("v", 9, 1);
     let lines = upload(&mut world, 1, &cut("w", &inner, Handshake::Skip));

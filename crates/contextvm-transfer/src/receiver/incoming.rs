@@ -95,6 +95,16 @@ impl Incoming {
         self.declared.as_ref()
     }
 
+    /// Returns when its first frame came.
+    pub(super) const fn since(&self) -> Mono {
+        self.since
+    }
+
+    /// Whether nothing but chunks has come: they may be an old transfer's, played back by a relay.
+    pub(super) const fn is_ghost(&self) -> bool {
+        self.declared.is_none() && self.end.is_none() && self.floor == 0
+    }
+
     /// Returns the highest number seen.
     pub(super) fn highest(&self) -> u64 {
         let start = self.declared.map_or(self.floor, |declared| declared.progress);

@@ -298,8 +298,15 @@ impl Receiver {
 
     /// Makes room for a transfer.
     fn open(&mut self, key: &TransferKey, now: Now) -> Result<(), TransferError> {
-        let of_peer = self.open.keys().filter(|open| open.peer == key.peer).count();
-        if of_peer >= self.limits.transfers_per_peer || self.open.len() >= self.limits.transfers {
+        let is_full = |this: &Self| {
+            let of_peer = this.open.keys().filter(|open| open.peer == key.peer).count();
+            of_peer >= this.limits.transfers_per_peer || this.open.len() >= this.limits.transfers
+        };
+        if is_full(self) {
+            // A chunk that a relay plays back long after its transfer must not stand in the way of the peer's next one.
+            self.give_up_ghost(key.peer, now);
+        }
+        if is_full(self) {
             return Err(TransferError::Busy);
         }
         let cost = OPEN_COST + key.token.len();
@@ -309,6 +316,22 @@ impl Receiver {
         self.leased += cost;
         self.open.insert(key.clone(), Incoming::new(0, now.mono));
         Ok(())
+    }
+
+    /// Gives up the oldest transfer of a peer of which nothing but chunks has come.
+    fn give_up_ghost(&mut self, peer: PublicKey, now: Now) {
+        let ghosts = self.open.iter().filter(|(key, open)| key.peer == peer && open.is_ghost());
+        let oldest = ghosts.min_by_key(|(_, open)| open.since()).map(|(key, _)| key.clone());
+        if let Some(key) = oldest {
+            self.fail(key, 0, None, TransferError::Idle, now);
+        }
+    }
+
+    /// Whether a peer holds more than its share: one transfer may take what is free, several of one peer together no more
+    /// than three quarters of all.
+    fn is_greedy(&self, peer: PublicKey) -> bool {
+        let own = || self.open.iter().filter(|(key, _)| key.peer == peer).map(|(_, open)| open.lease());
+        self.accepts && own().count() > 1 && own().sum::<usize>() > self.limits.transfers_bytes / 4 * 3
     }
 
     /// Changes an open transfer, keeps account of what it holds, and ends it when it is complete or broken.
@@ -323,8 +346,10 @@ impl Receiver {
         let taken = change(open, &self.limits);
         self.leased = self.leased - before + open.lease();
         let complete = match taken {
-            Ok(Taken::Yes) if self.leased > self.limits.transfers_bytes => Some(Err(TransferError::Memory)),
-            Ok(Taken::Yes) => open.assemble(),
+            Ok(Taken::Yes) if self.leased > self.limits.transfers_bytes || self.is_greedy(key.peer) => {
+                Some(Err(TransferError::Memory))
+            }
+            Ok(Taken::Yes) => self.open.get_mut(&key).and_then(Incoming::assemble),
             Ok(Taken::Duplicate) => return self.refuse(TransferDrop::Duplicate),
             Ok(Taken::Late) => return self.refuse(TransferDrop::Late),
             Ok(Taken::Early) => return self.refuse(TransferDrop::Early),
@@ -364,16 +389,19 @@ impl Receiver {
         now: Now,
     ) {
         let mut highest = progress;
+        let mut is_ghost = false;
         if let Some(open) = self.close(&key, now) {
             highest = highest.max(open.highest());
-            if error.fault() != Fault::Local {
+            is_ghost = matches!(error, TransferError::Idle | TransferError::TimedOut) && open.is_ghost();
+            if error.fault() != Fault::Local && !is_ghost {
                 self.peers.charge(key.peer, open.lease(), now);
             }
         }
         if start.is_some() || !self.has_ended(&key) {
             self.remember(&key, start, now);
         }
-        if error != TransferError::Aborted {
+        // Whoever sent the chunks of a ghost long ago may be using its token for something else by now.
+        if error != TransferError::Aborted && !is_ghost {
             self.abort(key.clone(), highest, error, now);
         }
         self.out.push_back(ReceiverOutput::Failed { key, error });

@@ -291,6 +291,46 @@ fn a_peer_has_four_transfers_and_all_have_sixty_four() {
 }
 
 #[test]
+fn chunks_played_back_long_after_their_transfer_cost_their_author_nothing() {
+    let limits = Limits { transfer_waste: 1, ..limits() };
+    let mut receiver = Receiver::for_requests(&limits);
+    let of = |token: u64, frame| TransferFrame { token: format!("t{token}").into(), ..frame };
+    for token in 0..4 {
+        assert_eq!(receiver.hear_from(1, of(token, chunk(2, "old")), at(0)), []);
+    }
+    assert_eq!(receiver.load().transfers, 4);
+    // The author's next transfer takes the place of the oldest ghost.
+    let outputs = receiver.hear_from(1, of(9, start(1, "abc", 1)), at(1));
+    let failed = |output: &ReceiverOutput| matches!(output, ReceiverOutput::Failed { .. });
+    assert_eq!(outputs.iter().filter(|output| failed(output)).count(), 1);
+    assert!(matches!(outputs.last(), Some(ReceiverOutput::Send { frame_type: FrameType::Accept, .. })));
+    // The others stand still until they are forgotten; nobody is told, and nobody pays.
+    let outputs = receiver.tell(ReceiverInput::Wake, at(60));
+    assert_eq!(outputs.len(), 3);
+    assert!(outputs.iter().all(failed));
+    assert_eq!(receiver.hear_from(1, of(9, chunk(3, "abc")), at(60)), []);
+    let outputs = receiver.hear_from(1, of(9, end(4)), at(60));
+    assert!(matches!(&outputs[..], [ReceiverOutput::Complete { .. }]));
+}
+
+#[test]
+fn one_peer_leaves_a_quarter_of_the_memory_to_the_others() {
+    let limits = Limits { transfer_bytes: 16_000, transfers_bytes: 16_000, ..limits() };
+    let mut receiver = Receiver::for_requests(&limits);
+    let message = "x".repeat(14_000);
+    let of = |token: u64, frame| TransferFrame { token: format!("t{token}").into(), ..frame };
+    for token in 0..2 {
+        let _accept = receiver.hear_from(1, of(token, start(1, &message, 2)), at(0));
+    }
+    assert_eq!(receiver.hear_from(1, of(0, chunk(3, &message[..7_000])), at(0)), []);
+    let outputs = silent(receiver.hear_from(1, of(1, chunk(3, &message[..7_000])), at(0)));
+    assert!(matches!(&outputs[..], [ReceiverOutput::Failed { error: TransferError::Memory, .. }]));
+    // Alone, one transfer may take all that is free.
+    assert_eq!(receiver.hear_from(1, of(0, chunk(4, &message[7_000..])), at(0)), []);
+    assert_eq!(receiver.load().transfers, 1);
+}
+
+#[test]
 fn memory_is_leased_as_chunks_arrive() {
     let limits = Limits { transfers_bytes: 4_000, ..limits() };
     let mut receiver = Receiver::for_responses(&limits);
