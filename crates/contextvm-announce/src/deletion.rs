@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use contextvm_core::kind;
+use contextvm_core::{event, kind};
 use nostr::event::{EventId, Tag, Tags};
 use nostr::key::PublicKey;
 
@@ -81,7 +81,7 @@ impl Withdrawal {
         };
         Some(Self {
             created_at: event.created_at.as_secs(),
-            ids: values("e").filter_map(|id| EventId::from_hex(id).ok()).collect(),
+            ids: values("e").filter_map(event::read_id).collect(),
             kinds: values("a").filter_map(|address| named_kind(address, &event.pubkey)).collect(),
         })
     }

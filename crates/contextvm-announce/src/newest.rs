@@ -261,9 +261,9 @@ pub(crate) const OURS: [u16; 8] = [
 
 fn line_parts(line: &str) -> Option<(PublicKey, u16, Stamp)> {
     let mut words = line.split(' ');
-    let key = PublicKey::from_hex(words.next()?).ok()?;
+    let key = contextvm_core::event::read_key(words.next()?)?;
     let kind = words.next()?.parse().ok()?;
     let created_at = words.next()?.parse().ok()?;
-    let id = EventId::from_hex(words.next()?).ok()?;
+    let id = contextvm_core::event::read_id(words.next()?)?;
     words.next().is_none().then_some((key, kind, Stamp { created_at, id }))
 }

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use alloc::{format, vec};
 
 use contextvm_core::object::quote;
-use contextvm_core::{Fault, kind};
+use contextvm_core::{Fault, event, kind};
 use nostr::event::{EventId, Tag, Tags};
 use nostr::key::PublicKey;
 
@@ -238,14 +238,14 @@ fn announced(address: &str) -> Option<PublicKey> {
     let (kind, rest) = address.split_once(':')?;
     let key = rest.strip_suffix(':').unwrap_or(rest);
     let announcement = kind == kind::SERVER_ANNOUNCEMENT.to_string();
-    announcement.then(|| PublicKey::from_hex(key).ok()).flatten()
+    announcement.then(|| event::read_key(key)).flatten()
 }
 
 /// The kind of the parent decides, where it is said.
 fn parent(tags: &Tags) -> Parent {
     let named = tags.iter().filter(|tag| tag.kind() == "e").filter_map(Tag::content);
     let comment = || {
-        let id = named.clone().find_map(|id| EventId::from_hex(id).ok());
+        let id = named.clone().find_map(event::read_id);
         id.map_or(Parent::Unreadable, Parent::Comment)
     };
     match value(tags, "k") {

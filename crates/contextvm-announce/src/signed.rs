@@ -87,7 +87,7 @@ impl Signed {
         if !event.verify_id() {
             return Err(SignedError::Id);
         }
-        if !event.verify_signature() {
+        if !contextvm_core::event::is_signed(&event) {
             return Err(SignedError::Signature);
         }
         Ok(Self(event))

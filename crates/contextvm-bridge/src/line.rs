@@ -1,28 +1,17 @@
 //! Lines of a stream, each bounded: one that is too long or not UTF-8 is skipped and reported.
 use std::io;
 
+pub use contextvm_core::line::Line;
+use contextvm_core::line::Lines;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
 use crate::passes::{LONG, Pass, Passes};
-
-/// What one line turned out to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Line {
-    /// Its text, without the line end and without a byte order mark.
-    Text(String),
-    /// It was longer than the limit; so many bytes were skipped.
-    TooLong(u64),
-    /// It was not UTF-8; so many bytes were skipped.
-    NotUtf8(u64),
-}
 
 /// Reads lines and never holds more than the limit.
 #[derive(Debug)]
 pub struct LineReader<R> {
     reader: BufReader<R>,
-    line: Vec<u8>,
-    skipped: u64,
-    limit: usize,
+    lines: Lines,
     passes: Option<Passes>,
     pass: Option<Pass>,
 }
@@ -31,7 +20,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     /// Makes a reader of lines of at most `limit` bytes.
     pub fn new(reader: R, limit: usize) -> Self {
         let reader = BufReader::with_capacity(64 * 1024, reader);
-        Self { reader, line: Vec::new(), skipped: 0, limit, passes: None, pass: None }
+        Self { reader, lines: Lines::new(limit), passes: None, pass: None }
     }
 
     /// Waits for a pass before more of a long line is read.
@@ -53,50 +42,22 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         loop {
             let chunk = self.reader.fill_buf().await?;
             if chunk.is_empty() {
-                let nothing = self.line.is_empty() && self.skipped == 0;
-                return Ok((!nothing).then(|| self.take()));
+                return Ok(self.lines.finish());
             }
-            let (part, used, ended) = match chunk.iter().position(|byte| *byte == b'\n') {
-                Some(at) => (chunk.get(..at).unwrap_or_default(), at + 1, true),
-                None => (chunk, chunk.len(), false),
-            };
-            if self.pass.is_none()
-                && self.skipped == 0
-                && self.line.len() + part.len() > LONG
+            let held = self.lines.held_after(chunk);
+            if held == 0 {
+                self.pass = None;
+            } else if held > LONG
+                && self.pass.is_none()
                 && let Some(passes) = &self.passes
             {
                 self.pass = Some(passes.take().await);
             }
-            if self.skipped > 0 || self.line.len() + part.len() > self.limit {
-                self.pass = None;
-                let held = core::mem::take(&mut self.line).len() + part.len();
-                self.skipped = self.skipped.saturating_add(u64::try_from(held).unwrap_or(u64::MAX)).max(1);
-            } else {
-                self.line.extend_from_slice(part);
-            }
+            let (used, line) = self.lines.take(chunk);
             self.reader.consume(used);
-            if ended {
-                return Ok(Some(self.take()));
+            if line.is_some() {
+                return Ok(line);
             }
-        }
-    }
-
-    fn take(&mut self) -> Line {
-        let skipped = core::mem::take(&mut self.skipped);
-        if skipped > 0 {
-            return Line::TooLong(skipped);
-        }
-        let mut bytes = core::mem::take(&mut self.line);
-        if bytes.last() == Some(&b'\r') {
-            bytes.pop();
-        }
-        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        match String::from_utf8(bytes) {
-            Ok(text) => Line::Text(match text.strip_prefix('\u{feff}') {
-                Some(rest) => rest.to_owned(),
-                None => text,
-            }),
-            Err(_) => Line::NotUtf8(length),
         }
     }
 }

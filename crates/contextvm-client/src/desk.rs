@@ -146,6 +146,8 @@ impl Endpoint for Desk {
             Input::Published(ticket, outcome) => self.tell(ClientInput::Published(ticket, outcome)),
             Input::RelayUp => self.tell(ClientInput::RelayUp),
             Input::RelayLimit(bytes) => self.tell(ClientInput::RelayLimit(bytes)),
+            // A client keeps nothing.
+            Input::Remembered(_) | Input::Unstored(_) => {}
             Input::Wake => self.tell(ClientInput::Wake),
             Input::App(command) => self.take(command),
         }

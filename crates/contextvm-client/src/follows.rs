@@ -68,6 +68,6 @@ impl Discovery {
 /// Reads the keys of a follow list.
 fn followed(list: &Signed) -> BTreeSet<PublicKey> {
     let entries = list.tags.iter().filter(|tag| tag.kind() == "p").take(MOST_FOLLOWS);
-    let keys = entries.filter_map(Tag::content).filter_map(|key| PublicKey::from_hex(key).ok());
+    let keys = entries.filter_map(Tag::content).filter_map(contextvm_core::event::read_key);
     keys.filter(|key| *key != list.pubkey).collect()
 }

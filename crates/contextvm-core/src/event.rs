@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::object::Printer;
-use crate::text::push_quoted;
+use crate::text::{is_hex, push_quoted};
 use crate::{Limits, kind, scan};
 
 /// Most JSON values in the tags of an event: the list, its tags and their elements. A tag of five bytes takes more than a
@@ -107,7 +107,7 @@ pub fn read(json: &str) -> Option<Event> {
 #[must_use]
 pub fn read_within(json: &str, tag_values: usize) -> Option<Event> {
     let parts: Parts<'_> = serde_json::from_str(json).ok()?;
-    let (id, pubkey, sig) = (short(parts.id)?, short(parts.pubkey)?, short(parts.sig)?);
+    let (id, pubkey, sig) = (hex(parts.id, 64)?, hex(parts.pubkey, 64)?, hex(parts.sig, 128)?);
     let (created_at, kind): (_, Kind) = (short(parts.created_at)?, short(parts.kind)?);
     Some(Event::new(id, pubkey, created_at, kind, tags(parts.tags, tag_values)?, parts.content, sig))
 }
@@ -130,6 +130,24 @@ struct Parts<'a> {
     sig: &'a RawValue,
 }
 
+/// Reads an event id as NIP-01 writes it: 64 hex digits, lowercase.
+#[must_use]
+pub fn read_id(hex: &str) -> Option<EventId> {
+    if is_hex(hex, 64) { EventId::from_hex(hex).ok() } else { None }
+}
+
+/// Reads a public key as NIP-01 writes it: 64 hex digits, lowercase. Whether it is on the curve is not checked.
+#[must_use]
+pub fn read_key(hex: &str) -> Option<PublicKey> {
+    if is_hex(hex, 64) { PublicKey::from_hex(hex).ok() } else { None }
+}
+
+/// Reads a string of so many hex digits, written without escapes.
+fn hex<T: DeserializeOwned>(json: &RawValue, digits: usize) -> Option<T> {
+    let inside = json.get().strip_prefix('"')?.strip_suffix('"')?;
+    if is_hex(inside, digits) { serde_json::from_str(json.get()).ok() } else { None }
+}
+
 /// Reads what is no longer than a signature.
 fn short<T: DeserializeOwned>(json: &RawValue) -> Option<T> {
     let text = Some(json.get()).filter(|text| text.len() <= 2 * 64 + 2)?;
@@ -146,6 +164,15 @@ fn tags(json: &RawValue, values: usize) -> Option<Tags> {
 fn list<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Option<T> {
     let text = Some(json.get()).filter(|text| text.starts_with('['))?;
     serde_json::from_str(text).ok()
+}
+
+/// Whether the signature (BIP-340) over the id is the author's; whether the id is the event's is another question.
+#[must_use]
+pub fn is_signed(event: &Event) -> bool {
+    #[cfg(contextvm_fake_crypto)]
+    return crate::fake::is_signed(event);
+    #[cfg(not(contextvm_fake_crypto))]
+    event.verify_signature()
 }
 
 /// Prints a signed event as one line of JSON, members in the order of NIP-01.
@@ -201,6 +228,31 @@ mod tests {
         let text = event("[]");
         for bad in [text.replacen('{', r#"{"kind":1,"#, 1), format!("{text} {{}}"), "[]".to_string()] {
             assert_eq!(read(&bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn hex_has_one_spelling() {
+        let text = event("[]");
+        let (id, key, sig) = ("0a".repeat(32), "0b".repeat(32), "0c".repeat(64));
+        for right in [&id, &key, &sig] {
+            for wrong in [
+                right.to_uppercase(),
+                format!("{right}00"),
+                right.repeat(2),
+                format!("\\u0030{}", &right[1..]),
+            ] {
+                let bad = text.replace(&format!("\"{right}\""), &format!("\"{wrong}\""));
+                assert_ne!(bad, text);
+                assert_eq!(read(&bad), None, "{wrong}");
+            }
+        }
+        assert_eq!(read_id(&id).map(|id| id.to_hex()), Some(id.clone()));
+        assert_eq!(read_key(&key).map(|key| key.to_hex()), Some(key.clone()));
+        for bad in
+            [id.to_uppercase(), format!("{id}0"), format!("{id}00"), id[1..].to_string(), String::new()]
+        {
+            assert_eq!((read_id(&bad), read_key(&bad)), (None, None), "{bad}");
         }
     }
 

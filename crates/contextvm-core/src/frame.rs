@@ -9,6 +9,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::Fault;
+use crate::event::read_id;
 use crate::object;
 use crate::text::push_quoted;
 
@@ -331,7 +332,7 @@ impl<'a> Elements<'a> {
 
     fn event_id(&self, at: usize) -> Result<EventId, FrameError> {
         let hex = self.string(at, "event id")?;
-        EventId::from_hex(&hex).map_err(|_| FrameError::Element("event id"))
+        read_id(&hex).ok_or(FrameError::Element("event id"))
     }
 
     /// Everything after the subscription.

@@ -8,7 +8,7 @@ use nostr::key::PublicKey;
 use nostr::nips::nip19::{FromBech32, Nip19Coordinate, Nip19Profile, ToBech32};
 use nostr::types::RelayUrl;
 
-use crate::{Fault, kind};
+use crate::{Fault, event, kind};
 
 /// Why a text names no server. No variant holds the text: it might be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,7 +95,7 @@ impl FromStr for ServerIdentity {
             }
             Self { key: address.public_key, relays: hints(&address.relays) }
         } else {
-            PublicKey::from_hex(&lower).map_err(|_| IdentityError::Form)?.into()
+            event::read_key(&lower).ok_or(IdentityError::Form)?.into()
         };
         identity.key.xonly().map_err(|_| IdentityError::NotAKey)?;
         Ok(identity)
@@ -214,6 +214,8 @@ mod tests {
             ("NOSTR:NSEC1", IdentityError::SecretKey),
             ("ncryptsec1qqq", IdentityError::SecretKey),
             ("7e7e", IdentityError::Form),
+            (&format!("{HEX}00"), IdentityError::Form),
+            (&HEX.repeat(2), IdentityError::Form),
             ("note1qqq", IdentityError::Form),
             ("naddr1qqq", IdentityError::Bech32),
             // The address of somebody's article.

@@ -38,11 +38,14 @@ extern crate alloc;
 pub mod capability;
 pub mod envelope;
 pub mod event;
+#[cfg(contextvm_fake_crypto)]
+pub mod fake;
 pub mod fault;
 pub mod frame;
 pub mod identity;
 pub mod kind;
 pub mod limits;
+pub mod line;
 pub mod object;
 pub mod opened;
 pub mod printable;

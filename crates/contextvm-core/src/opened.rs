@@ -2,7 +2,7 @@
 use nostr::event::{Event, EventId};
 use nostr::key::PublicKey;
 
-use crate::{Protection, kind};
+use crate::{Protection, event, kind};
 
 /// Why an event was not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,7 +69,7 @@ impl Opened {
         if !event.verify_id() {
             return Err(Refusal::Id);
         }
-        if !event.verify_signature() {
+        if !event::is_signed(&event) {
             return Err(Refusal::Signature);
         }
         Ok(Self { event, protection, outer })

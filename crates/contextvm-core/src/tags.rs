@@ -3,6 +3,8 @@ use alloc::{string::String, vec::Vec};
 use nostr::event::{EventId, Tag, Tags};
 use nostr::key::PublicKey;
 
+use crate::event;
+
 /// The recipient; always the first tag.
 pub const RECIPIENT: &str = "p";
 /// The inner event that is answered; directly after the recipient.
@@ -137,7 +139,7 @@ pub fn valued(name: &str, value: &str) -> Tag {
 #[must_use]
 pub fn answered_id(tags: &Tags) -> Option<EventId> {
     let tag = tags.iter().find(|tag| tag.kind() == ANSWERED)?;
-    EventId::from_hex(tag.content()?).ok()
+    event::read_id(tag.content()?)
 }
 
 /// Whether there is an `e` tag, well-formed or not.
@@ -256,7 +258,13 @@ mod tests {
         let id = "09".repeat(32);
         let hinted = tags(&[&["p", "k"], &["e", &id, "wss://hint"], &["e", "zz"]]);
         assert_eq!(answered_id(&hinted).map(|id| id.to_hex()), Some(id.clone()));
-        for bad in [tags(&[&["e", "zz"], &["e", &id]]), tags(&[&["e"]])] {
+        let (large, long) = ("0A".repeat(32), alloc::format!("{id}00"));
+        for bad in [
+            tags(&[&["e", "zz"], &["e", &id]]),
+            tags(&[&["e"]]),
+            tags(&[&["e", &large]]),
+            tags(&[&["e", &long]]),
+        ] {
             assert_eq!(answered_id(&bad), None);
             assert!(is_correlated(&bad));
         }

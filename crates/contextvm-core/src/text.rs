@@ -55,6 +55,12 @@ impl Iterator for Unescaped<'_> {
     }
 }
 
+/// Whether a text is so many hex digits as NIP-01 writes them: lowercase. The parsers of nostr take capitals, and leave out
+/// what follows the last digit that they need.
+pub(crate) fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Orders two insides of JSON strings by what they stand for.
 pub(crate) fn same_text_order(a: &str, b: &str) -> Ordering {
     Unescaped::new(a).cmp(Unescaped::new(b))

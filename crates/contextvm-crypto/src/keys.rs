@@ -10,6 +10,7 @@ use contextvm_core::{Draft, kind};
 use nostr::event::{Event, EventId, Kind, Tag, Tags};
 use nostr::key::{PublicKey, SecretKey};
 use nostr::types::Timestamp;
+#[cfg(not(contextvm_fake_crypto))]
 use secp256k1::SECP256K1;
 use zeroize::Zeroizing;
 
@@ -24,7 +25,12 @@ const NSEC_LEN: usize = 63;
 /// `Debug` prints the public key alone. There is no `Display`, no `Serialize` and no way to compare secrets; the only
 /// way out for the secret is [`Keys::to_nsec`].
 #[derive(Clone)]
-pub struct Keys(nostr::key::Keys);
+pub struct Keys(Pair);
+
+#[cfg(not(contextvm_fake_crypto))]
+type Pair = nostr::key::Keys;
+#[cfg(contextvm_fake_crypto)]
+type Pair = crate::fake::Pair;
 
 impl Keys {
     /// Takes a secret key as bytes.
@@ -60,7 +66,7 @@ impl Keys {
 
     pub(crate) fn from_secret(bytes: &Zeroizing<[u8; 32]>) -> Result<Self, KeyError> {
         let secret = SecretKey::from_slice(bytes.as_slice()).map_err(|_| KeyError::Range)?;
-        Ok(Self(nostr::key::Keys::new(secret)))
+        Ok(Self(Pair::new(secret)))
     }
 
     /// Derives the key of a further identity from this one (HKDF-SHA256), so that one backup covers them all.
@@ -162,7 +168,10 @@ impl Keys {
         content: String,
         aux: &Zeroizing<[u8; 32]>,
     ) -> Event {
+        #[cfg(not(contextvm_fake_crypto))]
         let signature = self.0.sign_schnorr_with_aux_rand(SECP256K1, id.as_bytes(), aux);
+        #[cfg(contextvm_fake_crypto)]
+        let signature = contextvm_core::fake::sign(&self.public_key(), &id, aux);
         Event::new(id, self.public_key(), Timestamp::from_secs(created_at), kind, tags, content, signature)
     }
 

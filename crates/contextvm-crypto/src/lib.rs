@@ -27,6 +27,8 @@ extern crate alloc;
 
 mod entropy;
 mod error;
+#[cfg(contextvm_fake_crypto)]
+mod fake;
 mod keys;
 pub mod nip44;
 mod open;

@@ -68,12 +68,18 @@ pub struct ServerConfig {
     pub accept_from: u64,
     /// Tools may write streams (CEP-41) to callers that understand them.
     pub open_streams: bool,
+    /// Nothing is executed before a store has said that its id is on disk: [`ServerOutput::Remember`] asks for that, and
+    /// what the application is to hear waits for [`ServerInput::Remembered`].
+    ///
+    /// [`ServerOutput::Remember`]: crate::ServerOutput::Remember
+    /// [`ServerInput::Remembered`]: crate::ServerInput::Remembered
+    pub durable: bool,
     /// Bounds.
     pub limits: Limits,
 }
 
 impl Default for ServerConfig {
-    /// Everybody may call, encrypted or not; nothing is injected; no replay barrier.
+    /// Everybody may call, encrypted or not; nothing is injected; no replay barrier and no store.
     fn default() -> Self {
         Self {
             identity: Identity::default(),
@@ -84,6 +90,7 @@ impl Default for ServerConfig {
             inject_request_event_id: false,
             accept_from: 0,
             open_streams: true,
+            durable: false,
             limits: Limits::default(),
         }
     }

@@ -44,11 +44,13 @@ pub enum DropReason {
     UnknownRequest,
     /// No relay took the frames of an answer.
     Unpublished,
+    /// The store failed, so it was not executed.
+    Unstored,
 }
 
 impl DropReason {
     /// Every reason, for tables of counters.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Duplicate,
         Self::BeforeStart,
         Self::Stale,
@@ -68,6 +70,7 @@ impl DropReason {
         Self::Unsupported,
         Self::UnknownRequest,
         Self::Unpublished,
+        Self::Unstored,
     ];
 
     /// Returns a fixed name, for counters and logs.
@@ -93,6 +96,7 @@ impl DropReason {
             Self::Unsupported => "unsupported",
             Self::UnknownRequest => "unknown_request",
             Self::Unpublished => "unpublished",
+            Self::Unstored => "unstored",
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod config;
 pub mod drop;
 mod flight;
 pub mod gate;
+pub mod record;
 pub mod server;
 mod size;
 mod unique;
@@ -17,6 +18,7 @@ pub use contextvm_stream::{StreamEnd, StreamError};
 pub use contextvm_transfer::TransferError;
 pub use drop::DropReason;
 pub use gate::{Gate, OuterEvent};
+pub use record::{Origin, Record};
 pub use server::{RequestKey, ServerInput, ServerLoad, ServerMachine, ServerOutput};
 
 use contextvm_core::{Draft, Protection};

@@ -258,7 +258,7 @@ fn version_of(event: &Event) -> Option<Version> {
 fn address_of(value: &str) -> Option<Version> {
     let mut parts = value.splitn(3, ':');
     let kind = parts.next()?.parse().ok()?;
-    let author = PublicKey::from_hex(parts.next()?).ok()?;
+    let author = contextvm_core::event::read_key(parts.next()?)?;
     Some((kind, author, parts.next().unwrap_or_default().to_owned()))
 }
 

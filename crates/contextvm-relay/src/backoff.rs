@@ -1,26 +1,34 @@
 //! Growing delays with full jitter: a relay that comes back does not meet all its clients at once.
 use std::time::Duration;
 
-/// Delays that are drawn from zero to a bound which doubles with each failure.
+/// Delays between a lost connection and the next, drawn from zero to a bound that grows with the time waited so far.
 ///
-/// The longer a relay was away, the wider its clients are spread: after 20 s no second sees more than a tenth of them.
-/// One that is back at once meets them all within `first`, because a client cannot know how many others there are.
+/// The bound is `first` until three times as long was waited, and grows with the square of that time from there to `most`:
+/// a relay that restarts has its clients back within a second or two, and the longer one was away, the wider they are
+/// spread; after 20 s no second sees more than a tenth of them. One that is back at once meets them all within `first`,
+/// because a client cannot know how many others there are.
 #[derive(Clone, Debug)]
-pub(crate) struct Backoff {
+pub(crate) struct Reconnect {
     first: Duration,
     most: Duration,
-    failures: u32,
+    waited: Duration,
     penalty: bool,
 }
 
-impl Backoff {
+/// How many times the first delay is waited before the bound grows.
+const QUICK: u32 = 3;
+
+impl Reconnect {
     pub(crate) const fn new(first: Duration, most: Duration) -> Self {
-        Self { first, most, failures: 0, penalty: false }
+        Self { first, most, waited: Duration::ZERO, penalty: false }
     }
 
-    /// Starts afresh, unless a penalty is still to be served.
-    pub(crate) const fn reset(&mut self) {
-        self.failures = 0;
+    /// Takes note of how long a connection lasted: it makes good for as much waiting, and if it lasted `enough` for all.
+    ///
+    /// A relay that is restarted every few seconds is not taken for one that is away; one that closes every connection
+    /// at once is. A penalty is still to be served.
+    pub(crate) fn lived(&mut self, life: Duration, enough: Duration) {
+        self.waited = if life >= enough { Duration::ZERO } else { self.waited.saturating_sub(life) };
     }
 
     /// Makes the next delay one of the longest.
@@ -33,12 +41,38 @@ impl Backoff {
         if core::mem::take(&mut self.penalty) {
             return self.most / 2 + fraction(self.most / 2, random);
         }
-        let bound = self.first.saturating_mul(1 << self.failures.min(16)).min(self.most);
-        self.failures = self.failures.saturating_add(1);
-        fraction(bound, random)
+        let delay = fraction(self.bound(), random);
+        self.waited = self.waited.saturating_add(delay);
+        delay
     }
 
-    /// Draws the next delay from the upper half of what [`Backoff::next`] may give.
+    fn bound(&self) -> Duration {
+        let quick = self.first.saturating_mul(QUICK).as_secs_f64();
+        let times = if quick > 0.0 { self.waited.as_secs_f64() / quick } else { 1.0 };
+        let growth = (times * times).clamp(1.0, 1e6);
+        Duration::try_from_secs_f64(self.first.as_secs_f64() * growth).unwrap_or(self.most).min(self.most)
+    }
+}
+
+/// Pauses whose bound doubles with each refusal.
+#[derive(Clone, Debug)]
+pub(crate) struct Backoff {
+    first: Duration,
+    most: Duration,
+    failures: u32,
+}
+
+impl Backoff {
+    pub(crate) const fn new(first: Duration, most: Duration) -> Self {
+        Self { first, most, failures: 0 }
+    }
+
+    /// Starts afresh.
+    pub(crate) const fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Draws the next pause from the upper half of what the bound allows; `random` is uniform.
     pub(crate) fn next_upper(&mut self, random: u32) -> Duration {
         let bound = self.first.saturating_mul(1 << self.failures.min(16)).min(self.most);
         self.failures = self.failures.saturating_add(1);
@@ -61,24 +95,47 @@ mod tests {
 
     const FIRST: Duration = Duration::from_millis(500);
     const MOST: Duration = Duration::from_secs(30);
+    const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn the_bound_doubles_up_to_the_longest_and_starts_afresh_after_a_reset() {
-        let mut backoff = Backoff::new(FIRST, MOST);
-        let bounds: Vec<u128> = (0..8).map(|_| backoff.next(u32::MAX).as_millis()).collect();
-        assert_eq!(bounds, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
-        assert_eq!(backoff.next(0), Duration::ZERO);
-        backoff.reset();
-        assert_eq!(backoff.next(u32::MAX), FIRST);
+    fn the_bound_grows_with_the_time_waited_up_to_the_longest() {
+        let mut reconnect = Reconnect::new(FIRST, MOST);
+        let bounds: Vec<u128> = (0..10).map(|_| reconnect.next(u32::MAX).as_millis()).collect();
+        assert_eq!(bounds, [500, 500, 500, 500, 888, 1_854, 5_000, 21_097, 30_000, 30_000]);
+        assert_eq!(reconnect.next(u32::MAX), MOST);
+        assert_eq!(reconnect.next(0), Duration::ZERO);
+        assert_eq!(reconnect.next(u32::MAX), MOST);
     }
 
     #[test]
-    fn a_penalty_is_served_once_and_survives_a_reset() {
-        let mut backoff = Backoff::new(FIRST, MOST);
-        backoff.punish();
-        backoff.reset();
-        assert_eq!(backoff.next(0), MOST / 2);
-        assert_eq!(backoff.next(u32::MAX), FIRST);
+    fn a_connection_makes_good_for_as_much_waiting_as_it_lasted() {
+        let mut reconnect = Reconnect::new(FIRST, MOST);
+        let wait = |reconnect: &mut Reconnect| reconnect.next(u32::MAX);
+        while wait(&mut reconnect) < MOST {}
+        reconnect.lived(SECOND, 5 * SECOND);
+        assert_eq!(wait(&mut reconnect), MOST, "one second is not enough for what was waited");
+        reconnect.lived(5 * SECOND, 5 * SECOND);
+        assert_eq!(wait(&mut reconnect), FIRST);
+        // A relay that is killed whenever it has been up for a second.
+        for _ in 0..1_000 {
+            reconnect.lived(SECOND, 5 * SECOND);
+            assert_eq!(wait(&mut reconnect), FIRST);
+        }
+        // A relay that closes every connection at once.
+        for _ in 0..20 {
+            reconnect.lived(Duration::from_millis(1), 5 * SECOND);
+            wait(&mut reconnect);
+        }
+        assert_eq!(wait(&mut reconnect), MOST);
+    }
+
+    #[test]
+    fn a_penalty_is_served_once_and_survives_a_long_life() {
+        let mut reconnect = Reconnect::new(FIRST, MOST);
+        reconnect.punish();
+        reconnect.lived(MOST, FIRST);
+        assert_eq!(reconnect.next(0), MOST / 2);
+        assert_eq!(reconnect.next(u32::MAX), FIRST);
     }
 
     /// Lets 1,000 clients lose one relay at once and returns when each is connected again after an outage, sorted.
@@ -86,13 +143,13 @@ mod tests {
         let mut random = 0x2545_F491_4F6C_DD1D_u64;
         let mut connected: Vec<Duration> = (0..1_000)
             .map(|_| {
-                let (mut backoff, mut at) = (Backoff::new(FIRST, MOST), Duration::ZERO);
+                let (mut reconnect, mut at) = (Reconnect::new(FIRST, MOST), Duration::ZERO);
                 loop {
                     // An xorshift generator, so that the storm is the same on every run.
                     random ^= random << 13;
                     random ^= random >> 7;
                     random ^= random << 17;
-                    at += backoff.next((random >> 32) as u32);
+                    at += reconnect.next((random >> 32) as u32);
                     if at >= outage {
                         return at;
                     }
@@ -130,10 +187,20 @@ mod tests {
     }
 
     #[test]
+    fn after_an_outage_of_up_to_three_seconds_all_are_back_within_two() {
+        for millis in [100, 500, 1_000, 2_000, 3_000] {
+            let last = *storm(Duration::from_millis(millis)).last().unwrap() - Duration::from_millis(millis);
+            assert!(last <= 2 * SECOND, "{last:?} after an outage of {millis} ms");
+        }
+    }
+
+    #[test]
     fn failures_without_end_do_not_overflow() {
         let mut backoff = Backoff::new(FIRST, MOST);
         backoff.failures = u32::MAX;
-        assert_eq!(backoff.next(u32::MAX), MOST);
         assert_eq!(backoff.next_upper(0), MOST / 2);
+        let mut reconnect = Reconnect::new(FIRST, MOST);
+        reconnect.waited = Duration::MAX;
+        assert_eq!(reconnect.next(u32::MAX), MOST);
     }
 }

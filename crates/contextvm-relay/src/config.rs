@@ -116,7 +116,8 @@ pub struct Timing {
     pub connect: Duration,
     /// How long a publication waits for a relay's answer; 3 s.
     pub publish: Duration,
-    /// Longest first delay before a connection is tried again; doubles with each failure; 0.5 s.
+    /// Longest delay before a connection is tried again, until three times as long was waited; then it grows with the square of
+    /// the time waited; 0.5 s.
     pub retry_first: Duration,
     /// Longest delay before a connection is tried again; 30 s.
     pub retry_most: Duration,

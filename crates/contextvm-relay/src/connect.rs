@@ -5,7 +5,7 @@ use futures_util::future::BoxFuture;
 use nostr::types::RelayUrl;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::backoff::Backoff;
+use crate::backoff::Reconnect;
 use crate::dial::{Addresses, Socket};
 use crate::error::DialError;
 
@@ -15,14 +15,14 @@ use crate::error::DialError;
 pub(crate) trait Connector: Send + Sync {
     /// Starts connecting to a relay at admitted addresses; attempts arrive on the returned line until [`Connector::detach`].
     ///
-    /// Each attempt but the first waits for a delay drawn from `backoff`. `relay` is a number that no other relay has
+    /// Each attempt but the first waits for a delay drawn from `reconnect`. `relay` is a number that no other relay has
     /// had before.
     fn attach(
         &self,
         relay: u16,
         url: RelayUrl,
         addresses: Addresses,
-        backoff: Arc<Mutex<Backoff>>,
+        reconnect: Arc<Mutex<Reconnect>>,
     ) -> BoxFuture<'_, Result<mpsc::Receiver<Attempt>, String>>;
 
     /// Stops connecting to a relay.

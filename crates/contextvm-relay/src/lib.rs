@@ -28,6 +28,9 @@
 //! # }
 //! ```
 
+#[cfg(contextvm_fake_crypto)]
+compile_error!("signatures are keyed hashes in this build: nothing of it may reach a network");
+
 mod auth;
 mod backoff;
 mod config;

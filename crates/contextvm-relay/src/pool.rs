@@ -17,11 +17,11 @@ use nostr_relay_pool::transport::websocket::{WebSocketSink, WebSocketStream, Web
 use nostr_relay_pool::{RelayOptions, RelayPool};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::backoff::{Backoff, draw};
+use crate::backoff::{Reconnect, draw};
 use crate::connect::{Attempt, Connection, Connector};
 use crate::dial::{Addresses, Dialer};
 
-/// The pool's own pause between a lost connection and the next request for one; ours is in [`Backoff`].
+/// The pool's own pause between a lost connection and the next request for one; ours is in [`Reconnect`].
 const POOL_PAUSE: Duration = Duration::from_millis(1);
 
 /// Keeps connections through `nostr-relay-pool`.
@@ -37,7 +37,7 @@ type Lines = Arc<Mutex<BTreeMap<String, Arc<Line>>>>;
 struct Line {
     url: RelayUrl,
     addresses: Addresses,
-    backoff: Arc<Mutex<Backoff>>,
+    reconnect: Arc<Mutex<Reconnect>>,
     attempts: mpsc::Sender<Attempt>,
     first: Mutex<bool>,
 }
@@ -56,7 +56,7 @@ impl Connector for PoolConnector {
         relay: u16,
         url: RelayUrl,
         addresses: Addresses,
-        backoff: Arc<Mutex<Backoff>>,
+        reconnect: Arc<Mutex<Reconnect>>,
     ) -> BoxFuture<'_, Result<mpsc::Receiver<Attempt>, String>> {
         Box::pin(async move {
             let pool = self.pool.as_ref().ok_or_else(|| "closed".to_owned())?;
@@ -64,7 +64,7 @@ impl Connector for PoolConnector {
             let key = key(relay, &url);
             locked(&self.lines).insert(
                 key.clone(),
-                Arc::new(Line { url, addresses, backoff, attempts, first: Mutex::new(true) }),
+                Arc::new(Line { url, addresses, reconnect, attempts, first: Mutex::new(true) }),
             );
             let options = RelayOptions::new()
                 .ping(false)
@@ -149,7 +149,7 @@ impl Tap {
                 return std::future::pending().await;
             };
             if !std::mem::take(&mut *locked(&line.first)) {
-                let delay = locked(&line.backoff).next(draw());
+                let delay = locked(&line.reconnect).next(draw());
                 tokio::time::sleep(delay).await;
             }
             match self.dialer.dial(&line.url, line.addresses).await {

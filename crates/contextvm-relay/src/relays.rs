@@ -54,7 +54,8 @@ pub enum Incoming {
 
 /// Where everything that relays send comes out.
 ///
-/// Events that nobody takes out stay in bounded queues, then in the sockets, then at the relays: none is dropped here.
+/// Events that nobody takes out stay in bounded queues, then in the sockets, then at the relays: none is dropped here,
+/// except while a relay is on hold ([`Relays::hold`]).
 /// Dropping the inbox makes arriving events vanish; publishing goes on.
 #[derive(Debug)]
 pub struct Inbox(mpsc::Receiver<Incoming>);
@@ -237,6 +238,17 @@ impl Relays {
     pub fn report_invalid(&self, relay: u16) {
         if let Some((link, _)) = self.0.state().links.get(&relay) {
             link.report_invalid();
+        }
+    }
+
+    /// Puts a relay on hold: nothing more that it sends comes out of the inbox before an instant.
+    ///
+    /// Other relays are not affected. What the relay sends meanwhile waits in its queue, where newer events push out the
+    /// oldest, and are counted as [`RelayCounts::dropped`](crate::RelayCounts::dropped); after four queues full of them
+    /// its socket is not read until the hold ends. An earlier, longer hold stays.
+    pub fn hold(&self, relay: u16, until: Instant) {
+        if let Some((link, _)) = self.0.state().links.get(&relay) {
+            link.hold(until);
         }
     }
 

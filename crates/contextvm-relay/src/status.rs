@@ -52,6 +52,8 @@ pub struct RelayCounts {
     pub failures: u64,
     /// Events taken in.
     pub events: u64,
+    /// Events pushed out by newer ones while the relay was on hold; see [`Relays::hold`](crate::Relays::hold).
+    pub dropped: u64,
     /// Events on subscriptions that are not ours.
     pub unknown_subscriptions: u64,
     /// Answers to events that nobody waits for.

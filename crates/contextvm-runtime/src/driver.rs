@@ -3,11 +3,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contextvm_core::Limits;
+use contextvm_core::{Limits, Now};
 use contextvm_crypto::Keys;
 use contextvm_engine::GiftWrapMode;
 use contextvm_engine::gate::Gate;
 use contextvm_relay::{Addresses, AuthSigner, Inbox, Incoming, Relays, RelaysConfig};
+use contextvm_store::Store;
 use futures_util::FutureExt as _;
 use nostr::types::RelayUrl;
 use tokio::time::Instant;
@@ -17,6 +18,7 @@ use crate::endpoint::{Effect, Endpoint, Input};
 use crate::inbound::Intake;
 use crate::outbound::Outbox;
 use crate::relay_limit::RelayLimit;
+use crate::remember::{Remembering, Settled};
 use crate::stats::Counters;
 use crate::subscription;
 
@@ -62,6 +64,7 @@ pub struct Driver {
     inbox: Inbox,
     counters: Counters,
     clock: Clock,
+    store: Option<Arc<Store>>,
     seed: [u8; 32],
 }
 
@@ -81,7 +84,21 @@ impl Driver {
             .with_addresses(options.addresses)
             .with_signer(signer);
         let (relays, inbox) = Relays::connect(config)?;
-        Ok(Self { options, relays, inbox, counters: Counters::default(), clock: Clock::start(), seed })
+        let (counters, clock) = (Counters::default(), Clock::start());
+        Ok(Self { options, relays, inbox, counters, clock, store: None, seed })
+    }
+
+    /// Sets where [`Effect::Remember`] goes. Without a store everything is taken for remembered.
+    #[must_use]
+    pub fn with_store(mut self, store: Store) -> Self {
+        self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Reads the clocks by which the endpoint will live.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        self.clock.now()
     }
 
     /// Returns the connections.
@@ -104,7 +121,7 @@ impl Driver {
 
     /// Runs an endpoint until it stops, then closes the relays.
     pub async fn run<E: Endpoint>(self, endpoint: E, gate: Gate) {
-        let Self { options, relays, inbox, counters, clock, seed: _ } = self;
+        let Self { options, relays, inbox, counters, clock, store, seed: _ } = self;
         let limits = Arc::new(options.limits);
         let intake = Intake::new(
             gate,
@@ -115,9 +132,20 @@ impl Driver {
         );
         let outbox = Outbox::new(E::KEEPS, options.keys, relays.clone(), &limits, counters.clone());
         let limit = RelayLimit::new(relays.clone());
+        let remembering = Remembering::new(store, counters.clone());
         let grace = options.shutdown_grace;
-        let running =
-            Running { endpoint, inbox, intake, outbox, limit, counters, clock, grace, stop_at: None };
+        let running = Running {
+            endpoint,
+            inbox,
+            intake,
+            outbox,
+            limit,
+            remembering,
+            counters,
+            clock,
+            grace,
+            stop_at: None,
+        };
         Box::pin(running.run()).await;
         relays.shutdown().await;
     }
@@ -136,6 +164,7 @@ struct Running<E: Endpoint> {
     intake: Intake,
     outbox: Outbox,
     limit: RelayLimit,
+    remembering: Remembering,
     counters: Counters,
     clock: Clock,
     grace: Duration,
@@ -145,6 +174,12 @@ struct Running<E: Endpoint> {
 
 impl<E: Endpoint> Running<E> {
     async fn run(mut self) {
+        self.work().await;
+        // What was answered and is lost is not executed again, but its caller would only learn of a restart.
+        self.remembering.finish().await;
+    }
+
+    async fn work(&mut self) {
         loop {
             let mut step = Some(self.step().await);
             let mut left = BATCH;
@@ -157,6 +192,7 @@ impl<E: Endpoint> Running<E> {
             }
             self.intake.start();
             self.outbox.start();
+            self.remembering.start();
             if self.stop_at.is_some() && self.outbox.is_idle() && !self.endpoint.owes() {
                 return;
             }
@@ -186,6 +222,7 @@ impl<E: Endpoint> Running<E> {
             Step::StopNow => return ControlFlow::Break(()),
         }
         self.drain();
+        self.intake.settled();
         ControlFlow::Continue(())
     }
 
@@ -204,6 +241,7 @@ impl<E: Endpoint> Running<E> {
                 Step::Input(ended.map(|(ticket, outcome)| Input::Published(ticket, outcome)))
             }
             bytes = self.limit.next(), if self.stop_at.is_none() => Step::Input(Some(Input::RelayLimit(bytes))),
+            settled = self.remembering.next() => Step::Input(Some(told(settled))),
             () = timer => Step::Input(Some(Input::Wake)),
             () = end => Step::StopNow,
         }
@@ -219,7 +257,11 @@ impl<E: Endpoint> Running<E> {
                 }
                 Effect::Republish { ticket, rewrap } => self.outbox.republish(ticket, rewrap),
                 Effect::Forget(ticket) => self.outbox.forget(ticket),
-                Effect::Drop(reason) => self.counters.drop(reason),
+                Effect::Remember { number, record } => self.remembering.push(number, record),
+                Effect::Drop(reason) => {
+                    self.counters.drop(reason);
+                    self.intake.refused(reason);
+                }
                 Effect::Stop => self.stop(),
             }
         }
@@ -230,6 +272,10 @@ impl<E: Endpoint> Running<E> {
             self.stop_at = Some(Instant::now() + self.grace);
         }
     }
+}
+
+const fn told<E>(Settled { through, is_kept }: Settled) -> Input<E> {
+    if is_kept { Input::Remembered(through) } else { Input::Unstored(through) }
 }
 
 /// Sleeps until an instant, or for ever.

@@ -1,6 +1,6 @@
 //! What a face puts around a machine so that the driver can run it.
 use contextvm_core::{Mono, Now, Opened};
-use contextvm_engine::{DropReason, Outbound, Outcome, Ticket};
+use contextvm_engine::{DropReason, Outbound, Outcome, Record, Ticket};
 
 /// What the driver tells an endpoint.
 #[derive(Debug)]
@@ -13,6 +13,10 @@ pub enum Input<E> {
     RelayUp,
     /// The largest event that the relays take, bytes as published, is another one now.
     RelayLimit(usize),
+    /// All records up to this one are on disk.
+    Remembered(u64),
+    /// The store has failed; records up to this one cannot be relied on unless they were [`Input::Remembered`].
+    Unstored(u64),
     /// The application's side of the endpoint has something.
     App(E),
     /// A time that [`Endpoint::poll_timeout`] named has come.
@@ -34,6 +38,13 @@ pub enum Effect {
     },
     /// The ticket is not needed any more.
     Forget(Ticket),
+    /// Have a record on disk, and say so; the numbers go up by one.
+    Remember {
+        /// To be quoted in [`Input::Remembered`].
+        number: u64,
+        /// What to keep.
+        record: Record,
+    },
     /// Count a refusal.
     Drop(DropReason),
     /// Stop taking events in, let what is under way finish in bounded time, and end.

@@ -1,5 +1,6 @@
 //! Inbound half of the loop: gate, then open beside the loop, results in order of arrival.
 use std::sync::Arc;
+use std::time::Duration;
 
 use contextvm_core::{Limits, Now, Opened, Protection, Refusal};
 use contextvm_crypto::{Keys, OpenError};
@@ -8,16 +9,21 @@ use contextvm_engine::gate::{Gate, OuterEvent};
 use contextvm_relay::Relays;
 use nostr::event::{EventId, Signature};
 use nostr::key::PublicKey;
+use tokio::time::Instant;
 
 use crate::stats::Counters;
+use crate::waste::{Waste, is_waste};
 use crate::work::Work;
 
-/// What became of one admitted event.
-type Tried = Result<Box<Opened>, Box<Unopened>>;
+/// One admitted event: what became of it, and what that cost.
+struct Tried {
+    relay: u16,
+    cost: Duration,
+    result: Result<Box<Opened>, Box<Unopened>>,
+}
 
 /// An event that could not be opened: what the gate needs to let go of it, and who is to blame.
 struct Unopened {
-    relay: u16,
     id: EventId,
     signature: Signature,
     protection: Protection,
@@ -33,6 +39,9 @@ pub(crate) struct Intake {
     limits: Arc<Limits>,
     relays: Relays,
     counters: Counters,
+    waste: Waste,
+    /// The relay of the event that was opened last, and what that cost.
+    last: Option<(u16, Duration)>,
 }
 
 impl Intake {
@@ -45,12 +54,13 @@ impl Intake {
     ) -> Self {
         let me = keys.public_key();
         let opening = Work::new(limits.open_queue);
-        Self { gate, opening, keys, me, limits, relays, counters }
+        Self { gate, opening, keys, me, limits, relays, counters, waste: Waste::default(), last: None }
     }
 
     /// Whether another event may be taken; otherwise the sockets have to wait.
     pub(crate) fn has_room(&self) -> bool {
         self.opening.len() < self.limits.open_queue.max(1)
+            && self.opening.bytes() < self.limits.outbound_bytes.max(1)
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -60,11 +70,13 @@ impl Intake {
     /// Takes one raw event: cheap checks here, cryptography once [`Self::start`] is called.
     pub(crate) fn take(&mut self, relay: u16, json: &str, stored: bool, now: Now) {
         self.counters.add(|stats| &mut stats.received);
+        let begun = Instant::now();
         let admitted =
             if stored { self.gate.admit_stored(json, relay, now) } else { self.gate.admit(json, relay, now) };
         match admitted {
-            Ok(outer) => self.open(relay, outer, now.unix),
+            Ok(outer) => self.open(relay, outer, begun.elapsed(), now.unix),
             Err(reason) => {
+                self.charge(relay, begun.elapsed());
                 if reason == DropReason::Id {
                     self.relays.report_invalid(relay);
                 }
@@ -86,15 +98,18 @@ impl Intake {
             self.counters.add(|stats| &mut stats.unopened);
             return None;
         };
-        match tried {
+        let Tried { relay, cost, result } = tried;
+        match result {
             Ok(opened) => {
                 self.gate.opened(opened.outer());
                 self.counters.add(|stats| &mut stats.opened);
+                self.last = Some((relay, cost));
                 Some(opened)
             }
             Err(unopened) => {
-                let Unopened { relay, id, signature, protection, error } = *unopened;
+                let Unopened { id, signature, protection, error } = *unopened;
                 self.gate.refused(id, &signature);
+                self.charge(relay, cost);
                 if is_relays_fault(protection, error) {
                     self.relays.report_invalid(relay);
                 }
@@ -105,17 +120,37 @@ impl Intake {
         }
     }
 
-    fn open(&mut self, relay: u16, outer: OuterEvent, unix: u64) {
+    /// Learns that the machine refused something, which may have been the event that was opened last.
+    pub(crate) fn refused(&mut self, reason: DropReason) {
+        if let Some((relay, cost)) = self.last.take().filter(|_| is_waste(reason)) {
+            self.charge(relay, cost);
+        }
+    }
+
+    /// Learns that the machine is done with the event that was opened last.
+    pub(crate) fn settled(&mut self) {
+        self.last = None;
+    }
+
+    fn charge(&mut self, relay: u16, cost: Duration) {
+        if let Some(until) = self.waste.charge(relay, cost, Instant::now()) {
+            self.relays.hold(relay, until);
+        }
+    }
+
+    fn open(&mut self, relay: u16, outer: OuterEvent, so_far: Duration, unix: u64) {
         let (keys, me, limits) = (Arc::clone(&self.keys), self.me, Arc::clone(&self.limits));
         let OuterEvent { event, kind: protection } = outer;
         self.opening.push(event.content.len(), move || {
+            let begun = Instant::now();
             let (id, signature) = (event.id, event.sig);
             let result = match protection {
                 Protection::Plain => contextvm_crypto::open_plain(event, &me, unix, &limits),
                 Protection::Wrapped(_) => contextvm_crypto::open(&event, &keys, unix, &limits),
             };
-            let unopened = |error| Box::new(Unopened { relay, id, signature, protection, error });
-            result.map(Box::new).map_err(unopened)
+            let unopened = |error| Box::new(Unopened { id, signature, protection, error });
+            let result = result.map(Box::new).map_err(unopened);
+            Tried { relay, cost: so_far.saturating_add(begun.elapsed()), result }
         });
     }
 }

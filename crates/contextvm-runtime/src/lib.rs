@@ -13,6 +13,8 @@ mod inbound;
 mod outbound;
 mod pace;
 mod relay_limit;
+mod remember;
+mod waste;
 mod work;
 
 pub use clock::Clock;

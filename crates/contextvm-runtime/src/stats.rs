@@ -27,6 +27,10 @@ pub struct Stats {
     pub refused: u64,
     /// Messages dropped because the application did not read them.
     pub unread: u64,
+    /// Records that the store has on disk.
+    pub remembered: u64,
+    /// Records that it failed to keep.
+    pub unstored: u64,
     /// Refusals of the gate and of the machine by reason.
     pub drops: BTreeMap<DropReason, u64>,
 }
@@ -80,9 +84,13 @@ impl Counters {
     }
 
     pub(crate) fn add(&self, field: impl FnOnce(&mut Stats) -> &mut u64) {
+        self.count(field, 1);
+    }
+
+    pub(crate) fn count(&self, field: impl FnOnce(&mut Stats) -> &mut u64, by: u64) {
         self.with(|inner| {
             let number = field(&mut inner.stats);
-            *number = number.saturating_add(1);
+            *number = number.saturating_add(by);
         });
     }
 

@@ -14,13 +14,23 @@ pub(crate) struct Work<T> {
     waiting: VecDeque<(usize, Job<T>)>,
     waiting_bytes: usize,
     running: FuturesOrdered<Running<T>>,
+    /// What each of them is on, in their order.
+    running_sizes: VecDeque<usize>,
+    running_bytes: usize,
     most: usize,
 }
 
 impl<T: Send + 'static> Work<T> {
     /// At most `most` jobs run at once.
     pub(crate) fn new(most: usize) -> Self {
-        Self { waiting: VecDeque::new(), waiting_bytes: 0, running: FuturesOrdered::new(), most: most.max(1) }
+        Self {
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            running: FuturesOrdered::new(),
+            running_sizes: VecDeque::new(),
+            running_bytes: 0,
+            most: most.max(1),
+        }
     }
 
     /// Adds a job on so many bytes; it waits for [`Self::start`].
@@ -36,6 +46,8 @@ impl<T: Send + 'static> Work<T> {
                 return;
             };
             self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
+            self.running_bytes = self.running_bytes.saturating_add(bytes);
+            self.running_sizes.push_back(bytes);
             let task = tokio::spawn(async move { job() });
             self.running.push_back(Box::pin(async move { task.await.ok() }));
         }
@@ -43,7 +55,10 @@ impl<T: Send + 'static> Work<T> {
 
     /// Waits for the oldest running job: `None` when none is running, `Some(None)` when it panicked. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Option<T>> {
-        self.running.next().await
+        let ended = self.running.next().await?;
+        let bytes = self.running_sizes.pop_front().unwrap_or(0);
+        self.running_bytes = self.running_bytes.saturating_sub(bytes);
+        Some(ended)
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -53,6 +68,11 @@ impl<T: Send + 'static> Work<T> {
     /// Jobs that wait or run.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len() + self.running.len()
+    }
+
+    /// The bytes that all jobs are on.
+    pub(crate) fn bytes(&self) -> usize {
+        self.waiting_bytes.saturating_add(self.running_bytes)
     }
 
     /// Jobs that wait, and the bytes that they are on.
@@ -80,17 +100,18 @@ mod tests {
     async fn results_come_in_the_order_of_the_jobs_and_no_more_run_than_may() {
         let mut work = Work::new(2);
         for n in 0..20_u64 {
-            work.push(1, move || {
+            work.push(10, move || {
                 std::thread::sleep(std::time::Duration::from_millis((20 - n) % 3));
                 n
             });
         }
         for n in 0..20 {
             work.start();
+            assert_eq!(work.bytes(), work.len() * 10, "what runs counts as what waits");
             assert!(work.running.len() <= 2);
             assert_eq!(work.next().await, Some(Some(n)));
         }
-        assert_eq!((work.len(), work.waiting()), (0, (0, 0)));
+        assert_eq!((work.len(), work.waiting(), work.bytes()), (0, (0, 0), 0));
     }
 
     #[tokio::test]

@@ -155,6 +155,8 @@ impl Endpoint for Desk {
             Input::Published(ticket, outcome) => self.tell(ServerInput::Published(ticket, outcome)),
             Input::Wake => self.tell(ServerInput::Wake),
             Input::RelayLimit(bytes) => self.tell(ServerInput::RelayLimit(bytes)),
+            Input::Remembered(through) => self.tell(ServerInput::Remembered { through }),
+            Input::Unstored(through) => self.tell(ServerInput::Unstored { through }),
             Input::RelayUp => {}
             Input::App(event) => self.take(event),
         }
@@ -214,6 +216,7 @@ impl Desk {
             ServerOutput::Deliver { caller, delivery, message, event, tags } => {
                 self.deliver(caller, Box::new(Inbound { delivery, message, event: Some(event), tags }));
             }
+            ServerOutput::Remember { number, record } => return Some(Effect::Remember { number, record }),
             ServerOutput::Ask { id, question } => self.ask(id, question),
             ServerOutput::Restarted(caller) | ServerOutput::Ended(caller) => {
                 // The session reads what still waits for it, and then its end.

@@ -12,6 +12,8 @@ pub enum ErrorKind {
     Closed,
     /// The host did not give what was needed.
     Host,
+    /// The store cannot be used.
+    Store,
 }
 
 /// Why a server operation failed.
@@ -27,6 +29,9 @@ pub enum Error {
     /// The endpoint could not be started.
     #[error(transparent)]
     Start(#[from] contextvm_runtime::StartError),
+    /// What must survive a restart cannot be kept.
+    #[error(transparent)]
+    Store(#[from] contextvm_store::StoreError),
     /// The application leaves too many sessions unaccepted.
     #[error("too many sessions wait for the application")]
     Busy,
@@ -43,6 +48,7 @@ impl Error {
             Self::NoRelays | Self::RelayUrl(_) => ErrorKind::Config,
             Self::Start(contextvm_runtime::StartError::Relays(_)) => ErrorKind::Relay,
             Self::Start(_) | Self::Busy => ErrorKind::Host,
+            Self::Store(_) => ErrorKind::Store,
             Self::Closed => ErrorKind::Closed,
         }
     }

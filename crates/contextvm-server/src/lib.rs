@@ -19,6 +19,7 @@ mod answer;
 mod desk;
 mod listing;
 mod offline;
+mod opening;
 mod writing;
 
 pub use access::{AccessCallback, Answer};
@@ -26,6 +27,7 @@ pub use announce::{AnnounceOptions, AnnounceStatus, Announcing};
 pub use contextvm_announce::{CommonSchemas, Price, Priced, Profile};
 pub use contextvm_engine::server::{Access, Delivery, RequestKey};
 pub use contextvm_engine::{EncryptionMode, GiftWrapMode, Identity, ServerConfig, StreamError};
+pub use contextvm_store::StoreError;
 pub use error::{Error, ErrorKind};
 pub use listener::{Listener, ServerHandle, ServerStatus};
 pub use local::{LocalCaller, LocalError, LocalSender};

@@ -1,4 +1,5 @@
 //! The listening server: sessions come out, messages to callers go in.
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use contextvm_announce::{CommonSchemas, Price};
 use contextvm_core::Limits;
 use contextvm_crypto::Keys;
 use contextvm_engine::gate::Gate;
-use contextvm_engine::{ServerConfig, ServerMachine};
+use contextvm_engine::{Record, ServerConfig, ServerMachine};
 use contextvm_relay::RelayState;
 use contextvm_runtime::{Counters, Driver, DriverOptions, Stats};
 use nostr::event::Tag;
@@ -20,10 +21,12 @@ use crate::listing::{Listing, Prices};
 use crate::local::{Line, LocalCaller, Locals};
 use crate::options::ServerOptions;
 use crate::session::Session;
-use crate::{Error, offline};
+use crate::{Error, offline, opening};
 
 /// Application messages that may wait for the loop.
 const COMMANDS: usize = 64;
+/// How long a process that is about to end may still hold the store, beyond its shutdown grace.
+const OPENING: Duration = Duration::from_secs(1);
 
 /// What a server is doing.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub struct ServerStatus {
     pub public_key: PublicKey,
     /// Each relay's URL and whether its subscription lives.
     pub relays: Vec<(String, bool)>,
+    /// The file that remembers across restarts; `None`: nothing does.
+    pub store: Option<PathBuf>,
     /// Counters since start.
     pub stats: Stats,
 }
@@ -81,6 +86,7 @@ struct Facts {
     relay_urls: Vec<RelayUrl>,
     config: ServerConfig,
     schemas: Arc<CommonSchemas>,
+    store: Option<PathBuf>,
 }
 
 impl ServerHandle {
@@ -162,7 +168,12 @@ impl ServerHandle {
             .iter()
             .flat_map(contextvm_relay::Relays::statuses)
             .map(|status| (status.url.to_string(), status.state == RelayState::Live));
-        ServerStatus { public_key: self.public_key(), relays: relays.collect(), stats: self.counters.read() }
+        ServerStatus {
+            public_key: self.public_key(),
+            relays: relays.collect(),
+            store: self.facts.store.clone(),
+            stats: self.counters.read(),
+        }
     }
 
     /// Returns the server's public key.
@@ -190,7 +201,19 @@ pub(crate) async fn start(options: ServerOptions) -> Result<Listener, Error> {
     let keys = options.keys;
     let mut config = options.config;
     let started = contextvm_runtime::clock::unix_now();
-    let barrier = if options.known_key { started.saturating_add(1) } else { 0 };
+    let kept = match &options.store {
+        Some(path) => {
+            let patience = options.shutdown_grace + OPENING;
+            Some(opening::open(path, keys.public_key(), &config.limits, patience).await?)
+        }
+        None => None,
+    };
+    let barrier = match &kept {
+        Some((_, restored)) => restored.since,
+        None if options.known_key => started.saturating_add(1),
+        None => 0,
+    };
+    config.durable = kept.is_some();
     config.accept_from = config.accept_from.max(barrier);
     let driver = Driver::connect(DriverOptions {
         keys: Arc::clone(&keys),
@@ -206,8 +229,13 @@ pub(crate) async fn start(options: ServerOptions) -> Result<Listener, Error> {
     if !listening {
         tracing::warn!("no relay listens yet; serving begins when one does");
     }
-    let facts = Facts { keys, relay_urls: urls, config, schemas: Arc::new(options.common_schemas) };
-    Ok(spawn(driver, facts, options.prices, options.access_callback))
+    let (driver, records) = match kept {
+        Some((store, restored)) => (driver.with_store(store), restored.records),
+        None => (driver, Vec::new()),
+    };
+    let schemas = Arc::new(options.common_schemas);
+    let facts = Facts { keys, relay_urls: urls, config, schemas, store: options.store };
+    Ok(spawn(driver, records, facts, options.prices, options.access_callback))
 }
 
 /// Makes a listener whose sessions come from the process itself.
@@ -217,6 +245,7 @@ pub(crate) fn start_offline(options: ServerOptions) -> Listener {
         relay_urls: Vec::new(),
         config: options.config,
         schemas: Arc::new(options.common_schemas),
+        store: None,
     };
     let seams = Seams::new(facts, options.prices, None, Counters::default());
     let Seams { listener, accept, inbox, ending } = seams;
@@ -276,6 +305,7 @@ impl Seams {
 /// Hands the driver to a task and makes the application's side.
 fn spawn(
     driver: Driver,
+    records: Vec<Record>,
     facts: Facts,
     prices: Vec<Price>,
     callback: Option<Arc<dyn crate::AccessCallback>>,
@@ -287,7 +317,8 @@ fn spawn(
     let listing = Listing::new(Arc::clone(&handle.facts.schemas), handle.prices.subscribe());
     let limits = config.limits.clone();
     let gate = Gate::for_server(public_key, &config);
-    let machine = ServerMachine::new(config, public_key, driver.seed());
+    let mut machine = ServerMachine::new(config, public_key, driver.seed());
+    machine.restore(records, driver.now());
     let ways = Ways { accept, commands: handle.commands.downgrade(), inbox };
     let desk = Desk::new(machine, limits, callback, ways, handle.counters.clone(), listing);
     tokio::spawn(async move {

@@ -7,7 +7,7 @@ use contextvm_core::envelope::{self, Envelope, MessageKind};
 use contextvm_core::object;
 use contextvm_engine::server::RequestKey;
 use contextvm_engine::{ServerInput, ServerMachine};
-use nostr::event::{EventId, Tag};
+use nostr::event::Tag;
 use nostr::key::PublicKey;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
@@ -56,7 +56,8 @@ impl Listing {
         if answer.kind != MessageKind::Response {
             return None;
         }
-        let key = RequestKey { caller: to, id: EventId::from_hex(object::string(id)?.as_ref()).ok()? };
+        let key =
+            RequestKey { caller: to, id: contextvm_core::event::read_id(object::string(id)?.as_ref())? };
         let method = machine.list_method(&key)?;
         let document = DocumentKind::ALL.into_iter().find(|document| document.method() == method)?;
         let mut tags = caps_for(document, &self.prices.borrow());

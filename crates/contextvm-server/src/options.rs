@@ -1,6 +1,7 @@
 //! How a server is configured and started.
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,10 @@ pub struct ServerOptions {
     /// Whether callers may know this key from an earlier run; `true`. Then the start takes up to a second, and nothing
     /// stamped before it is taken, so that no request of the earlier run can be executed again.
     pub known_key: bool,
+    /// The file that remembers across restarts what was accepted and answered; none by default. Then `known_key` does not
+    /// matter: what was sent while the server was away is taken, and nothing is executed twice. It is opened at start,
+    /// held under a lock, and must be on a disk that does what it is told when told to sync.
+    pub store: Option<PathBuf>,
     /// How long answers under way may take at shutdown; [`SHUTDOWN_GRACE`](contextvm_runtime::driver::SHUTDOWN_GRACE).
     pub shutdown_grace: Duration,
     /// Which tools follow a common schema (CEP-15): answers to `tools/list` and announcements say so. None by default.
@@ -48,7 +53,17 @@ impl fmt::Debug for ServerOptions {
             .field("relays", &self.relays)
             .field("config", &self.config)
             .field("known_key", &self.known_key)
+            .field("store", &self.store)
             .finish_non_exhaustive()
+    }
+}
+
+impl ServerOptions {
+    /// Sets the file that remembers across restarts.
+    #[must_use]
+    pub fn with_store(mut self, path: impl Into<PathBuf>) -> Self {
+        self.store = Some(path.into());
+        self
     }
 }
 
@@ -67,6 +82,7 @@ impl Server {
                 access_callback: None,
                 ready_timeout: READY_TIMEOUT,
                 known_key: true,
+                store: None,
                 shutdown_grace: contextvm_runtime::driver::SHUTDOWN_GRACE,
                 common_schemas: CommonSchemas::default(),
                 prices: Vec::new(),
@@ -186,6 +202,12 @@ impl ServerBuilder {
     /// Says that the key was made for this run, so that no older event can be meant for it.
     pub fn fresh_key(mut self) -> Self {
         self.options.known_key = false;
+        self
+    }
+
+    /// Sets the file that remembers across restarts; without one, whatever was stamped before the start is refused.
+    pub fn store(mut self, path: impl Into<PathBuf>) -> Self {
+        self.options.store = Some(path.into());
         self
     }
 

@@ -47,7 +47,11 @@ fn encryption(mode: &str) -> EncryptionMode {
 /// Answers every call with its own text, or with as little or as much as it asks for, on the raw path.
 async fn serve(relay: &str, mode: EncryptionMode) -> Result<(), Failure> {
     let limits = Limits { in_flight_per_caller: 512, ..Limits::default() };
-    let builder = Server::builder(contextvm::new_keys()?).relay(relay).fresh_key();
+    let mut builder = Server::builder(contextvm::new_keys()?).relay(relay).fresh_key();
+    // What remembering costs: the same server with a store in this directory.
+    if let Some(directory) = std::env::var_os("BENCH_STORE") {
+        builder = builder.store(std::path::Path::new(&directory).join(std::process::id().to_string()));
+    }
     let mut listener = builder.encryption(mode).limits(limits).start().await?;
     println!("{{\"pubkey\":\"{}\"}}", listener.handle().public_key().to_hex());
     while let Some(session) = listener.accept().await {

@@ -27,6 +27,7 @@ pub use contextvm_local_relay as local_relay;
 pub use contextvm_relay as relay;
 pub use contextvm_runtime as runtime;
 pub use contextvm_server as server;
+pub use contextvm_store as store;
 
 pub use contextvm_core::{Limits, PeerTags, ServerIdentity};
 pub use contextvm_crypto::Keys;

@@ -102,17 +102,21 @@ impl Announcer {
     pub(super) fn advance_lists(&mut self, now: Now) {
         for document in DocumentKind::ALL {
             let Some(listing) = self.listings.get_mut(&document) else { continue };
-            if listing.asking.as_ref().is_some_and(|asking| now.mono >= asking.until) {
+            let is_late = listing.asking.as_ref().is_some_and(|asking| now.mono >= asking.until);
+            if is_late {
                 listing.asking = None;
                 listing.backoff.fail(now.mono);
-                self.fail(AnnounceError::NoAnswer { method: document.method() });
-                continue;
             }
+            let mut is_due = false;
             if listing.asking.is_none() {
                 let (changed, retry) = (listing.quiet.take_due(now.mono), listing.backoff.take_due(now.mono));
-                if changed || retry {
-                    self.ask_page(document, None, Pages::default(), now);
-                }
+                is_due = changed || retry;
+            }
+            if is_late {
+                self.fail(AnnounceError::NoAnswer { method: document.method() });
+            }
+            if is_due {
+                self.ask_page(document, None, Pages::default(), now);
             }
         }
     }

@@ -115,12 +115,13 @@ impl ServerDocument {
 }
 
 fn versions(object: &Object<'_>) -> Vec<String> {
-    if let Some(one) = object.get("protocolVersion").and_then(text) {
+    let version = |value: &RawValue| text(value).filter(|version| !version.is_empty());
+    if let Some(one) = object.get("protocolVersion").and_then(version) {
         return alloc::vec![one];
     }
     let list = object.get("supportedVersions").map(RawValue::get);
     let list: Option<Vec<&RawValue>> = list.and_then(|list| serde_json::from_str(list).ok());
-    list.into_iter().flatten().filter_map(text).take(ServerDocument::VERSIONS).collect()
+    list.into_iter().flatten().filter_map(version).take(ServerDocument::VERSIONS).collect()
 }
 
 fn text(value: &RawValue) -> Option<String> {

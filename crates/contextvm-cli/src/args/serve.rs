@@ -20,6 +20,9 @@ pub(crate) struct Serve {
     /// Use a key that is made for this run and then forgotten
     #[arg(long, conflicts_with = "key")]
     pub(crate) ephemeral: bool,
+    /// Remember nothing across restarts: what was sent before the start is refused
+    #[arg(long)]
+    pub(crate) in_memory: bool,
     /// Take encrypted messages only
     #[arg(long)]
     pub(crate) require_encryption: bool,

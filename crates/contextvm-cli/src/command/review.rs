@@ -243,7 +243,10 @@ fn unfit(why: &str) -> Problem {
 fn read_id(text: &str) -> Result<EventId, Problem> {
     let text = text.trim();
     let text = text.strip_prefix("nostr:").unwrap_or(text);
-    if let Ok(id) = EventId::from_hex(text) {
+    // The parser itself would leave out what stands behind the 64th digit.
+    if text.len() == 64
+        && let Ok(id) = EventId::from_hex(text)
+    {
         return Ok(id);
     }
     match Nip19::from_bech32(text) {

@@ -102,6 +102,7 @@ async fn one(
     board.change(ONLY, |unit| {
         unit.server.clone_from(&server);
         unit.pid = gateway.pid();
+        unit.store = handle.status().store.map(|path| path.to_string_lossy().into_owned());
         unit.state = State::Ready;
     });
     banner(&Facts { plan, gateway: &gateway, shown: &shown, public: &public }, &handle, &talk);
@@ -210,6 +211,11 @@ fn banner(facts: &Facts<'_>, handle: &ServerHandle, talk: &Talk) {
         EncryptionMode::Disabled => "off",
     };
     talk.say(&format!("  access    {who}      encryption {encryption}"));
+    let memory = match handle.status().store {
+        Some(path) => Printable(&path.to_string_lossy()).to_string(),
+        None => "until this process ends".to_owned(),
+    };
+    talk.say(&format!("  remembers {memory}"));
     talk.say(&format!("  public    {}", facts.public));
     let options = &facts.plan.options;
     if options.announce && facts.plan.chosen.ephemeral && !options.unannounce_on_exit {

@@ -47,6 +47,9 @@ pub(crate) struct Unit {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pid: Option<u32>,
     pub(crate) restarts: usize,
+    /// The file that remembers across restarts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) store: Option<String>,
     /// Why it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) why: Option<String>,
@@ -86,6 +89,7 @@ impl Board {
             target,
             pid: None,
             restarts: 0,
+            store: None,
             why: None,
             relays: Vec::new(),
         };

@@ -16,6 +16,7 @@ pub(crate) mod control;
 pub(crate) mod file;
 pub(crate) mod look;
 pub(crate) mod plan;
+mod store;
 pub(crate) mod target;
 mod unit;
 

@@ -1,12 +1,14 @@
 //! What is the same for every server that one `cvm serve` puts on Nostr.
+use std::path::PathBuf;
+
 use contextvm::Keys;
 use contextvm::core::{Printable, ServerIdentity};
-use contextvm::server::{AnnounceOptions, EncryptionMode, ErrorKind, Listener, Server, ServerOptions};
+use contextvm::server::{AnnounceOptions, EncryptionMode, Error, ErrorKind, Listener, Server, ServerOptions};
 use contextvm_bridge::{Gateway, GatewayBuilder, Reporter, RestartPolicy, RestartWhen, Target};
 use nostr::key::PublicKey;
 
 use super::file::EntryTarget;
-use super::target;
+use super::{store, target};
 use crate::args::{Global, Isolation, Restart, Serve};
 use crate::keys::{self, Chosen, KeyRef};
 use crate::problem::{Code, Problem};
@@ -77,7 +79,13 @@ impl Plan {
 
     /// Starts listening under a key.
     pub(crate) async fn listen(&self, keys: Keys, own: Option<String>) -> Result<Listener, Problem> {
-        Server::start(self.server_options(keys, own)?).await.map_err(|error| {
+        let store = self.store(&keys)?;
+        let mut options = self.server_options(keys, own)?;
+        options.store = store;
+        Server::start(options).await.map_err(|error| {
+            if let Error::Store(error) = &error {
+                return store::refused(error);
+            }
             let code = match error.kind() {
                 ErrorKind::Config => Code::InvalidValue,
                 ErrorKind::Relay => Code::RelayUnreachable,
@@ -85,6 +93,14 @@ impl Plan {
             };
             Problem::new(code, error.to_string()).hint("use another relay: --relay wss://...")
         })
+    }
+
+    /// Returns the file that remembers across restarts what a key has served; none for a key that is forgotten itself.
+    fn store(&self, keys: &Keys) -> Result<Option<PathBuf>, Problem> {
+        if self.chosen.ephemeral || self.options.in_memory {
+            return Ok(None);
+        }
+        store::path(&keys.public_key()).map(Some)
     }
 
     /// Makes a listener that is on no relay: for a look at what would be published.

@@ -126,7 +126,8 @@ impl Unit {
         };
         let handle = listener.handle();
         let server = npub(&handle.public_key());
-        self.board.change(&self.entry.name, |unit| unit.pid = gateway.pid());
+        let store = handle.status().store.map(|path| path.to_string_lossy().into_owned());
+        self.board.change(&self.entry.name, |unit| (unit.pid, unit.store) = (gateway.pid(), store));
         self.enter(State::Ready, None);
         self.say(&format!("ready as {server}"));
         *public = self.announce(&handle)?;

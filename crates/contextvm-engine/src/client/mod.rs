@@ -82,6 +82,8 @@ pub struct ClientMachine {
     facts: Facts,
     chance: Chance,
     next_ticket: u64,
+    /// When calls that wait since a relay came up are wrapped again.
+    settled_at: Option<Mono>,
     closed: bool,
     outputs: VecDeque<ClientOutput>,
 }
@@ -110,6 +112,7 @@ impl ClientMachine {
             facts: Facts::default(),
             chance: Chance::new(seed),
             next_ticket: 0,
+            settled_at: None,
             closed: false,
             outputs: VecDeque::new(),
         }
@@ -146,7 +149,8 @@ impl ClientMachine {
         let downloads = self.downloads.next_due().map(|at| (at, Wake::Deadline));
         let streams = self.streams.next_due().map(|at| (at, Wake::Deadline));
         let greeting = self.greeting.next_due().map(|at| (at, Wake::Retry));
-        let all = [self.pending.next_due(), loose, asked, greeting, uploads, downloads, streams];
+        let settled = self.settled_at.map(|at| (at, Wake::Retry));
+        let all = [self.pending.next_due(), settled, loose, asked, greeting, uploads, downloads, streams];
         all.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 

@@ -22,6 +22,12 @@ const RESEND_FIRST_MS: u64 = 500;
 const RESEND_MOST_MS: u64 = 4_000;
 const REWRAP_FIRST_MS: u64 = 2_000;
 const REWRAP_MOST_MS: u64 = 30_000;
+/// How long everybody has to come back to a relay that came up; then calls that may be repeated are wrapped again.
+pub(super) const SETTLED: Duration = Duration::from_secs(1);
+/// What went out within this time met whoever is back by then.
+const LATELY: Duration = Duration::from_millis(500);
+/// A call that was wrapped so often keeps to its plan, however often relays come and go.
+const HASTY: u32 = 5;
 /// After a sign of life the wait is as long as after this many new wraps.
 const PATIENT: u32 = 2;
 
@@ -251,6 +257,15 @@ impl Pending {
             let at = now.max(self.last_out.after(SAME_EVENT_GAP));
             self.same_at = Some(self.same_at.map_or(at, |planned| planned.min(at)));
             self.same_for_relay = true;
+        }
+    }
+
+    /// A relay came up a while ago, and the server should be on it again: a new wrap is due now if none went out of late.
+    ///
+    /// What the relay took before may have met nobody, or the answer was lost with it; the same event would be a copy then.
+    pub(super) fn on_settled(&mut self, now: Mono) {
+        if self.rewraps < HASTY && self.last_out.after(LATELY) <= now {
+            self.rewrap_at = self.rewrap_at.map(|planned| planned.min(now));
         }
     }
 

@@ -8,7 +8,7 @@ use nostr::event::EventId;
 use super::ending::Ending;
 use super::loose::Step;
 use super::pending::{Pending, Sent};
-use super::retry::Due;
+use super::retry::{Due, SETTLED};
 use super::{ClientMachine, ClientOutput};
 use crate::size::is_about_size;
 use crate::{Outcome, Ticket};
@@ -54,6 +54,8 @@ impl ClientMachine {
             pending.change(event, |call| call.on_relay_up(&session.tags, now.mono));
         }
         self.loose.relay_up(now.mono);
+        // Also for calls that begin before the server is back.
+        self.settled_at.get_or_insert(now.mono.after(SETTLED));
         // Deadlines are left for the wake that belongs to them: an answer may be waiting in the driver.
         for event in &events {
             if self.pending.get(event).is_some_and(|call| !is_over(call, now.mono)) {
@@ -70,11 +72,24 @@ impl ClientMachine {
         self.wake_uploads(now);
         self.wake_downloads(now);
         self.wake_streams(now);
+        self.wake_settled(now);
         while let Some(event) = self.pending.first_due(now.mono) {
             self.wake_call(&event, now);
         }
         self.wake_loose(now);
         self.asked.expire(now.mono);
+    }
+
+    /// Wraps again what waits since a relay came up.
+    fn wake_settled(&mut self, now: Now) {
+        if self.settled_at.is_none_or(|at| at > now.mono) {
+            return;
+        }
+        self.settled_at = None;
+        let events: Vec<EventId> = self.pending.in_order().collect();
+        for event in events {
+            self.pending.change(&event, |call| call.on_settled(now.mono));
+        }
     }
 
     pub(super) fn on_close(&mut self, now: Now) {
@@ -98,6 +113,7 @@ impl ClientMachine {
             self.take_step(Some(step));
         }
         self.asked.clear();
+        self.settled_at = None;
         self.closed = true;
     }
 

@@ -37,10 +37,16 @@ impl ServerMachine {
     }
 
     fn consider(&mut self, event: Event, protection: Protection, now: Now) -> Result<(), DropReason> {
+        if !protection.is_encrypted()
+            && let Some(session) = self.sessions.get_mut(&event.pubkey)
+        {
+            session.floor.show(&event.id);
+        }
         self.check_policy(&event, protection)?;
         let key = RequestKey { caller: event.pubkey, id: event.id };
         if self.seen.contains(event.created_at.as_secs(), event.id) {
-            return if self.answer_again(key, now) { Ok(()) } else { Err(DropReason::Duplicate) };
+            let is_due = self.answer_again(key, now) || self.was_interrupted(&event, protection, now);
+            return if is_due { Ok(()) } else { Err(DropReason::Duplicate) };
         }
         if self.waiting.holds(&key.caller, key.id) {
             return Err(DropReason::Duplicate);
@@ -88,7 +94,8 @@ impl ServerMachine {
             (Protection::Wrapped(WrapKind::Ephemeral), _, wraps) => wraps != GiftWrapMode::Persistent,
         };
         let stamp = event.created_at.as_secs();
-        let was_encrypted = self.sessions.get(&event.pubkey).is_some_and(|session| session.encrypted);
+        let was_encrypted =
+            self.sessions.get(&event.pubkey).is_some_and(|session| session.floor.is_encrypted());
         if !admitted {
             Err(DropReason::Policy)
         } else if stamp < self.config.accept_from {
@@ -131,28 +138,33 @@ impl ServerMachine {
         if !self.seen.has_room(session.map(|session| session.accepted(self.seen.period(now.unix)))) {
             return Err(DropReason::SeenFull);
         }
+        if self.journal.is_full() {
+            return Err(DropReason::Busy);
+        }
         match message.kind {
             MessageKind::Request => self.enter_request(event, message, protection, member, now),
             MessageKind::Notification => {
                 self.greet(event, protection, member, now)?;
-                self.accept(event, now);
+                self.accept(event, protection, None, now);
                 self.enter_notification(event, message, now)
             }
             MessageKind::Response | MessageKind::Error => {
                 let key = tags::answered_id(&event.tags).map(|id| RequestKey { caller: event.pubkey, id });
                 let key = key.filter(|key| self.asked.contains(key)).ok_or(DropReason::Uncorrelated)?;
                 self.greet(event, protection, member, now)?;
-                self.accept(event, now);
+                self.accept(event, protection, None, now);
                 let question = self.asked.take(&key).ok_or(DropReason::Uncorrelated)?;
                 Ok((Delivery::Response, rewrite::with_id(message, &question.id)))
             }
         }
     }
 
-    /// Remembers the id of an event that is acted on.
-    fn accept(&mut self, event: &Event, now: Now) {
+    /// Remembers the id of an event that is acted on; `request` when somebody waits for an answer.
+    fn accept(&mut self, event: &Event, protection: Protection, request: Option<&Envelope<'_>>, now: Now) {
         self.seen.insert(event.created_at.as_secs(), event.id);
+        self.remember_accepted(event, protection, request);
         if let Some(session) = self.sessions.get_mut(&event.pubkey) {
+            session.floor.hear(event.id, protection);
             session.accept(self.seen.period(now.unix));
         }
     }
@@ -169,7 +181,7 @@ impl ServerMachine {
         let id = message.id.ok_or(DropReason::Malformed)?;
         let method = message.method.as_deref().unwrap_or_default();
         if !self.has_room(&key.caller, message.text().len()) {
-            return Err(self.busy(event, id, protection, now));
+            return Err(self.busy(event, message, id, protection, now));
         }
         self.greet(event, protection, member, now)?;
         let mut route = Route::new(
@@ -187,7 +199,7 @@ impl ServerMachine {
                 };
                 route.subscribes = uri(message).filter(|uri| !subscribed(uri));
                 if route.subscribes.as_ref().is_some_and(|uri| !self.sessions.subscribe(&key.caller, uri)) {
-                    return Err(self.busy(event, id, protection, now));
+                    return Err(self.busy(event, message, id, protection, now));
                 }
             }
             "resources/unsubscribe" => {
@@ -201,7 +213,7 @@ impl ServerMachine {
         if streams {
             route.stream = StreamUse::Offered;
         }
-        self.accept(event, now);
+        self.accept(event, protection, Some(message), now);
         self.routes.insert(key, route);
         self.sessions.open(&key.caller);
         let delivery = Delivery::Request { key, method: method.to_string(), streams };
@@ -209,9 +221,16 @@ impl ServerMachine {
     }
 
     /// There is no room for a request: an established caller is told, anybody else may ask again.
-    fn busy(&mut self, event: &Event, id: &RawValue, protection: Protection, now: Now) -> DropReason {
+    fn busy(
+        &mut self,
+        event: &Event,
+        message: &Envelope<'_>,
+        id: &RawValue,
+        protection: Protection,
+        now: Now,
+    ) -> DropReason {
         if self.sessions.is_established(&event.pubkey) {
-            self.accept(event, now);
+            self.accept(event, protection, Some(message), now);
             let text = envelope::response_error(id, REFUSED, "Busy", None);
             self.publish_answer(RequestKey { caller: event.pubkey, id: event.id }, protection, text, now);
         }
@@ -323,7 +342,6 @@ impl ServerMachine {
         }
         let session = self.sessions.get_mut(&event.pubkey).filter(|_| entered).ok_or(DropReason::Busy)?;
         session.member |= member;
-        session.encrypted |= protection.is_encrypted();
         if event.tags.len() > 1 {
             session.learn(&event.tags);
         }

@@ -2,7 +2,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 
-use contextvm_core::{Draft, Limits, Mono, Protection};
+use contextvm_core::{Draft, Limits, Mono, Now, Protection};
 
 use super::RequestKey;
 
@@ -79,6 +79,30 @@ impl Ledger {
 
     /// Keeps an answer if it is not too large, and says whether it did.
     pub(super) fn keep(&mut self, key: RequestKey, draft: Draft, protection: Protection, now: Mono) -> bool {
+        self.keep_for(self.ttl, key, draft, protection, now)
+    }
+
+    /// Keeps an answer of an earlier run for what is left of its time, and says whether it did.
+    pub(super) fn restore(
+        &mut self,
+        key: RequestKey,
+        draft: Draft,
+        protection: Protection,
+        now: Now,
+    ) -> bool {
+        let age = core::time::Duration::from_secs(now.unix.saturating_sub(draft.created_at));
+        let left = self.ttl.saturating_sub(age);
+        !left.is_zero() && self.keep_for(left, key, draft, protection, now.mono)
+    }
+
+    fn keep_for(
+        &mut self,
+        left: core::time::Duration,
+        key: RequestKey,
+        draft: Draft,
+        protection: Protection,
+        now: Mono,
+    ) -> bool {
         // Two tags are in the overhead.
         let tags = draft.tags.iter().skip(2).flat_map(|tag| tag.as_slice());
         let tags: usize = tags.map(|text| text.len().saturating_add(size_of::<String>())).sum();
@@ -91,7 +115,7 @@ impl Ledger {
             let Some((_, oldest)) = self.by_end.first().copied() else { break };
             self.remove(&oldest);
         }
-        let until = now.after(self.ttl);
+        let until = now.after(left);
         self.bytes = self.bytes.saturating_add(bytes);
         self.by_end.insert((until, key));
         self.kept.insert(key, Kept { draft, protection, pace: Pace::new(now), until, bytes });

@@ -6,15 +6,17 @@ use nostr::key::PublicKey;
 
 use crate::size::RelayLimit;
 use crate::unique::Unique;
-use crate::{DropReason, Outbound, Outcome, ServerConfig, StreamError, Ticket, Wake};
+use crate::{DropReason, Outbound, Outcome, Record, ServerConfig, StreamError, Ticket, Wake};
 
 mod access;
 mod answers;
 mod asked;
 mod casts;
 mod deciding;
+mod floor;
 mod frames;
 mod inbound;
+mod journal;
 mod ledger;
 mod outbound;
 mod post;
@@ -34,6 +36,7 @@ use answers::Answers;
 use asked::Asked;
 use casts::Cast;
 use frames::Frames;
+use journal::Journal;
 use ledger::Ledger;
 use post::Post;
 use quiet::Quiet;
@@ -114,6 +117,16 @@ pub enum ServerInput {
     ///
     /// Not to be said of a session that [`ServerOutput::Restarted`] replaced.
     SessionClosed(PublicKey),
+    /// Every record up to this one is on disk and survives a power cut.
+    Remembered {
+        /// The number of the last one.
+        through: u64,
+    },
+    /// The store has failed: no record up to this one that was not [`ServerInput::Remembered`] can be relied on.
+    Unstored {
+        /// The number of the last one.
+        through: u64,
+    },
     /// A time that [`ServerMachine::poll_timeout`] named has come.
     Wake,
 }
@@ -124,6 +137,15 @@ pub enum ServerInput {
 pub enum ServerOutput {
     /// Sign, seal, publish; report the outcome under the ticket.
     Publish(Outbound),
+    /// Keep a record; report with [`ServerInput::Remembered`] or [`ServerInput::Unstored`], in the order of the numbers.
+    ///
+    /// Only asked for with [`ServerConfig::durable`]. Nothing waits for the report about an answer.
+    Remember {
+        /// To be quoted in the report; the first is 1, each is one more than the one before.
+        number: u64,
+        /// What to keep.
+        record: Record,
+    },
     /// Hand a message to the application.
     Deliver {
         /// From whom.
@@ -204,6 +226,10 @@ pub struct ServerLoad {
     pub transfers_out_bytes: usize,
     /// Streams that are written.
     pub streams: usize,
+    /// Outputs towards the application that wait for the store.
+    pub held: usize,
+    /// Records that the store has not spoken about.
+    pub unremembered: usize,
 }
 
 /// The server endpoint: one identity answering any number of callers.
@@ -233,6 +259,7 @@ pub struct ServerMachine {
     frames: Frames,
     quiet: Quiet,
     casts: VecDeque<Cast>,
+    journal: Journal,
     out: VecDeque<ServerOutput>,
 }
 
@@ -261,6 +288,7 @@ impl ServerMachine {
             frames: Frames::default(),
             quiet: Quiet::default(),
             casts: VecDeque::new(),
+            journal: Journal::new(&config),
             out: VecDeque::new(),
             config,
         }
@@ -278,6 +306,8 @@ impl ServerMachine {
             ServerInput::RelayLimit(bytes) => self.relay_limit.set(bytes),
             ServerInput::Published(ticket, outcome) => self.published(ticket, &outcome, now),
             ServerInput::SessionClosed(caller) => self.session_closed(caller, now),
+            ServerInput::Remembered { through } => self.remembered(through, now),
+            ServerInput::Unstored { through } => self.unstored(through, now),
             ServerInput::Wake => {}
         }
         self.give_out(now);
@@ -286,10 +316,15 @@ impl ServerMachine {
     /// Returns the next thing to do.
     pub fn poll_output(&mut self) -> Option<ServerOutput> {
         loop {
-            if let Some(output) = self.out.pop_front() {
+            if let Some(output) = self.journal.next_free() {
                 return Some(output);
             }
-            if !self.cast_one() {
+            if let Some(output) = self.out.pop_front() {
+                let passed = self.journal.pass(output);
+                if passed.is_some() {
+                    return passed;
+                }
+            } else if !self.cast_one() {
                 return None;
             }
         }
@@ -333,6 +368,7 @@ impl ServerMachine {
         let (waiting, waiting_bytes) = self.waiting.size();
         let (transfers_in, transfers_in_bytes) = self.uploads.size();
         let (transfers_out, transfers_out_bytes) = self.answers.size();
+        let (held, unremembered) = self.journal.size();
         ServerLoad {
             seen_ids: self.seen.len(),
             ledger_bytes: self.ledger.bytes(),
@@ -349,12 +385,15 @@ impl ServerMachine {
             transfers_out,
             transfers_out_bytes,
             streams: self.streams.len(),
+            held,
+            unremembered,
         }
     }
 
     /// Does what is due. Each step takes the earliest entry of an ordered table.
     fn expire(&mut self, now: Now) {
         self.seen.forget(now.unix);
+        self.journal.forget(now.unix);
         self.ledger.forget(now.mono);
         self.answers.forget(now.mono);
         self.end_pauses(now);

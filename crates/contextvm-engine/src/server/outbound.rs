@@ -327,6 +327,9 @@ impl ServerMachine {
         now: Now,
     ) {
         let is_kept = self.ledger.keep(key, draft.clone(), protection, now.mono);
+        if is_kept {
+            self.remember_answered(key, &draft, protection);
+        }
         let answer = is_kept.then_some(Answer { key, tries: 0, first: now.mono });
         self.publish(Publication { to: key.caller, told, answer }, draft, protection);
         self.establish_answered(&key.caller);
@@ -424,7 +427,7 @@ pub(super) fn is_progress(message: &Envelope<'_>) -> bool {
 
 /// Reads an id or token of ours: the inner event id in hex.
 fn event_id(json: &RawValue) -> Option<EventId> {
-    EventId::from_hex(object::string(json)?.as_ref()).ok()
+    contextvm_core::event::read_id(object::string(json)?.as_ref())
 }
 
 /// Prints an error for a client's own id.

@@ -16,7 +16,7 @@ impl ServerMachine {
 
     /// The protection of what answers nothing: encrypted as soon as the caller was encrypted once.
     pub(super) fn floor(&self, to: &PublicKey) -> Protection {
-        let was_encrypted = self.sessions.get(to).is_some_and(|session| session.encrypted);
+        let was_encrypted = self.sessions.get(to).is_some_and(|session| session.floor.is_encrypted());
         match self.config.encryption {
             EncryptionMode::Disabled => Protection::Plain,
             EncryptionMode::Optional if !was_encrypted => Protection::Plain,

@@ -9,6 +9,8 @@ use contextvm_core::{Limits, Mono, PeerTags};
 use nostr::event::{Tag, Tags};
 use nostr::key::PublicKey;
 
+use super::floor::Floor;
+
 /// Resources one caller may be subscribed to at once.
 const SUBSCRIPTIONS: usize = 128;
 /// Longest resource name that is kept, bytes.
@@ -28,8 +30,8 @@ pub(super) struct Session {
     pub(super) tags: Arc<PeerTags>,
     /// It sent `notifications/initialized`.
     pub(super) initialised: bool,
-    /// It was encrypted once; this never goes back.
-    pub(super) encrypted: bool,
+    /// How it speaks.
+    pub(super) floor: Floor,
     /// It understands ephemeral wraps: it said so, or it sent one.
     pub(super) ephemeral: bool,
     /// Our discovery tags have reached a relay since the last `initialize`.

@@ -132,7 +132,13 @@ impl ServerMachine {
             return true;
         }
         // What the caller says about itself is on its start frame. A key on our list needs no session before it.
-        (is_let_in || is_member) && self.greet(event, protection, is_member, now).is_ok()
+        if !(is_let_in || is_member) || self.greet(event, protection, is_member, now).is_err() {
+            return false;
+        }
+        if let Some(session) = self.sessions.get_mut(&event.pubkey) {
+            session.floor.hear_frame(event.id, protection);
+        }
+        true
     }
 
     /// Says once to somebody who has no session that it has to begin with less, where strangers are answered at all.
@@ -171,7 +177,7 @@ impl ServerMachine {
         let is_end = matches!(frame.body, FrameBody::End);
         let input = ReceiverInput::Frame { peer, request: None, frame, event: event.id };
         self.uploads.receiver.handle(input, now);
-        let taken = self.drain_uploads(now);
+        let taken = self.drain_uploads(Some(protection), now);
         let mut end = is_end.then(|| End { event: event.clone(), protection });
         if taken.is_over {
             if let Some(kept) = self.uploads.open.remove(&key) {
@@ -192,7 +198,9 @@ impl ServerMachine {
         {
             self.hush(&event, now);
             let admitted = self.admit(Letter { event, protection, text: Some(message) }, now);
-            if let Err(reason @ (DropReason::Malformed | DropReason::Budget | DropReason::SeenFull)) = admitted {
+            if let Err(reason @ (DropReason::Malformed | DropReason::Budget | DropReason::SeenFull)) =
+                admitted
+            {
                 // Nobody can answer it, and its caller waits.
                 self.turn_away(&key, highest, reason, now);
             }
@@ -215,17 +223,21 @@ impl ServerMachine {
     pub(super) fn expire_uploads(&mut self, now: Now) {
         if self.uploads.next_deadline().is_some_and(|at| at <= now.mono) {
             self.uploads.receiver.handle(ReceiverInput::Wake, now);
-            self.drain_uploads(now);
+            self.drain_uploads(None, now);
         }
     }
 
-    /// Does what the receiver wants, and sums up what became of the last frame.
-    fn drain_uploads(&mut self, now: Now) -> Taken {
+    /// Does what the receiver wants, and sums up what became of the last frame, which travelled as `asked`.
+    fn drain_uploads(&mut self, asked: Option<Protection>, now: Now) -> Taken {
         let mut taken = Taken::default();
         while let Some(output) = self.uploads.receiver.poll_output() {
             match output {
                 ReceiverOutput::Send { key, content, .. } => {
-                    let protection = self.floor(&key.peer);
+                    let sealed = asked.filter(|asked| asked.is_encrypted());
+                    let protection = match sealed {
+                        Some(asked) => self.mirrored(&key.peer, asked),
+                        None => self.floor(&key.peer),
+                    };
                     self.publish_once(key.peer, None, protection, content, now);
                 }
                 ReceiverOutput::Complete { message, end, .. } => {

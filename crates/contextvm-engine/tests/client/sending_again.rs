@@ -59,6 +59,47 @@ fn reading_is_wrapped_again_after_two_seconds_and_then_ever_more_slowly() {
 }
 
 #[test]
+fn a_call_that_may_be_repeated_is_wrapped_again_a_second_after_a_relay_came_back() {
+    let mut rig = sent(config(), PING);
+    rig.wait(100);
+    assert_eq!(again(&rig.handle(ClientInput::RelayUp)), (0, 0));
+    assert_eq!(again(&rig.wait(890)), (0, 0));
+    assert_eq!(again(&rig.wait(120)), (1, 0), "the same event, once a second has passed since it went out");
+    // The server was back by then: what went out of late is not wrapped again for the relay's sake.
+    assert_eq!(again(&rig.wait(300)), (0, 0));
+
+    let mut waiting = sent(config(), PING);
+    waiting.wait(1_200);
+    assert_eq!(again(&waiting.handle(ClientInput::RelayUp)), (1, 0));
+    let again_and_again = again(&waiting.wait(1_010));
+    assert_eq!(again_and_again, (0, 1), "whatever became of the same event, its answer comes now");
+
+    // A call that begins before the server is back meets nobody, too.
+    let mut early = Rig::new(config());
+    early.handle(ClientInput::RelayUp);
+    early.wait(200);
+    early.send(PING);
+    early.handle(ClientInput::Published(contextvm_engine::Ticket(1), contextvm_engine::Outcome::Accepted));
+    assert_eq!(again(&early.wait(810)), (0, 1));
+
+    let mut harmful = sent(config(), PAY);
+    harmful.wait(1_200);
+    harmful.handle(ClientInput::RelayUp);
+    assert_eq!(again(&harmful.wait(50_000)), (0, 0));
+}
+
+#[test]
+fn a_relay_that_comes_and_goes_for_ever_does_not_make_a_call_be_wrapped_for_ever() {
+    let mut rig = sent(config(), PING);
+    let mut wraps = 0;
+    for _ in 0..50 {
+        wraps += again(&rig.handle(ClientInput::RelayUp)).1;
+        wraps += again(&rig.wait(1_100)).1;
+    }
+    assert!((4..=8).contains(&wraps), "{wraps}");
+}
+
+#[test]
 fn nothing_is_sent_again_once_the_answer_is_there() {
     let mut rig = sent(config(), PING);
     let tags = vec![nostr::event::Tag::event(rig.id_of(1))];

@@ -59,6 +59,7 @@ impl Recording {
                 }
                 ServerOutput::Deliver { .. }
                 | ServerOutput::Ask { .. }
+                | ServerOutput::Remember { .. }
                 | ServerOutput::Restarted(_)
                 | ServerOutput::Ended(_)
                 | ServerOutput::StreamRoom(_)

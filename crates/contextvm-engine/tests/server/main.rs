@@ -31,5 +31,7 @@ mod the_application_never_answers_about_access;
 mod the_end_comes_from_someone_else;
 mod the_first_answer_says_who_we_are;
 mod through_the_oversized_door;
+mod what_is_accepted_is_remembered_first;
 mod what_is_said_about_a_list;
+mod what_was_kept_survives_a_restart;
 mod whatever_comes;

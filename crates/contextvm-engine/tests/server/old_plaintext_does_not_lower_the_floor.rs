@@ -97,3 +97,21 @@ fn a_received_ephemeral_wrap_proves_that_the_caller_understands_them() {
         ],
     );
 }
+
+#[test]
+fn a_stranger_who_wraps_what_was_said_in_clear_shuts_nobody_out() {
+    let mut world = World::new(ServerConfig::default());
+    // The wrap that somebody made is faster than the event itself.
+    assert!(world.from(1, WRAP, &call(1, "ping"))[0].starts_with("deliver"));
+    assert_eq!(world.from(1, PLAIN, &call(2, "ping")), ["drop BelowFloor"]);
+    assert_eq!(world.again(0, PLAIN), ["drop Duplicate"]);
+    assert!(world.from(1, PLAIN, &call(3, "ping"))[0].starts_with("deliver"));
+    let note = world.app(1, r#"{"jsonrpc":"2.0","method":"notifications/message"}"#);
+    assert!(note[0].starts_with("publish 25910"), "{note:?}");
+    // A wrap of what was there before is a copy, and raises nothing.
+    assert_eq!(world.again(2, WRAP), ["drop Duplicate"]);
+    assert!(world.from(1, PLAIN, &call(4, "ping"))[0].starts_with("deliver"));
+    // What is never shown in clear counts.
+    world.from(1, WRAP, &call(5, "ping"));
+    assert_eq!(world.from(1, PLAIN, &call(6, "ping")), ["drop BelowFloor"]);
+}

@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 
 use contextvm_core::{Limits, Mono, Now};
-use contextvm_engine::{ServerConfig, ServerInput, ServerMachine, ServerOutput};
+use contextvm_engine::{Record, ServerConfig, ServerInput, ServerMachine, ServerOutput};
 use nostr::event::EventId;
 
 use crate::world::{PLAIN, START, WRAP, World, call, event, machine, opened, told};
@@ -142,4 +142,106 @@ fn a_thousand_restarts_and_a_thousand_replays_after_each() {
     }
     assert!(lives.executed.len() > 2_500, "{}", lives.executed.len());
     assert!(lives.executed.values().all(|times| *times == 1), "{:?}", lives.executed);
+}
+
+/// One life after the other with a store, which has what was synced, and perhaps some of what was not.
+struct Kept {
+    machine: ServerMachine,
+    now: Now,
+    executed: BTreeMap<EventId, u32>,
+    /// What is on disk, and what is on its way there.
+    disk: Vec<Record>,
+    unsynced: Vec<(u64, Record)>,
+    /// Nothing stamped before it is taken: what was may be forgotten.
+    since: u64,
+    answered: u32,
+    interrupted: u32,
+}
+
+impl Kept {
+    fn config(since: u64) -> ServerConfig {
+        ServerConfig { accept_from: since, durable: true, ..ServerConfig::default() }
+    }
+
+    fn take(&mut self, input: ServerInput) {
+        for output in told(&mut self.machine, input, self.now) {
+            if let ServerOutput::Remember { number, record } = output {
+                self.unsynced.push((number, record));
+            } else if let ServerOutput::Deliver { event, .. } = output {
+                *self.executed.entry(event.id).or_default() += 1;
+            } else if let ServerOutput::Publish(sent) = output {
+                self.interrupted += u32::from(sent.draft.content.contains("Interrupted"));
+                self.answered += u32::from(sent.draft.content.contains("result"));
+            }
+        }
+    }
+
+    fn sync(&mut self) {
+        let Some((through, _)) = self.unsynced.last() else { return };
+        let input = ServerInput::Remembered { through: *through };
+        self.disk.extend(self.unsynced.drain(..).map(|(_, record)| record));
+        self.take(input);
+    }
+
+    /// The power goes off when so many unsynced records have reached the disk; old ones are pruned at the start.
+    fn restart(&mut self, lucky: usize) {
+        self.disk.extend(self.unsynced.drain(..).map(|(_, record)| record).take(lucky));
+        self.now = Now { mono: Mono(0), unix: self.now.unix + 8 };
+        let young = self.now.unix - 660;
+        let since = &mut self.since;
+        self.disk.retain(|record| match record {
+            Record::Accepted { stamp, .. } if *stamp < young => {
+                *since = (*since).max(stamp + 1);
+                false
+            }
+            Record::Accepted { .. } => true,
+            Record::Answered { draft, .. } => draft.created_at >= young,
+        });
+        self.machine = machine(Self::config(self.since));
+        self.machine.restore(self.disk.clone(), self.now);
+    }
+}
+
+#[test]
+fn a_thousand_restarts_with_a_store_and_replays_after_each() {
+    let now = Now { mono: Mono(0), unix: START };
+    let (executed, disk, unsynced) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let since = START - 700;
+    let machine = machine(Kept::config(since));
+    let mut lives = Kept { machine, now, executed, disk, unsynced, since, answered: 0, interrupted: 0 };
+    let mut said = Vec::new();
+    for life in 0..1_000_u32 {
+        for n in 0..4 {
+            let stamp = lives.now.unix - u64::from(n) * 90;
+            let honest = opened(event(1 + n, stamp, &call(life, "ping"), &[]), WRAP, lives.now.unix);
+            said.push(honest.clone());
+            lives.take(ServerInput::Opened(Box::new(honest)));
+            if (life + n) % 3 != 0 {
+                lives.sync();
+            }
+        }
+        let executed = said.iter().rev().take(4).map(|opened| opened.event());
+        let answered: Vec<_> = executed.filter(|event| lives.executed.contains_key(&event.id)).collect();
+        for (nth, event) in answered.into_iter().enumerate() {
+            if nth % 2 == 0 {
+                let message = format!(r#"{{"jsonrpc":"2.0","id":"{}","result":{{}}}}"#, event.id.to_hex());
+                lives.take(ServerInput::Send { to: event.pubkey, message });
+            }
+        }
+        lives.restart(life as usize % 4);
+        for replay in said.iter().rev().take(1_000).step_by(2 + life as usize % 5) {
+            let again = ServerInput::Opened(Box::new(replay.clone()));
+            lives.take(again);
+        }
+        if life % 2 == 0 {
+            lives.sync();
+        }
+    }
+    assert!(lives.executed.values().all(|times| *times == 1), "{:?}", lives.executed);
+    assert!(
+        lives.executed.len() > 3_500,
+        "{}: what was not executed before is not lost",
+        lives.executed.len()
+    );
+    assert!(lives.answered > 1_000 && lives.interrupted > 1_000, "{} {}", lives.answered, lives.interrupted);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use contextvm_core::{Limits, Protection};
 use contextvm_engine::server::Access;
-use contextvm_engine::{Outcome, ServerConfig, ServerInput};
+use contextvm_engine::{Outcome, Record, ServerConfig, ServerInput};
 use contextvm_stream::StreamBody;
 use contextvm_transfer::{FrameBody, Handshake};
 use proptest::prelude::*;
@@ -15,17 +15,39 @@ use crate::world::{EPHEMERAL, PLAIN, START, WRAP, World, event, public};
 
 #[derive(Clone, Debug)]
 enum Op {
-    From { n: u32, wrap: u8, ahead: u64, content: usize },
-    Again { nth: usize, wrap: u8 },
+    From {
+        n: u32,
+        wrap: u8,
+        ahead: u64,
+        content: usize,
+    },
+    Again {
+        nth: usize,
+        wrap: u8,
+    },
     Done(usize),
-    App { n: u32, content: usize },
+    App {
+        n: u32,
+        content: usize,
+    },
     Broadcast(usize),
     Verdict(u64, bool),
-    Outcome { nth: usize, accepted: bool },
+    Outcome {
+        nth: usize,
+        accepted: bool,
+    },
     Closed(u32),
     Pass(u64),
     Long(usize),
-    Stream { nth: usize, act: u8 },
+    Stream {
+        nth: usize,
+        act: u8,
+    },
+    /// The store speaks about all records but the last few.
+    Store {
+        but: usize,
+        kept: bool,
+    },
 }
 
 const CONTENTS: [&str; 16] = [
@@ -79,12 +101,13 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..40_u64).prop_map(Op::Pass),
         2 => (0..40_usize).prop_map(Op::Long),
         3 => (0..40_usize, 0..4_u8).prop_map(|(nth, act)| Op::Stream { nth, act }),
+        5 => (0..4_usize, 0..4_u8).prop_map(|(but, kept)| Op::Store { but, kept: kept > 0 }),
     ]
 }
 
 fn config() -> impl Strategy<Value = ServerConfig> {
-    (any::<[bool; 6]>(), 1..6_usize).prop_map(
-        |([list, ask_key, ask_capability, announced, excluded, barrier], small)| {
+    (any::<[bool; 7]>(), 1..6_usize).prop_map(
+        |([list, ask_key, ask_capability, announced, excluded, barrier, durable], small)| {
             let limits = Limits {
                 age_window: 30,
                 age_skew: 5,
@@ -116,7 +139,7 @@ fn config() -> impl Strategy<Value = ServerConfig> {
                 announced,
             };
             let accept_from = if barrier { START } else { 0 };
-            ServerConfig { access, limits, accept_from, ..ServerConfig::default() }
+            ServerConfig { access, limits, accept_from, durable, ..ServerConfig::default() }
         },
     )
 }
@@ -155,6 +178,10 @@ fn run(world: &mut World, op: Op) -> Vec<String> {
             Some(ticket) => world.outcome_of(ticket, Outcome::Unknown),
             None => Vec::new(),
         },
+        Op::Store { but, kept } => {
+            let through = world.records.len().saturating_sub(but) as u64;
+            if kept { world.remembered(through) } else { world.handle(ServerInput::Unstored { through }) }
+        }
         Op::Closed(n) => world.handle(ServerInput::SessionClosed(public(n))),
         Op::Pass(seconds) => world.pass(seconds),
     }
@@ -165,7 +192,8 @@ proptest! {
 
     #[test]
     fn nothing_is_delivered_twice_and_nothing_grows(config in config(), ops in prop::collection::vec(op(), 1..120)) {
-        let limits = config.limits.clone();
+        let (limits, durable) = (config.limits.clone(), config.durable);
+        let (mut remembered, mut settled) = (BTreeSet::new(), 0);
         let mut world = World::new(config);
         world.outcome = None;
         let mut delivered = BTreeSet::new();
@@ -173,15 +201,30 @@ proptest! {
         let mut ended = BTreeSet::new();
         for op in ops {
             let is_repeat = matches!(op, Op::From { .. } | Op::Again { .. } | Op::Pass(_));
+            if let Op::Store { but, kept } = op {
+                let through = world.records.len().saturating_sub(but).max(settled);
+                let records = world.records[settled..through].iter().filter(|_| kept);
+                let accepted = records.filter_map(|record| match record {
+                    Record::Accepted { key, .. } => Some(key.id),
+                    Record::Answered { .. } => None,
+                });
+                remembered.extend(accepted);
+                settled = through;
+            }
             for line in run(&mut world, op) {
                 if line.starts_with("deliver") && line.contains(r#""id":"$"#) {
                     prop_assert!(delivered.insert(line.clone()), "delivered twice: {line}");
+                    let nth = line.split(r#""id":"$"#).nth(1).and_then(|rest| rest.split('"').next()?.parse::<usize>().ok());
+                    let id = nth.filter(|_| line.contains("\"method\"")).and_then(|nth| Some(world.events.get(nth)?.id));
+                    prop_assert!(!durable || id.is_none_or(|id| remembered.contains(&id)), "not on disk: {line}");
                 }
                 if line.starts_with("publish") && line.contains("[e=$") && !line.contains("\"method\"") && !is_repeat {
                     prop_assert!(answers.insert(line.clone()), "answered twice: {line}");
                 }
                 if let Some(key) = line.strip_prefix("closed ").or_else(|| line.strip_prefix("failed ")) {
                     let key = key.split(' ').next().unwrap_or_default().to_owned();
+                    let id = format!(r#""id":"{key}""#);
+                    prop_assert!(delivered.iter().any(|line| line.contains(&id)), "ended unheard: {line}");
                     prop_assert!(ended.insert(key), "ended twice: {line}");
                 }
             }
@@ -200,19 +243,23 @@ proptest! {
             prop_assert!(load.transfers_out <= limits.transfers, "{load:?}");
             prop_assert!(load.transfers_out_bytes <= limits.transfers_bytes, "{load:?}");
             prop_assert!(load.streams <= limits.streams, "{load:?}");
+            prop_assert!(load.unremembered <= world.records.len() - settled, "{load:?}");
         }
         // Nobody says anything more: in the end nothing is left but what was accepted lately.
         for n in 1..7 {
             world.handle(ServerInput::SessionClosed(public(n)));
         }
         world.pass(8_000);
+        world.remembered(world.records.len() as u64);
         for n in 1..7 {
             world.handle(ServerInput::SessionClosed(public(n)));
         }
         world.pass(8_000);
+        world.remembered(world.records.len() as u64);
         let load = world.machine.load();
         prop_assert_eq!((load.sessions, load.stranger_sessions, load.in_flight, load.waiting), (0, 0, 0, 0));
         prop_assert_eq!((load.transfers_in, load.transfers_out, load.streams), (0, 0, 0));
+        prop_assert_eq!((load.held, load.unremembered), (0, 0));
         prop_assert_eq!((load.in_flight_bytes, load.transfers_in_bytes, load.transfers_out_bytes), (0, 0, 0));
         prop_assert!(world.machine.poll_timeout().is_none());
     }

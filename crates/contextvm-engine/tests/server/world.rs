@@ -6,7 +6,7 @@ use contextvm_core::{Draft, Mono, Now, Opened, Protection, WrapKind};
 use contextvm_crypto::Keys;
 use contextvm_engine::server::{Delivery, Question};
 use contextvm_engine::{
-    Outcome, RequestKey, ServerConfig, ServerInput, ServerMachine, ServerOutput, StreamError, Ticket,
+    Outcome, Record, RequestKey, ServerConfig, ServerInput, ServerMachine, ServerOutput, StreamError, Ticket,
 };
 use nostr::event::{Event, EventId, Tag, Tags};
 use nostr::key::PublicKey;
@@ -80,6 +80,8 @@ pub(crate) struct World {
     pub(crate) tickets: Vec<Ticket>,
     /// Every draft published, in order.
     pub(crate) drafts: Vec<Draft>,
+    /// Every record that was to be kept, in order.
+    pub(crate) records: Vec<Record>,
     window: u64,
     names: BTreeMap<PublicKey, String>,
     /// Which event has this id in hex.
@@ -96,6 +98,7 @@ impl World {
             outcome: Some(Outcome::Accepted),
             tickets: Vec::new(),
             drafts: Vec::new(),
+            records: Vec::new(),
             names: BTreeMap::new(),
             numbers: BTreeMap::new(),
         }
@@ -183,6 +186,20 @@ impl World {
         self.drained()
     }
 
+    /// The store has everything up to this record.
+    pub(crate) fn remembered(&mut self, through: u64) -> Vec<String> {
+        self.handle(ServerInput::Remembered { through })
+    }
+
+    /// The server starts again and is given these records.
+    pub(crate) fn restart(&mut self, config: ServerConfig, records: Vec<Record>) {
+        self.machine = machine(config);
+        self.now.mono = Mono(0);
+        self.machine.restore(records, self.now);
+        self.drafts.clear();
+        self.records.clear();
+    }
+
     /// Does something to the stream of event `nth` and returns what came of it, and what happened.
     pub(crate) fn stream<T>(
         &mut self,
@@ -207,6 +224,9 @@ impl World {
         let mut lines = Vec::new();
         while let Some(output) = self.machine.poll_output() {
             lines.push(self.line(&output));
+            if let ServerOutput::Remember { record, .. } = &output {
+                self.records.push(record.clone());
+            }
             if let ServerOutput::Publish(outbound) = output {
                 self.drafts.push(outbound.draft);
                 match self.outcome.clone() {
@@ -248,6 +268,10 @@ impl World {
                 Question::Capability { method, name } => {
                     format!("ask {id} capability {method} {}", name.as_deref().unwrap_or("-"))
                 }
+            },
+            ServerOutput::Remember { number, record } => match record {
+                Record::Accepted { key, .. } => format!("remember {number} {}", key.id.to_hex()),
+                Record::Answered { key, .. } => format!("remember {number} answer to {}", key.id.to_hex()),
             },
             ServerOutput::Restarted(caller) => format!("restarted {}", name(caller)),
             ServerOutput::Ended(caller) => format!("ended {}", name(caller)),

@@ -4,13 +4,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use crate::relays::Incoming;
 
-/// A bounded queue between one socket and the inbox, used while the inbox is full.
+/// How many times the bound of the queue may be dropped in one pause before the socket is not read any more.
+const DROPPED: usize = 4;
+
+/// A bounded queue between one socket and the inbox, used while the inbox is full or the relay is on hold.
 ///
 /// While it is full the socket is not read, so that the relay feels the pressure and nothing is lost. While it is not,
-/// answers to publications are read even when nobody takes events out of the inbox.
+/// answers to publications are read even when nobody takes events out of the inbox. On hold, newer events push out the
+/// oldest, so that whoever else uses this relay is heard late at most by what the queue holds.
 pub(crate) struct Backlog {
     inbox: mpsc::Sender<Incoming>,
     state: Mutex<State>,
@@ -24,6 +29,10 @@ pub(crate) struct Backlog {
 struct State {
     queue: VecDeque<Incoming>,
     bytes: usize,
+    /// Nothing is moved to the inbox before this instant.
+    held: Option<Instant>,
+    /// Events that were pushed out in this pause.
+    dropped: usize,
 }
 
 impl Backlog {
@@ -38,37 +47,73 @@ impl Backlog {
         }
     }
 
-    /// Adds an item; the caller has waited for [`Backlog::room`] before reading it.
-    pub(crate) fn push(&self, item: Incoming) {
+    /// Moves nothing to the inbox before an instant.
+    pub(crate) fn hold(&self, until: Instant) {
         let mut state = self.state();
-        let item = if state.queue.is_empty() {
+        state.held = Some(state.held.map_or(until, |held| held.max(until)));
+        drop(state);
+        // Whoever waits for room need not wait now.
+        self.drained.notify_one();
+    }
+
+    /// Adds an item and returns how many were pushed out; the caller has waited for [`Backlog::room`] before reading it.
+    pub(crate) fn push(&self, item: Incoming) -> usize {
+        let mut state = self.state();
+        let item = if state.queue.is_empty() && state.held.is_none() {
             match self.inbox.try_send(item) {
                 Err(TrySendError::Full(item)) => item,
                 // Without an inbox items are dropped.
-                Ok(()) | Err(TrySendError::Closed(_)) => return,
+                Ok(()) | Err(TrySendError::Closed(_)) => return 0,
             }
         } else {
             item
         };
+        let mut dropped = 0;
         // A relay that comes and goes while nobody looks leaves no trace but its last state.
         if matches!(item, Incoming::Down { .. }) && matches!(state.queue.back(), Some(Incoming::Up { .. })) {
             state.queue.pop_back();
         } else {
+            if state.held.is_some() {
+                dropped = self.make_room(&mut state);
+            }
             state.bytes = state.bytes.saturating_add(size(&item));
             state.queue.push_back(item);
         }
         drop(state);
         self.filled.notify_one();
+        dropped
+    }
+
+    /// Drops the oldest events until there is room; what is said about the connection stays.
+    fn make_room(&self, state: &mut State) -> usize {
+        let mut dropped = 0;
+        while self.is_full(state) {
+            let is_event = |item: &Incoming| matches!(item, Incoming::Event { .. });
+            let Some(oldest) = state.queue.iter().position(is_event).and_then(|at| state.queue.remove(at))
+            else {
+                break;
+            };
+            state.bytes = state.bytes.saturating_sub(size(&oldest));
+            dropped += 1;
+        }
+        state.dropped = state.dropped.saturating_add(dropped);
+        dropped
     }
 
     /// Waits until another item may be read; returns whether it had to wait.
     pub(crate) async fn room(&self) -> bool {
         let mut waited = false;
-        while self.is_full() {
+        while !self.has_room() {
             waited = true;
             self.drained.notified().await;
         }
         waited
+    }
+
+    fn has_room(&self) -> bool {
+        let state = self.state();
+        let may_drop = state.held.is_some() && state.dropped < self.most_events.saturating_mul(DROPPED);
+        may_drop || !self.is_full(&state)
     }
 
     /// Moves queued items to the inbox for ever; once the inbox is gone, items are dropped.
@@ -79,6 +124,7 @@ impl Backlog {
             while self.state().queue.is_empty() {
                 self.filled.notified().await;
             }
+            self.wait_out().await;
             let Ok(permit) = self.inbox.reserve().await else {
                 *self.state() = State::default();
                 self.drained.notify_one();
@@ -95,8 +141,24 @@ impl Backlog {
         }
     }
 
-    fn is_full(&self) -> bool {
-        let state = self.state();
+    /// Waits until the relay is not on hold.
+    async fn wait_out(&self) {
+        while let Some(until) = self.held(Instant::now()) {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    /// Returns until when the relay is on hold; a hold that is over is forgotten.
+    fn held(&self, now: Instant) -> Option<Instant> {
+        let mut state = self.state();
+        state.held = state.held.filter(|until| *until > now);
+        if state.held.is_none() {
+            state.dropped = 0;
+        }
+        state.held
+    }
+
+    fn is_full(&self, state: &State) -> bool {
         state.queue.len() >= self.most_events || state.bytes >= self.most_bytes
     }
 
@@ -117,6 +179,7 @@ fn size(item: &Incoming) -> usize {
 mod tests {
     use super::*;
     use nostr::types::RelayUrl;
+    use std::time::Duration;
 
     fn event(json: &str) -> Incoming {
         Incoming::Event { relay: 0, json: json.to_owned(), stored: false }
@@ -137,7 +200,7 @@ mod tests {
             backlog.push(event("0123456789"));
             assert!(!backlog.room().await);
             backlog.push(event("9876543210"));
-            assert!(backlog.is_full());
+            assert!(!backlog.has_room());
             assert_eq!(taken.recv().await, Some(event("first")));
             tokio::select! {
                 biased;
@@ -173,7 +236,7 @@ mod tests {
             () = backlog.deliver() => {}
         }
         backlog.push(event("b"));
-        assert!(!backlog.is_full());
+        assert!(backlog.has_room());
     }
 
     #[tokio::test]
@@ -185,5 +248,94 @@ mod tests {
             backlog.push(Incoming::Down { relay: 0, url: url.clone(), reason: "cut".to_owned() });
         }
         assert!(backlog.state().queue.len() <= 1);
+    }
+
+    /// Takes everything out that is delivered before nothing more comes.
+    async fn rest(backlog: &Backlog, taken: &mut mpsc::Receiver<Incoming>) -> Vec<Incoming> {
+        let mut rest = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                item = taken.recv() => rest.extend(item),
+                () = backlog.deliver() => {}
+                // Time stands still while anything can be done.
+                () = tokio::time::sleep(Duration::from_secs(3_600)) => return rest,
+            }
+        }
+    }
+
+    fn texts(items: &[Incoming]) -> Vec<&str> {
+        let mut texts = Vec::new();
+        for item in items {
+            texts.push(match item {
+                Incoming::Event { json, .. } => json.as_str(),
+                Incoming::Up { .. } => "up",
+                Incoming::Down { .. } => "down",
+            });
+        }
+        texts
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn on_hold_nothing_comes_out_and_the_newest_stay() {
+        let (inbox, mut taken) = mpsc::channel(64);
+        let backlog = Backlog::new(inbox, 3, 1_000);
+        let until = Instant::now() + Duration::from_secs(1);
+        backlog.hold(until);
+        backlog.hold(until - Duration::from_millis(500));
+        let dropped: usize = (0..8).map(|n| backlog.push(event(&n.to_string()))).sum();
+        assert_eq!(dropped, 5);
+        assert!(taken.try_recv().is_err());
+        tokio::select! {
+            () = backlog.deliver() => {}
+            first = taken.recv() => {
+                assert_eq!(first, Some(event("5")));
+                assert!(Instant::now() >= until, "the longer hold counts");
+            }
+        }
+        backlog.push(event("8"));
+        assert_eq!(texts(&rest(&backlog, &mut taken).await), ["6", "7", "8"]);
+        assert_eq!(backlog.push(event("9")), 0);
+        assert_eq!(taken.try_recv(), Ok(event("9")), "after the hold all is as before");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_said_about_the_connection_outlives_a_flood() {
+        let (inbox, mut taken) = mpsc::channel(64);
+        let backlog = Backlog::new(inbox, 2, 30);
+        backlog.hold(Instant::now() + Duration::from_secs(1));
+        let url = RelayUrl::parse("ws://127.0.0.1:1").unwrap();
+        backlog.push(Incoming::Up { relay: 0, url: url.clone() });
+        let dropped: usize = (0..10).map(|_| backlog.push(event("0123456789012345"))).sum();
+        assert_eq!(dropped, 9);
+        backlog.push(Incoming::Down { relay: 0, url, reason: "cut".to_owned() });
+        assert!(backlog.state().bytes <= 50);
+        assert_eq!(texts(&rest(&backlog, &mut taken).await), ["up", "down"]);
+        assert_eq!(backlog.state().bytes, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_that_goes_on_is_left_in_the_socket_until_the_hold_ends() {
+        let (inbox, mut taken) = mpsc::channel(64);
+        let backlog = Backlog::new(inbox, 2, 1_000);
+        let until = Instant::now() + Duration::from_secs(1);
+        backlog.hold(until);
+        let mut read = 0;
+        loop {
+            tokio::select! {
+                biased;
+                waited = backlog.room() => {
+                    if waited {
+                        break;
+                    }
+                    backlog.push(event("flood"));
+                    read += 1;
+                }
+                () = backlog.deliver() => {}
+            }
+        }
+        assert_eq!(read, 2 + 2 * DROPPED);
+        assert!(Instant::now() >= until);
+        assert_eq!(taken.try_recv(), Ok(event("flood")));
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod talk;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use contextvm_core::printable::Printable;
 use nostr::types::RelayUrl;
@@ -13,7 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::auth::AuthSigner;
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Reconnect};
 use crate::config::{Filter, RelaysConfig, Timing};
 use crate::connect::{Attempt, Connector};
 use crate::dial::Addresses;
@@ -26,6 +27,8 @@ use outbox::Outbox;
 
 /// Longest text of a relay that is kept, characters.
 const TEXT: usize = 200;
+/// The relay's own words are logged at most this often, whatever it says.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 /// Delivered events over which invalid ones are counted, and how many of them may be invalid.
 const INVALID_WINDOW: u64 = 100;
 const INVALID_MOST: usize = 5;
@@ -51,7 +54,7 @@ pub(crate) struct Link {
     shared: Arc<Shared>,
     outbox: Outbox,
     backlog: Backlog,
-    backoff: Arc<Mutex<Backoff>>,
+    reconnect: Arc<Mutex<Reconnect>>,
     facts: Mutex<Facts>,
     /// Wakes the writer: something is to be sent.
     wake: Notify,
@@ -66,7 +69,7 @@ struct Facts {
     unreachable: Option<DialError>,
     last_error: Option<String>,
     last_notice: Option<String>,
-    rtt: Option<std::time::Duration>,
+    rtt: Option<Duration>,
     counts: RelayCounts,
     /// Unix seconds until which everything was seen.
     seen: u64,
@@ -74,6 +77,8 @@ struct Facts {
     /// The value of `counts.events` at each recent report of an invalid event.
     invalid: VecDeque<u64>,
     cut: Option<String>,
+    /// When words of the relay were logged last.
+    logged: Option<Instant>,
 }
 
 impl Link {
@@ -98,6 +103,7 @@ impl Link {
             last_signature: None,
             invalid: VecDeque::new(),
             cut: None,
+            logged: None,
         };
         Self {
             relay,
@@ -105,7 +111,7 @@ impl Link {
             addresses,
             outbox: Outbox::new(relay, limits.outbound_events, limits.outbound_bytes, pause),
             backlog: Backlog::new(inbox, limits.open_queue, limits.outbound_bytes),
-            backoff: Arc::new(Mutex::new(Backoff::new(timing.retry_first, timing.retry_most))),
+            reconnect: Arc::new(Mutex::new(Reconnect::new(timing.retry_first, timing.retry_most))),
             facts: Mutex::new(facts),
             wake: Notify::new(),
             cut: Notify::new(),
@@ -128,15 +134,15 @@ impl Link {
     /// Serves one connection after another until the link is stopped.
     async fn serve(&self, connector: &dyn Connector) {
         let mut stop = self.stop.subscribe();
-        let backoff = Arc::clone(&self.backoff);
-        let mut attempts = match connector.attach(self.relay, self.url.clone(), self.addresses, backoff).await
-        {
-            Ok(attempts) => Some(attempts),
-            Err(error) => {
-                self.failed(&error);
-                None
-            }
-        };
+        let reconnect = Arc::clone(&self.reconnect);
+        let mut attempts =
+            match connector.attach(self.relay, self.url.clone(), self.addresses, reconnect).await {
+                Ok(attempts) => Some(attempts),
+                Err(error) => {
+                    self.failed(&error);
+                    None
+                }
+            };
         loop {
             let attempt = async {
                 match &mut attempts {
@@ -171,16 +177,14 @@ impl Link {
             facts.counts.connections += 1;
         }
         tracing::info!(relay = %self.url, "connected");
-        self.backlog.push(Incoming::Up { relay: self.relay, url: self.url.clone() });
+        self.deliver(Incoming::Up { relay: self.relay, url: self.url.clone() });
         let reason = session::run(self, connection).await;
         let now = Instant::now();
         self.outbox.disconnected(now);
-        if now - start >= self.shared.timing.lived {
-            locked(&self.backoff).reset();
-        }
+        locked(&self.reconnect).lived(now - start, self.shared.timing.lived);
         tracing::info!(relay = %self.url, %reason, "disconnected");
         self.failed(&reason);
-        self.backlog.push(Incoming::Down { relay: self.relay, url: self.url.clone(), reason });
+        self.deliver(Incoming::Down { relay: self.relay, url: self.url.clone(), reason });
     }
 
     /// Queues a publication for this relay.
@@ -204,8 +208,21 @@ impl Link {
             facts.invalid.clear();
             facts.cut = Some("too many invalid events".to_owned());
             drop(facts);
-            locked(&self.backoff).punish();
+            locked(&self.reconnect).punish();
             self.cut.notify_one();
+        }
+    }
+
+    /// Takes nothing more of this relay before an instant.
+    pub(crate) fn hold(&self, until: Instant) {
+        self.backlog.hold(until);
+    }
+
+    /// Passes an event or a state of the connection on to the inbox.
+    fn deliver(&self, item: Incoming) {
+        let dropped = self.backlog.push(item);
+        if dropped > 0 {
+            self.facts().counts.dropped += u64::try_from(dropped).unwrap_or(u64::MAX);
         }
     }
 
@@ -239,6 +256,16 @@ impl Link {
         let mut facts = self.facts();
         facts.state = RelayState::Connecting;
         facts.last_error = Some(printable(reason));
+    }
+
+    /// Whether the relay's words may be logged now.
+    fn may_log(&self, now: Instant) -> bool {
+        let mut facts = self.facts();
+        let may = facts.logged.is_none_or(|last| now.saturating_duration_since(last) >= LOG_EVERY);
+        if may {
+            facts.logged = Some(now);
+        }
+        may
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {

@@ -1,6 +1,6 @@
 //! One connection: a reader and a writer that never wait for each other.
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use contextvm_core::frame::{self, RelayFrame};
 use futures_util::stream::{SplitSink, SplitStream};
@@ -126,7 +126,7 @@ impl Session<'_> {
                 if ours(&subscription) {
                     self.link.facts().counts.events += 1;
                     let (json, stored) = (event.get().to_owned(), !self.live.get());
-                    self.link.backlog.push(Incoming::Event { relay: self.link.relay, json, stored });
+                    self.link.deliver(Incoming::Event { relay: self.link.relay, json, stored });
                 } else {
                     self.link.facts().counts.unknown_subscriptions += 1;
                 }
@@ -149,7 +149,9 @@ impl Session<'_> {
             }
             Ok(RelayFrame::Notice { message }) => {
                 let notice = printable(&message);
-                tracing::debug!(relay = %self.link.url, notice, "notice");
+                if self.link.may_log(now) {
+                    tracing::debug!(relay = %self.link.url, notice, "notice");
+                }
                 self.link.facts().last_notice = Some(notice);
             }
             // We never ask for a count.
@@ -160,7 +162,9 @@ impl Session<'_> {
 
     fn closed(&self, message: &str, now: Instant) {
         let text = printable(message);
-        tracing::debug!(relay = %self.link.url, reason = text, "subscription closed");
+        if self.link.may_log(now) {
+            tracing::debug!(relay = %self.link.url, reason = text, "subscription closed");
+        }
         locked(&self.talk).closed(message.starts_with("auth-required:"), now);
         self.live.set(false);
         self.link.facts().last_error = Some(format!("subscription closed: {text}"));
@@ -227,8 +231,13 @@ impl Session<'_> {
 
     async fn write(&self, sink: &mut SplitSink<Socket, Message>) -> String {
         let dead = self.link.shared.timing.dead;
+        let mut awake = Awake::since(Instant::now(), SystemTime::now());
         loop {
             let now = Instant::now();
+            if awake.slept(now, SystemTime::now()) {
+                // The relay gave this connection up long ago; waiting for its silence would cost the next call its time.
+                return "the host slept".to_owned();
+            }
             let wait = match self.next(now) {
                 Ok(message) => match timeout(dead, sink.feed(message)).await {
                     Ok(Ok(())) => continue,
@@ -300,6 +309,30 @@ impl Session<'_> {
     }
 }
 
+/// A host that was awake for less time than has passed by so much has slept.
+const NAP: Duration = Duration::from_secs(30);
+
+/// Compares the clock that stands still while a host sleeps with the one that does not.
+struct Awake {
+    now: Instant,
+    wall: SystemTime,
+}
+
+impl Awake {
+    const fn since(now: Instant, wall: SystemTime) -> Self {
+        Self { now, wall }
+    }
+
+    /// Whether the host slept since the last look.
+    fn slept(&mut self, now: Instant, wall: SystemTime) -> bool {
+        let awake = now.saturating_duration_since(self.now);
+        // A wall clock that was set back says nothing.
+        let passed = wall.duration_since(self.wall).unwrap_or_default();
+        *self = Self { now, wall };
+        passed > awake.saturating_add(NAP)
+    }
+}
+
 /// Counts control frames.
 struct Controls {
     start: Instant,
@@ -353,5 +386,22 @@ fn closed(frame: Option<tungstenite::protocol::CloseFrame>) -> String {
     match frame {
         Some(frame) => printable(&format!("closed by the relay: {} {}", u16::from(frame.code), frame.reason)),
         None => "closed by the relay".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_lid_is_noticed_and_a_clock_that_is_set_back_is_not() {
+        let (start, wall) = (Instant::now(), SystemTime::now());
+        let minute = Duration::from_secs(60);
+        let mut awake = Awake::since(start, wall);
+        assert!(!awake.slept(start + minute, wall + minute));
+        assert!(!awake.slept(start + 2 * minute, wall), "set back");
+        assert!(!awake.slept(start + 3 * minute, wall + minute));
+        assert!(awake.slept(start + 3 * minute, wall + 480 * minute), "eight hours for nothing");
+        assert!(!awake.slept(start + 4 * minute, wall + 481 * minute), "only once");
     }
 }

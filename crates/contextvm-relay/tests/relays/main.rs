@@ -3,7 +3,10 @@
 mod adding;
 mod authenticating;
 mod fetching;
+mod frames;
+mod holding;
 mod leaks;
+mod phishing;
 mod posting;
 mod probing;
 mod publishing;

@@ -48,7 +48,7 @@ impl Endpoint for Puppet {
             }
             Input::App(effect) => self.effects.push_back(effect),
             Input::RelayLimit(bytes) => self.limits.send(bytes).unwrap_or_default(),
-            Input::RelayUp | Input::Wake => {}
+            Input::RelayUp | Input::Remembered(_) | Input::Unstored(_) | Input::Wake => {}
         }
     }
 

@@ -298,5 +298,5 @@ fn outcome(message: &Envelope<'_>) -> Outcome {
 
 /// Reads an id or token of ours.
 fn event_id(json: &RawValue) -> Option<EventId> {
-    EventId::from_hex(object::string(json)?.as_ref()).ok()
+    contextvm_core::event::read_id(object::string(json)?.as_ref())
 }

@@ -14,6 +14,7 @@ mod eras;
 mod relays;
 mod resolution;
 mod round_trips;
+mod stores;
 mod streams;
 mod support;
 mod transfers;
