@@ -14,7 +14,7 @@ use nostr::event::{EventId, Tag};
 use serde_json::Value;
 
 use crate::bytes::Bytes;
-use crate::operations::{self, OUTPUTS, WAKES, moment, request_id};
+use crate::operations::{self, OUTPUTS, SMALLEST_RELAY, WAKES, moment, request_id};
 use crate::people::{PROTECTIONS, keys, message, opened, tags};
 
 /// One run: the machine, everybody around it, and what was counted.
@@ -81,7 +81,7 @@ impl Run {
             pending: 1 + bytes.below(8),
             outbound_events: 4,
             in_flight_per_caller: 3,
-            in_flight_bytes: 300_000,
+            in_flight_bytes: 75_000,
             transfers: 3,
             streams: 2,
             request_timeout: Duration::from_secs(60),
@@ -100,7 +100,9 @@ impl Run {
             limits: limits.clone(),
             ..ClientConfig::new(server.public_key())
         };
-        let machine = ClientMachine::new(config.clone(), me.public_key(), [3; 32]);
+        let mut machine = ClientMachine::new(config.clone(), me.public_key(), [3; 32]);
+        // The smallest that is listened to: what is large need not be long then.
+        machine.handle(ClientInput::RelayLimit(SMALLEST_RELAY), moment(0));
         Self {
             machine,
             config,
@@ -157,7 +159,7 @@ impl Run {
             0 => String::new(),
             1 => r#","params":{"name":"add"}"#.to_owned(),
             2 => format!(r#","params":{{"_meta":{{"progressToken":{}}}}}"#, request_id(bytes)),
-            _ => format!(r#","params":{{"name":"{}"}}"#, "x".repeat(usize::from(bytes.short()) * 2)),
+            _ => format!(r#","params":{{"name":"{}"}}"#, "x".repeat(usize::from(bytes.short()) / 2)),
         };
         let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}"{params}}}"#);
         *self.begun.entry(same(id)).or_default() += 1;

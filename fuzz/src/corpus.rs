@@ -2,7 +2,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, panic};
 
-use crate::{TARGETS, Target, seeds};
+use crate::{TARGETS, Target, pack, seeds};
 
 fn corpus(target: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
@@ -24,10 +24,28 @@ fn run(name: &str, target: Target, input: &[u8], what: &str) {
 fn every_committed_input_keeps_every_promise() {
     for (name, target) in TARGETS {
         let files = corpus(name);
-        assert!((5..=40).contains(&files.len()), "{name} has {} inputs", files.len());
+        assert!((5..=50).contains(&files.len()), "{name} has {} inputs", files.len());
         for file in files {
             run(name, target, &fs::read(&file).unwrap(), &file.display().to_string());
         }
+    }
+}
+
+#[test]
+fn every_packed_input_keeps_every_promise() {
+    for (name, target) in TARGETS {
+        for (nth, input) in pack::read(name).unwrap().iter().enumerate() {
+            run(name, target, input, &format!("packed input {nth}"));
+        }
+    }
+}
+
+#[test]
+fn a_pack_holds_each_input_once_and_gives_it_back() {
+    for (name, _) in TARGETS {
+        let inputs = pack::read(name).unwrap();
+        let is_after = |pair: &[Vec<u8>]| (pair[0].len(), &pair[0]) < (pair[1].len(), &pair[1]);
+        assert!(inputs.windows(2).all(is_after), "{name} is sorted");
     }
 }
 

@@ -12,6 +12,9 @@ pub const OUTPUTS: usize = 4_096;
 /// Most wakes until the timers of one run have run down.
 pub const WAKES: usize = 10_000;
 
+/// What the smallest relay takes that an endpoint listens to, bytes.
+pub const SMALLEST_RELAY: usize = 16 * 1024;
+
 /// Carries operations out until the input is used up.
 pub fn each(bytes: &mut Bytes<'_>, mut operation: impl FnMut(&mut Bytes<'_>)) {
     for _ in 0..OPERATIONS {

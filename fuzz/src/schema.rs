@@ -28,6 +28,22 @@ pub fn tool_schema(data: &[u8]) {
         let again = ToolPins::read(&printed).expect("printed pins can be read");
         assert!(again == pins && pins.diff(&again).is_empty() && again.to_text() == printed);
         assert_eq!(ToolPins::default().diff(&pins).added.len(), 1);
+        changed(tool, &pins);
+    }
+}
+
+/// What changes in a tool is named, the same from either side.
+fn changed(tool: &RawValue, pins: &ToolPins) {
+    let Ok(Value::Object(mut members)) = serde_json::from_str::<Value>(tool.get()) else { return };
+    members.insert("description".into(), Value::from("other words, and many of them ".repeat(20)));
+    members.remove("outputSchema");
+    members.insert("new".into(), Value::from(1));
+    let Ok(other) = ToolPins::of([&*raw(Value::Object(members).to_string())]) else { return };
+    let (there, back) = (pins.diff(&other), other.diff(pins));
+    assert_eq!((there.added.len(), there.removed.len(), there.changed.len()), (0, 0, 1));
+    for (one, two) in there.changed[0].members.iter().zip(&back.changed[0].members) {
+        assert!(one.before != one.after, "what is named has changed");
+        assert_eq!((&one.member, &one.before, &one.after), (&two.member, &two.after, &two.before));
     }
 }
 

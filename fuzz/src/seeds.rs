@@ -4,7 +4,9 @@ use contextvm_crypto::{Entropy, seal};
 use nostr::event::Tag;
 
 use crate::people::{START, keys, message, tags};
-use crate::{announce, relay_info, schema, stream, transfer};
+use crate::{
+    announce, announcer, gate, jcs, nip44, relay_info, review, schema, small, stream, system, transfer,
+};
 
 /// One input: its target, its file name, its bytes.
 pub type Seed = (&'static str, &'static str, Vec<u8>);
@@ -13,8 +15,18 @@ pub type Seed = (&'static str, &'static str, Vec<u8>);
 #[must_use]
 pub fn all() -> Vec<Seed> {
     let words = [frames(), events(), envelopes(), scans(), opens()];
-    let machines = [clients(), servers(), transfer::seeds(), stream::seeds()];
-    [words.concat(), machines.concat(), schema::seeds(), relay_info::seeds(), announce::seeds()].concat()
+    let machines = [
+        clients(),
+        servers(),
+        transfer::seeds(),
+        stream::seeds(),
+        announcer::seeds(),
+        gate::seeds(),
+        system::seeds(),
+    ];
+    let documents = [schema::seeds(), relay_info::seeds(), announce::seeds(), review::seeds()];
+    let small = [nip44::seeds(), jcs::seeds(), small::seeds()];
+    [words.concat(), machines.concat(), documents.concat(), small.concat()].concat()
 }
 
 /// One of them.
@@ -73,6 +85,8 @@ fn events() -> Vec<Seed> {
         "event",
         &[
             ("plain", &json),
+            ("signed", &format!("+{json}")),
+            ("sealed", &format!("*{json}")),
             ("flagged", &flagged.as_json()),
             ("old", &old.as_json()),
             ("elsewhere", &elsewhere.as_json()),
@@ -236,6 +250,8 @@ fn clients() -> Vec<Seed> {
 
 /// Three requests per caller, encryption optional, everybody may call.
 const SERVER: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// The same with a store.
+const DURABLE: [u8; 6] = [2, 0, 0, 0, 0, 3];
 
 fn servers() -> Vec<Seed> {
     // Operation, id, method, params; then author, tags, age, protection.
@@ -259,6 +275,7 @@ fn servers() -> Vec<Seed> {
     // Relays take the first so many publications.
     let landed = |count: u8| (0..count).flat_map(|nth| [12, nth, 0]).collect::<Vec<u8>>();
     let stop = |how: u8| [18, 2, 8, how, 0, 0, 0, 2];
+    let remembered = [20, 4, 0];
     let list = |kind: u8, announced: u8| [2, 0, 0, kind, announced, 1];
     [
         ("answered", [&SERVER[..], &call, &answer, &taken].concat()),
@@ -321,6 +338,17 @@ fn servers() -> Vec<Seed> {
         (
             "stream_without_a_reader",
             [&SERVER[..], &knowing(6), &write, &landed(9), &wake, &wake, &answer].concat(),
+        ),
+        ("remembered", [&DURABLE[..], &call, &remembered, &answer, &remembered, &later, &again].concat()),
+        ("unstored", [&DURABLE[..], &call, &[20, 4, 3], &again, &other, &remembered].concat()),
+        (
+            "restarted_with_its_store",
+            [&DURABLE[..], &call, &remembered, &answer, &remembered, &[22, 0], &again].concat(),
+        ),
+        ("interrupted", [&DURABLE[..], &call, &remembered, &[22, 1], &again, &later, &again].concat()),
+        (
+            "died_before_it_was_written",
+            [&DURABLE[..], &call, &[22, 0], &again, &remembered, &answer].concat(),
         ),
         ("anything", [&SERVER[..], &[5, 5], b"{\"a\":", &[0, 4, 0, 2], &[15, 0, 2], b"[]"].concat()),
     ]

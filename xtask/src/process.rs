@@ -55,6 +55,13 @@ impl Process {
         writeln!(input, "{line}").and_then(|()| input.flush()).map_err(|error| vec![error.to_string()])
     }
 
+    /// Kills it (SIGKILL) and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        // Already gone is as good as killed.
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+
     /// User and system time so far, microseconds.
     pub(crate) fn cpu_us(&self) -> Result<u64, Vec<String>> {
         let path = format!("/proc/{}/stat", self.child.id());
@@ -84,8 +91,6 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Already gone is as good as killed.
-        let _gone = self.child.kill();
-        let _reaped = self.child.wait();
+        self.kill();
     }
 }

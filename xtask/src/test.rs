@@ -1,6 +1,8 @@
 //! Everything that shows the workspace works, in one command.
 use crate::shell::{Outcome, command, finish, present, run as run_program};
-use crate::{arch, conformance, interop, tidy};
+use crate::{
+    arch, chaos, conformance, coverage, flood, interop, malformed, memory, replays, secrets, sim, soak, tidy,
+};
 
 /// Runs the rules, the documentation's examples, the peers, and last the test runner, whose summary closes the output.
 ///
@@ -10,6 +12,8 @@ pub(crate) fn run(no_skips: bool) -> Outcome {
     tidy::run()?;
     run_program("cargo", &["test", "--workspace", "--doc", "--quiet"])?;
     replay_corpora()?;
+    coverage::short()?;
+    sim::short()?;
     let mut skipped = interop::run(None)?;
     skipped.extend(conformance::run(&[])?);
     skipped.extend(conformance::run(&["--across"])?);
@@ -21,8 +25,9 @@ pub(crate) fn run(no_skips: bool) -> Outcome {
     if no_skips && !skipped.is_empty() {
         return Err(vec![format!("{} parts were skipped", skipped.len())]);
     }
-    // Tests start some of the examples as processes of their own.
-    run_program("cargo", &["build", "--quiet", "--workspace", "--examples"])?;
+    // Tests start some of the examples as processes of their own, and so do the proofs.
+    run_program("cargo", &["build", "--quiet", "--workspace", "--bins", "--examples"])?;
+    proofs()?;
     let runner: &[&str] =
         if present("cargo", &["nextest", "--version"]) { &["nextest", "run"] } else { &["test"] };
     let which = ["--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"];
@@ -32,6 +37,17 @@ pub(crate) fn run(no_skips: bool) -> Outcome {
         tests.env("CVM_NO_SKIPS", "1");
     }
     finish(&mut tests, "cargo test")
+}
+
+/// The short forms of what can be shown at length.
+fn proofs() -> Outcome {
+    malformed::run(true)?;
+    flood::run(true)?;
+    memory::run(true)?;
+    replays::run(true)?;
+    chaos::run(true, None)?;
+    soak::run(true, None)?;
+    secrets::run(true)
 }
 
 /// Replays every committed fuzz input through its target, without a fuzzer.

@@ -1,4 +1,6 @@
 //! What callers, the application, relays and the clock do: one operation after the other, as the bytes say.
+use std::sync::OnceLock;
+
 use contextvm_core::{Limits, Now, Opened};
 use contextvm_engine::{ServerInput, Ticket};
 use contextvm_stream::{StreamBody, StreamFrame};
@@ -22,7 +24,12 @@ const WHOLE: [&str; 4] = [
     r#"[not json]"#,
 ];
 
-/// The frames of one transfer.
+/// The frames of one of them, cut once and for all.
+fn whole(nth: usize) -> Vec<String> {
+    static FRAMES: OnceLock<[Vec<String>; WHOLE.len()]> = OnceLock::new();
+    FRAMES.get_or_init(|| std::array::from_fn(|nth| cut(&format!("w{nth}"), WHOLE[nth])))[nth].clone()
+}
+
 fn cut(token: &str, message: &str) -> Vec<String> {
     let now = Now::default();
     let sender = Sender::new(token, message.to_owned(), 512, Handshake::Skip, &Limits::default(), now);
@@ -38,7 +45,7 @@ fn cut(token: &str, message: &str) -> Vec<String> {
 
 impl Run {
     pub(super) fn operation(&mut self, bytes: &mut Bytes<'_>) {
-        match bytes.below(20) {
+        match bytes.below(23) {
             0..=2 => self.caller_asks(bytes),
             3 => self.caller_notifies(bytes),
             4 => self.caller_answers(bytes),
@@ -60,6 +67,8 @@ impl Run {
             16 | 17 => self.caller_transfers(bytes),
             18 => self.caller_controls(bytes),
             19 => self.application_streams(bytes),
+            20 | 21 => self.store_speaks(bytes),
+            22 => self.restarts(bytes),
             _ => {
                 let (to, message) = (self.caller(bytes), bytes.text());
                 self.input(ServerInput::Send { to, message });
@@ -117,7 +126,7 @@ impl Run {
     fn caller_transfers(&mut self, bytes: &mut Bytes<'_>) {
         let nth = bytes.below(WHOLE.len());
         self.stops |= WHOLE[nth].contains("cancelled");
-        let mut frames = cut(&format!("w{nth}"), WHOLE[nth]);
+        let mut frames = whole(nth);
         match bytes.below(4) {
             0 | 1 => {}
             2 => frames.reverse(),
@@ -242,7 +251,7 @@ impl Run {
         let message = match bytes.below(6) {
             0 | 1 => format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":{{"n":{}}}}}"#, bytes.byte()),
             2 => format!(r#"{{"jsonrpc":"2.0","id":"{id}","error":{{"code":-1,"message":"no"}}}}"#),
-            3 => format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":{{"x":"{}"}}}}"#, "x".repeat(140_000)),
+            3 => format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":{{"x":"{}"}}}}"#, "x".repeat(35_000)),
             4 => format!(r#"{{"id":"{id}","result":[1]}}"#),
             _ => format!(r#"{{"jsonrpc":"2.0","id":"{}","result":{{}}}}"#, "ab".repeat(32)),
         };

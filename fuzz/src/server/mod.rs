@@ -1,5 +1,6 @@
 //! The server machine under any order of callers, application, access decisions, relays and clock.
 mod checks;
+mod durable;
 mod inputs;
 #[cfg(test)]
 mod tests;
@@ -17,13 +18,18 @@ use contextvm_transfer::Receiver;
 use nostr::event::{Event, EventId};
 use nostr::key::PublicKey;
 
+use self::durable::Store;
 use crate::bytes::Bytes;
-use crate::operations::{self, OUTPUTS, WAKES, moment};
+use crate::operations::{self, OUTPUTS, SMALLEST_RELAY, WAKES, moment};
 use crate::people::{START, keys};
 
 /// One run: the machine, everybody around it, and what was counted.
 struct Run {
     machine: ServerMachine,
+    config: ServerConfig,
+    store: Store,
+    /// Requests that were delivered before a restart.
+    interrupted: BTreeSet<RequestKey>,
     limits: Limits,
     encryption: EncryptionMode,
     now: Now,
@@ -93,6 +99,13 @@ fn access(bytes: &mut Bytes<'_>, first: PublicKey) -> Access {
     }
 }
 
+/// A machine whose relays take no more than the smallest that is listened to: what is large need not be long then.
+fn machine(config: &ServerConfig, me: PublicKey) -> ServerMachine {
+    let mut machine = ServerMachine::new(config.clone(), me, [3; 32]);
+    machine.handle(ServerInput::RelayLimit(SMALLEST_RELAY), moment(0));
+    machine
+}
+
 impl Run {
     fn new(bytes: &mut Bytes<'_>) -> Self {
         let (me, callers) = (keys(0x11).public_key(), [keys(0x22), keys(0x33), keys(0x44)]);
@@ -108,7 +121,7 @@ impl Run {
             refusals_per_minute: 4,
             request_timeout: Duration::from_secs(60),
             transfers: 2,
-            transfers_bytes: 400 * 1024,
+            transfers_bytes: 100 * 1024,
             streams: 2,
             streams_bytes: 3_000,
             stream_buffer: 2_000,
@@ -116,18 +129,24 @@ impl Run {
             ..Limits::default()
         };
         let encryption = operations::encryption(bytes);
+        let (gift_wrap, access) = (operations::gift_wrap(bytes), access(bytes, callers[0].public_key()));
+        let features = bytes.byte();
         let config = ServerConfig {
             encryption,
-            gift_wrap: operations::gift_wrap(bytes),
-            access: access(bytes, callers[0].public_key()),
-            inject_client_pubkey: bytes.flag(),
+            gift_wrap,
+            access,
+            inject_client_pubkey: features & 1 != 0,
+            durable: features & 2 != 0,
             inject_request_event_id: true,
             accept_from: START - 300,
             limits: limits.clone(),
             ..ServerConfig::default()
         };
         Self {
-            machine: ServerMachine::new(config, me, [3; 32]),
+            machine: machine(&config, me),
+            config,
+            store: Store::default(),
+            interrupted: BTreeSet::new(),
             limits,
             encryption,
             now: moment(0),
@@ -169,6 +188,11 @@ impl Run {
     }
 
     fn drain(&mut self) {
+        self.drain_once();
+        self.settle();
+    }
+
+    fn drain_once(&mut self) {
         for count in 0.. {
             assert!(count < OUTPUTS, "outputs come to an end");
             let Some(output) = self.machine.poll_output() else {
@@ -180,6 +204,10 @@ impl Run {
                     self.deliver(caller, &delivery, &message, &event);
                 }
                 ServerOutput::Ask { id, question: _ } => self.questions.push(id),
+                ServerOutput::Remember { number, record } => {
+                    assert!(self.config.durable, "nothing is remembered unless that was wanted");
+                    self.store.remember(number, record);
+                }
                 ServerOutput::StreamRoom(key) => {
                     assert!(!self.ended.contains(&key), "there is no room behind an end")
                 }
@@ -198,6 +226,8 @@ impl Run {
 
     /// Ends every session and lets all time pass: whoever still waits is told, and nothing is left.
     fn finish(mut self) -> Counts {
+        self.store.is_quick = true;
+        self.settle();
         let counts = Counts {
             delivered: [self.delivered.len(), self.requests.len()],
             answered: self.answers.len(),

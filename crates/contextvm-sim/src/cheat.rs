@@ -1,0 +1,206 @@
+//! The cheating mode: one side breaks one promise on purpose, so that the checkers are seen to notice it in whole worlds.
+use std::sync::Arc;
+
+use contextvm_core::envelope::Envelope;
+use contextvm_core::{Limits, Protection};
+use contextvm_engine::ServerLoad;
+
+use crate::check::Check;
+use crate::time::SEC;
+use crate::trace::{Digest, Host};
+
+/// What one side does wrong, once in a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cheat {
+    /// A client's endpoint keeps an answer to itself.
+    LoseAnswer,
+    /// A client's endpoint hands an answer over twice.
+    AnswerTwice,
+    /// A server's endpoint hands a request over twice.
+    DeliverTwice,
+    /// A server's endpoint hands over a request that nobody sent.
+    InventRequest,
+    /// A client's endpoint changes an answer.
+    ChangeAnswer,
+    /// A client is given what another client was answered.
+    WrongCaller,
+    /// A server's endpoint keeps a request to itself; the client waits until its time is up.
+    IgnoreRequest,
+    /// A server holds more than it may.
+    HoldTooMuch,
+    /// A client sends in plaintext what it should wrap.
+    Plaintext,
+    /// A server's endpoint hands over a large request without its end.
+    CutRequest,
+    /// A client's endpoint changes a chunk of a stream.
+    ChangeChunk,
+    /// An endpoint asks to be woken a second ago.
+    WakeBefore,
+    /// A driver logs an error.
+    LogError,
+    /// A world draws from something that is not its seed.
+    DrawElsewhere,
+}
+
+impl Cheat {
+    /// Every way to cheat.
+    pub const ALL: [Self; 14] = [
+        Self::LoseAnswer,
+        Self::AnswerTwice,
+        Self::DeliverTwice,
+        Self::InventRequest,
+        Self::ChangeAnswer,
+        Self::WrongCaller,
+        Self::IgnoreRequest,
+        Self::HoldTooMuch,
+        Self::Plaintext,
+        Self::CutRequest,
+        Self::ChangeChunk,
+        Self::WakeBefore,
+        Self::LogError,
+        Self::DrawElsewhere,
+    ];
+
+    /// Returns the promise that it breaks.
+    #[must_use]
+    pub const fn breaks(self) -> Check {
+        match self {
+            Self::LoseAnswer | Self::AnswerTwice => Check::C1,
+            Self::DeliverTwice => Check::C2,
+            Self::InventRequest => Check::C3,
+            Self::ChangeAnswer => Check::C4,
+            Self::WrongCaller => Check::C5,
+            Self::IgnoreRequest => Check::C6,
+            Self::HoldTooMuch => Check::C7,
+            Self::Plaintext => Check::C8,
+            Self::CutRequest => Check::C10,
+            Self::ChangeChunk => Check::C11,
+            Self::WakeBefore => Check::C12,
+            Self::LogError => Check::C13,
+            Self::DrawElsewhere => Check::C14,
+        }
+    }
+}
+
+/// How an answer of a simulated tool begins.
+const OWN_RESULT: &str = r#""result":{"call""#;
+/// A longer request came as a transfer, bytes.
+const LARGE: usize = 60_000;
+/// Opportunities that pass before the one that is taken.
+const PATIENCE: u32 = 3;
+
+/// Cheats at one opportunity of a world, or never.
+#[derive(Debug, Default)]
+pub(crate) struct Cheater {
+    cheat: Option<Cheat>,
+    opportunities: u32,
+    done: u32,
+    /// The answer that a client was given last.
+    overheard: Option<(u16, String)>,
+}
+
+impl Cheater {
+    pub(crate) fn new(cheat: Option<Cheat>) -> Self {
+        Self { cheat, ..Self::default() }
+    }
+
+    /// How often it cheated.
+    pub(crate) const fn done(&self) -> u32 {
+        self.done
+    }
+
+    /// Whether this opportunity for a cheat is the one.
+    pub(crate) fn now(&mut self, cheat: Cheat) -> bool {
+        if self.cheat != Some(cheat) {
+            return false;
+        }
+        self.opportunities += 1;
+        let now = self.opportunities == PATIENCE;
+        self.done += u32::from(now);
+        now
+    }
+
+    /// What a client's application is handed in place of an answer of its server.
+    pub(crate) fn answers(&mut self, client: u16, text: String) -> Vec<String> {
+        let cheat = self.cheat;
+        match cheat {
+            Some(Cheat::LoseAnswer) if self.now(Cheat::LoseAnswer) => Vec::new(),
+            Some(Cheat::AnswerTwice) if self.now(Cheat::AnswerTwice) => vec![text.clone(), text],
+            Some(Cheat::ChangeAnswer) => match text.replacen(OWN_RESULT, r#""result":{"coll""#, 1) {
+                changed if changed != text && self.now(Cheat::ChangeAnswer) => vec![changed],
+                _ => vec![text],
+            },
+            Some(Cheat::WrongCaller) => vec![self.mixed_up(client, text)],
+            _ => vec![text],
+        }
+    }
+
+    fn mixed_up(&mut self, client: u16, text: String) -> String {
+        let Some((id, result)) = parts(&text) else { return text };
+        let heard = self.overheard.replace((client, result));
+        let Some((_, other)) = heard.filter(|(other, _)| *other != client) else { return text };
+        if self.now(Cheat::WrongCaller) {
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{other}}}"#)
+        } else {
+            text
+        }
+    }
+
+    /// What a server's application is handed in place of a request.
+    pub(crate) fn requests(&mut self, text: String) -> Vec<String> {
+        let is_call = text.contains(r#""fill":""#);
+        let cheat = self.cheat.filter(|_| is_call);
+        match cheat {
+            Some(Cheat::DeliverTwice) if self.now(Cheat::DeliverTwice) => vec![text.clone(), text],
+            Some(Cheat::IgnoreRequest) if self.now(Cheat::IgnoreRequest) => Vec::new(),
+            Some(Cheat::InventRequest) if self.now(Cheat::InventRequest) => {
+                vec![text.replacen(r#""fill":""#, r#""fill":"?"#, 1)]
+            }
+            Some(Cheat::CutRequest) if text.len() > LARGE && self.now(Cheat::CutRequest) => vec![cut(&text)],
+            _ => vec![text],
+        }
+    }
+
+    /// What a client's application reads in place of a chunk.
+    pub(crate) fn chunk(&mut self, data: &str) -> Arc<str> {
+        if self.now(Cheat::ChangeChunk) { format!("{data}?").into() } else { Arc::from(data) }
+    }
+
+    /// How something is really sent.
+    pub(crate) fn protection(&mut self, host: Host, protection: Protection) -> Protection {
+        let may = protection.is_encrypted() && matches!(host, Host::Client(_));
+        if may && self.now(Cheat::Plaintext) { Protection::Plain } else { protection }
+    }
+
+    /// When something asks to be woken, as it says.
+    pub(crate) fn due(&mut self, due: u64, now: u64) -> u64 {
+        if now > 2 * SEC && self.now(Cheat::WakeBefore) { now - SEC } else { due }
+    }
+
+    /// What a server holds, as it says.
+    pub(crate) fn load(&mut self, mut load: ServerLoad) -> ServerLoad {
+        if self.now(Cheat::HoldTooMuch) {
+            load.in_flight = usize::MAX;
+        }
+        load
+    }
+
+    /// A number that is no part of the seed.
+    pub(crate) fn elsewhere(&mut self) -> Option<u64> {
+        let now = self.now(Cheat::DrawElsewhere);
+        now.then(|| Digest::of(format!("{:?}", std::time::Instant::now()).as_bytes()).0)
+    }
+}
+
+/// The id and the result of an answer.
+fn parts(text: &str) -> Option<(String, String)> {
+    let message = Envelope::parse(text, &Limits { json_nodes: usize::MAX, ..Limits::default() }).ok()?;
+    Some((message.id?.get().to_owned(), message.result?.get().to_owned()))
+}
+
+/// Takes a thousand bytes out of the filling.
+fn cut(text: &str) -> String {
+    let from = text.find(r#""fill":""#).map_or(0, |at| at + 8);
+    let (head, tail) = text.split_at(from);
+    format!("{head}{}", tail.get(1_000..).unwrap_or_default())
+}

@@ -1,0 +1,259 @@
+//! The promises, checked from outside the machines: every checker sees what the hosts wrote down and nothing else.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a checker looks at the entries that its promise speaks of"
+)]
+
+use std::fmt;
+
+use contextvm_core::Limits;
+
+use crate::trace::{Entry, Host, What};
+
+mod answers;
+mod endings;
+mod executions;
+mod known;
+mod loads;
+mod notices;
+mod paths;
+mod protection;
+mod streams;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+use answers::Answers;
+use endings::Endings;
+use executions::Executions;
+use known::Known;
+use loads::Loads;
+use notices::Notices;
+use paths::Paths;
+use protection::Protections;
+use streams::Streams;
+use timers::Timers;
+
+/// A message of this many bytes or more is large: whether it is whole is a promise of its own (C10).
+const LARGE: u64 = 8_192;
+/// Violations that are kept; a world that breaks more is broken enough.
+const KEPT: usize = 64;
+
+/// One promise; the names are those of the proof plan (C9, money, has no machine yet).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Check {
+    /// Every call ends exactly once.
+    C1,
+    /// One inner event, and one request, is executed at most once.
+    C2,
+    /// Nothing is executed or heard that its author did not issue for this audience in these bytes.
+    C3,
+    /// An answer is what the application returned for this request.
+    C4,
+    /// Nothing reaches another key than the one it was for.
+    C5,
+    /// With an honest path, calls end in time and with their answer.
+    C6,
+    /// Tables stay within their limits.
+    C7,
+    /// A peer that speaks encrypted is never spoken to in plaintext.
+    C8,
+    /// A large message arrives whole or not at all.
+    C10,
+    /// A reader sees a prefix of what was written, in order, and one end.
+    C11,
+    /// Nobody asks to be woken in the past, or without end.
+    C12,
+    /// Nothing happens that drivers log as an error.
+    C13,
+    /// A second run leaves the same trace.
+    C14,
+}
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub check: Check,
+    /// When, microseconds.
+    pub at: u64,
+    /// Where it was seen.
+    pub host: Host,
+    /// What happened.
+    pub why: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { check, at, host, why } = self;
+        write!(f, "{check:?} at {}.{:06} s, {host:?}: {why}", at / 1_000_000, at % 1_000_000)
+    }
+}
+
+/// What a world promises beyond what every world promises.
+#[derive(Clone, Debug)]
+pub struct Expect {
+    /// The limits that every endpoint was given.
+    pub limits: Limits,
+    /// How long a call may take on an honest path, microseconds: the application's own time included.
+    pub ends_within: u64,
+    /// Every call that is not cancelled and whose client lives ends with its answer.
+    pub complete: bool,
+}
+
+impl Default for Expect {
+    /// Default limits; 90 seconds; calls may fail.
+    fn default() -> Self {
+        Self { limits: Limits::default(), ends_within: 90_000_000, complete: false }
+    }
+}
+
+/// How calls ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Issued by honest clients.
+    pub issued: u64,
+    /// Executed by honest servers.
+    pub executed: u64,
+    /// Ended with the application's answer.
+    pub answered: u64,
+    /// Ended with an endpoint's error.
+    pub errors: u64,
+    /// Ended without a word of the server.
+    pub lost: u64,
+    /// Cancelled by their application.
+    pub cancelled: u64,
+    /// Open when their client died.
+    pub orphaned: u64,
+}
+
+impl Tally {
+    /// Adds the endings of another world.
+    pub const fn add(&mut self, other: Self) {
+        let Self { issued, executed, answered, errors, lost, cancelled, orphaned } = other;
+        self.issued += issued;
+        self.executed += executed;
+        self.answered += answered;
+        self.errors += errors;
+        self.lost += lost;
+        self.cancelled += cancelled;
+        self.orphaned += orphaned;
+    }
+}
+
+/// What the checkers found.
+#[derive(Debug, Default)]
+struct Verdict {
+    kept: Vec<Violation>,
+    all: u64,
+}
+
+impl Verdict {
+    fn broken(&mut self, check: Check, entry: &Entry, why: String) {
+        self.broken_at(check, entry.at, entry.host, why);
+    }
+
+    fn broken_at(&mut self, check: Check, at: u64, host: Host, why: String) {
+        self.all += 1;
+        if self.kept.len() < KEPT {
+            self.kept.push(Violation { check, at, host, why });
+        }
+    }
+}
+
+/// Something that watches a trace for one promise.
+trait Checker {
+    /// Takes an entry.
+    fn see(&mut self, entry: &Entry, known: &Known, verdict: &mut Verdict);
+
+    /// Looks at what should have happened by now.
+    fn finish(&mut self, _at: u64, _known: &Known, _verdict: &mut Verdict) {}
+}
+
+/// All checkers together.
+#[derive(Debug)]
+pub struct Checks {
+    known: Known,
+    endings: Endings,
+    executions: Executions,
+    answers: Answers,
+    notices: Notices,
+    paths: Paths,
+    loads: Loads,
+    protections: Protections,
+    streams: Streams,
+    timers: Timers,
+    verdict: Verdict,
+}
+
+impl Default for Checks {
+    fn default() -> Self {
+        Self::new(&Expect::default())
+    }
+}
+
+impl Checks {
+    /// Makes the checkers of a world.
+    #[must_use]
+    pub fn new(expect: &Expect) -> Self {
+        Self {
+            known: Known::default(),
+            endings: Endings::default(),
+            executions: Executions::default(),
+            answers: Answers::default(),
+            notices: Notices::default(),
+            paths: Paths::new(expect),
+            loads: Loads::new(expect),
+            protections: Protections,
+            streams: Streams::default(),
+            timers: Timers::default(),
+            verdict: Verdict::default(),
+        }
+    }
+
+    /// Takes an entry; [`Trace::emit`](crate::trace::Trace::emit) calls this.
+    pub fn see(&mut self, entry: &Entry) {
+        self.known.before(entry);
+        if let What::Error(text) = entry.what {
+            self.verdict.broken(Check::C13, entry, text.to_owned());
+        }
+        let Self { known, verdict, .. } = self;
+        self.endings.see(entry, known, verdict);
+        self.executions.see(entry, known, verdict);
+        self.answers.see(entry, known, verdict);
+        self.notices.see(entry, known, verdict);
+        self.paths.see(entry, known, verdict);
+        self.loads.see(entry, known, verdict);
+        self.protections.see(entry, known, verdict);
+        self.streams.see(entry, known, verdict);
+        self.timers.see(entry, known, verdict);
+        self.known.after(entry);
+    }
+
+    /// Looks at what should have happened by now.
+    pub fn finish(&mut self, at: u64) {
+        let Self { known, verdict, .. } = self;
+        self.endings.finish(at, known, verdict);
+        self.paths.finish(at, known, verdict);
+        self.loads.finish(at, known, verdict);
+        self.streams.finish(at, known, verdict);
+    }
+
+    /// Returns what was broken, the first of it.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.verdict.kept
+    }
+
+    /// Returns how much was broken.
+    #[must_use]
+    pub const fn broken(&self) -> u64 {
+        self.verdict.all
+    }
+
+    /// Returns how calls ended.
+    #[must_use]
+    pub const fn tally(&self) -> Tally {
+        self.endings.tally
+    }
+}

@@ -1,0 +1,79 @@
+//! One seed from its number to its verdict.
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::check::{Check, Tally, Violation};
+use crate::knobs::Knobs;
+use crate::plan::Plan;
+use crate::trace::Host;
+use crate::world::{Setup, World};
+
+/// What came of one seed.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Which.
+    pub seed: u64,
+    /// What was broken, the first of it.
+    pub violations: Vec<Violation>,
+    /// How calls ended.
+    pub tally: Tally,
+    /// The hash over the trace.
+    pub hash: u64,
+    /// Microseconds of virtual time.
+    pub lasted: u64,
+    /// Things that happened.
+    pub steps: u64,
+    /// Whether the cheat of the setup had its opportunity.
+    pub cheated: bool,
+}
+
+impl Report {
+    /// Whether every promise was kept.
+    #[must_use]
+    pub const fn is_good(&self) -> bool {
+        self.violations.is_empty()
+    }
+}
+
+/// Runs a seed, `twice` to see whether it leaves the same trace again (C14). A panic counts as broken (C13).
+#[must_use]
+pub fn run(seed: u64, setup: &Setup, twice: bool) -> Report {
+    let (mut report, _) = once(seed, setup);
+    if twice {
+        let (again, _) = once(seed, setup);
+        if again.hash != report.hash || again.steps != report.steps {
+            let why = format!("the traces are {:016x} and {:016x}", report.hash, again.hash);
+            report.violations.push(fault(Check::C14, report.lasted, why));
+        }
+    }
+    report
+}
+
+/// Runs a seed once and tells what was planned in it.
+pub(crate) fn once(seed: u64, setup: &Setup) -> (Report, Option<(Plan, Knobs)>) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| World::new(seed, setup.clone()).run()));
+    match outcome {
+        Ok(outcome) => {
+            let report = Report {
+                seed,
+                violations: outcome.trace.checks.violations().to_vec(),
+                tally: outcome.trace.checks.tally(),
+                hash: outcome.trace.hash,
+                lasted: outcome.lasted,
+                steps: outcome.steps,
+                cheated: outcome.cheated,
+            };
+            (report, Some((outcome.plan, outcome.knobs)))
+        }
+        Err(panic) => {
+            let words = panic.downcast_ref::<String>().map(String::as_str);
+            let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("something");
+            let violations = vec![fault(Check::C13, 0, format!("a panic: {words}"))];
+            (Report { seed, violations, ..Report::default() }, None)
+        }
+    }
+}
+
+/// What concerns the whole world is told of its first relay.
+const fn fault(check: Check, at: u64, why: String) -> Violation {
+    Violation { check, at, host: Host::Relay(0), why }
+}

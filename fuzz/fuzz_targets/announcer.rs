@@ -1,0 +1,10 @@
+//! libFuzzer's door to `contextvm_fuzz::announcer`; without libFuzzer, a program that replays the files it is given.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| contextvm_fuzz::announcer(data));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::io::Result<()> {
+    contextvm_fuzz::replay(contextvm_fuzz::announcer)
+}

@@ -1,0 +1,10 @@
+//! libFuzzer's door to `contextvm_fuzz::identity`; without libFuzzer, a program that replays the files it is given.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| contextvm_fuzz::identity(data));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::io::Result<()> {
+    contextvm_fuzz::replay(contextvm_fuzz::identity)
+}

@@ -1,0 +1,224 @@
+//! Relays that are killed and come back while calls are made all the time.
+//!
+//! What must come of it follows from what was promised:
+//!
+//! * with another honest relay in common, nothing at all is noticed: each call is answered, and executed once;
+//! * with the only relay killed, a server of ours answers each call once the relay is back, because it says that a repeat
+//!   is executed once and answered alike;
+//! * a server that does not say so is asked again only for what does no harm; every other call ends in its answer or in
+//!   an error that says that it may have been executed, and none is executed twice.
+//!
+//! A call that ended otherwise, or did not end, is lost.
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::hostile::Build;
+use crate::hostile::{ask, number};
+use crate::shell::Outcome;
+use crate::steady::{Load, Steady, build};
+
+/// Most time from the return of a relay to the end of a call that had to wait for it, and to a new connection, p99.
+const RECOVERY_MS: f64 = 2_000.0;
+/// Most that may be left of a run in resident memory beyond the noise of the allocator, MiB.
+const LEFT_MIB: f64 = 4.0;
+/// What a caller is told when its call may not be repeated, or reached nobody.
+const SAID: [&str; 2] =
+    ["tools/call: NoReply, may have been executed", "tools/call: NotSent, may be called again"];
+
+/// What the figures call lost.
+const LOST: &str = "calls that ended neither in their answer nor, at a server that promises nothing about repeats, in an error \
+                    that says that they may have been executed or reached nobody";
+
+/// One arrangement of relays and server.
+#[derive(Clone, Copy)]
+struct Scene {
+    name: &'static str,
+    relays: usize,
+    plain: bool,
+    kills: usize,
+}
+
+/// Kills relays and prints what became of the calls as one line of JSON.
+pub(crate) fn run(short: bool, kills: Option<&str>) -> Outcome {
+    let kills = match kills {
+        Some(kills) => kills.parse().map_err(|error| vec![format!("--kills {kills}: {error}")])?,
+        None if short => 2,
+        None => 200,
+    };
+    let built = Build::of(short);
+    build(built)?;
+    let scenes = [
+        Scene { name: "one_of_three", relays: 3, plain: false, kills },
+        Scene { name: "the_only_one", relays: 1, plain: false, kills },
+        Scene { name: "no_promise", relays: 1, plain: true, kills: (kills / 4).max(1) },
+    ];
+    let (mut document, mut wrong) = (json!({ "job": "chaos", "lost_means": LOST }), Vec::new());
+    for scene in scenes {
+        let (found, faults) = play(scene, built)?;
+        wrong.extend(faults.into_iter().map(|fault| format!("{}: {fault}", scene.name)));
+        if let Some(members) = document.as_object_mut() {
+            members.insert(scene.name.to_owned(), found);
+        }
+    }
+    println!("{document}");
+    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+}
+
+fn play(scene: Scene, built: Build) -> Result<(Value, Vec<String>), Vec<String>> {
+    let is_short = built == Build::Debug;
+    let load = Load {
+        build: built,
+        relays: scene.relays,
+        // A server takes 32 calls of one caller at a time, so that one caller alone could not wait through an outage.
+        callers: if is_short { 10 } else { 40 },
+        per_second: if is_short { 50 } else { 200 },
+        window: 60,
+        timeout: if is_short {
+            8
+        } else if scene.plain {
+            15
+        } else {
+            60
+        },
+        plain: scene.plain,
+    };
+    let mut steady = Steady::start(load)?;
+    let idle = steady.held()?;
+    ask(&mut steady.callers, "go")?;
+    // Until what is remembered for a while is as much as it will ever be.
+    let warm = if is_short || scene.plain { 2 } else { load.window + 80 };
+    std::thread::sleep(Duration::from_secs(warm));
+    let before = steady.held()?;
+    let mut chance = Chance(0x2545_f491_4f6c_dd1d);
+    for kill in 0..scene.kills {
+        steady.kill(kill % scene.relays, chance.millis(100, 900))?;
+        std::thread::sleep(chance.millis(2_500, 3_500));
+    }
+    std::thread::sleep(Duration::from_secs(if is_short { 2 } else { 10 }));
+    let after = steady.held()?;
+    let calls = ask(&mut steady.callers, "stop")?;
+    std::thread::sleep(Duration::from_secs(1));
+    let left = steady.held()?;
+    let executed = ask(&mut steady.server, "figures")?;
+    let lost = lost(&calls, scene.plain);
+    let found = json!({
+        "kills": scene.kills, "lost": lost, "calls": calls, "executions": executed,
+        "idle_before": idle, "idle_after": left, "under_load_before": before, "under_load_after": after,
+    });
+    let faults = faults(&found, scene, !is_short);
+    Ok((found, faults))
+}
+
+/// Calls that ended neither in their answer nor in an error that is true and says what may be done.
+fn lost(calls: &Value, plain: bool) -> u64 {
+    let said = |words: &str| number(calls, &format!("/failed/{}", words.replace('/', "~1")));
+    let told: u64 = if plain { SAID.iter().map(|words| said(words)).sum() } else { 0 };
+    number(calls, "/calls").saturating_sub(number(calls, "/answered")).saturating_sub(told)
+}
+
+/// Says what is wrong with a run; `long` looks at times and memory, too.
+fn faults(found: &Value, scene: Scene, long: bool) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut none = |path: &str, what: &str| match number(found, path) {
+        0 => {}
+        some => faults.push(format!("{some} {what}")),
+    };
+    none("/lost", "calls were lost");
+    none("/calls/misdelivered", "calls got the answer of another one");
+    none("/executions/doubled", "calls were executed twice");
+    none("/executions/unnumbered", "requests were executed that nobody made");
+    if !scene.plain {
+        none("/executions/doubled_reads", "calls that only read were executed twice");
+        let (calls, executed) = (number(found, "/calls/calls"), number(found, "/executions/executed"));
+        if calls != executed {
+            faults.push(format!("{executed} of {calls} calls were executed"));
+        }
+    }
+    for part in ["server", "callers"] {
+        for thing in ["descriptors", "tasks"] {
+            let at = |when: &str| number(found, &format!("/{when}/{part}/{thing}"));
+            let (before, after) = (at("idle_before"), at("idle_after"));
+            if after > before {
+                faults.push(format!("{after} {thing} of the {part} are left of {before}"));
+            }
+        }
+        let at = |when: &str| real(found, &format!("/{when}/{part}/rss_mib"));
+        let (before, after) = (at("under_load_before"), at("under_load_after"));
+        if long && !scene.plain && after - before > LEFT_MIB {
+            faults.push(format!("{after} MiB are held by the {part}, and {before} before"));
+        }
+    }
+    for what in ["recovered", "reconnected"] {
+        let took = real(found, &format!("/calls/{what}/p99_ms"));
+        // What is said of a server without a promise is that its callers are told, not when.
+        if long && !scene.plain && took > RECOVERY_MS {
+            faults.push(format!("{what} within {took} ms in 99 of 100 cases"));
+        }
+    }
+    faults
+}
+
+fn real(value: &Value, path: &str) -> f64 {
+    value.pointer(path).and_then(Value::as_f64).unwrap_or(0.0)
+}
+
+/// Chance that is the same on every run.
+struct Chance(u64);
+
+impl Chance {
+    fn millis(&mut self, least: u64, most: u64) -> Duration {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        Duration::from_millis(least + (self.0 >> 32) % (most - least + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCENE: Scene = Scene { name: "test", relays: 1, plain: false, kills: 1 };
+
+    fn good() -> Value {
+        let held = json!({ "descriptors": 9, "tasks": 9, "rss_mib": 20.0 });
+        let held = json!({ "server": held, "callers": held });
+        json!({
+            "lost": 0,
+            "calls": { "calls": 8, "answered": 8, "misdelivered": 0, "failed": {}, "recovered": { "p99_ms": 900.5 } },
+            "executions": { "executed": 8, "doubled": 0, "doubled_reads": 0, "unnumbered": 0 },
+            "idle_before": held, "idle_after": held, "under_load_before": held, "under_load_after": held,
+        })
+    }
+
+    #[test]
+    fn every_broken_promise_is_a_fault() {
+        assert_eq!(faults(&good(), SCENE, true), Vec::<String>::new());
+        for (path, value) in [
+            ("/lost", json!(1)),
+            ("/calls/misdelivered", json!(1)),
+            ("/executions/doubled", json!(1)),
+            ("/executions/doubled_reads", json!(1)),
+            ("/executions/unnumbered", json!(1)),
+            ("/executions/executed", json!(7)),
+            ("/idle_after/server/tasks", json!(10)),
+            ("/idle_after/callers/descriptors", json!(10)),
+            ("/under_load_after/server/rss_mib", json!(25.0)),
+            ("/calls/recovered/p99_ms", json!(2000.5)),
+        ] {
+            let mut found = good();
+            *found.pointer_mut(path).unwrap() = value;
+            assert_eq!(faults(&found, SCENE, true).len(), 1, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_call_is_lost_unless_it_was_answered_or_its_caller_told_the_truth() {
+        let calls = json!({ "calls": 10, "answered": 6, "failed": {
+            "tools/call: NoReply, may have been executed": 2, "tools/call: NotSent, may be called again": 1,
+            "prompts/get: NoReply, may be called again": 1,
+        }});
+        assert_eq!((lost(&calls, true), lost(&calls, false)), (1, 4));
+    }
+}

@@ -1,0 +1,152 @@
+//! Calls at a constant rate for a long time: what stays in memory, and whether it becomes slower.
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+
+use crate::hostile::Build;
+use crate::hostile::{ask, number, rounded};
+use crate::shell::Outcome;
+use crate::steady::{Load, Steady, build};
+
+/// How long a run lasts by default, minutes.
+const MINUTES: u64 = 30;
+/// Accepted ids and answers are remembered for this long; before that memory grows by design, seconds.
+const REMEMBERED: u64 = 660;
+/// Most growth of a process after that, MiB per hour.
+const SLOPE: f64 = 2.0;
+/// The names of the processes, in the order in which they are measured.
+const PARTS: [&str; 3] = ["server", "callers", "relay"];
+
+/// Calls for a while, and prints what was seen as one line of JSON.
+pub(crate) fn run(short: bool, minutes: Option<&str>) -> Outcome {
+    let minutes = match minutes {
+        Some(minutes) => minutes.parse().map_err(|error| vec![format!("--minutes {minutes}: {error}")])?,
+        None => MINUTES,
+    };
+    let built = Build::of(short);
+    build(built)?;
+    let seconds = if short { 20 } else { minutes * 60 };
+    // A run that is too short for the usual window has a shorter one.
+    let window = if seconds > 2 * REMEMBERED { 600 } else { 10 };
+    let load = Load {
+        build: built,
+        relays: 1,
+        callers: 12,
+        per_second: if short { 60 } else { 300 },
+        window,
+        timeout: 60,
+        plain: false,
+    };
+    let (members, errors) = hold(load, seconds)?;
+    let document = Value::Object(members);
+    println!("{document}");
+    let mut wrong = Vec::new();
+    if errors > 0 {
+        wrong.push(format!("{errors} calls went wrong: {document}"));
+    }
+    for part in PARTS.iter().filter(|_| seconds > 2 * REMEMBERED) {
+        let slope = document.get(format!("{part}_slope_mib_per_h")).and_then(Value::as_f64);
+        if slope.is_none_or(|slope| slope > SLOPE) {
+            wrong.push(format!("the memory of the {part} grows by {slope:?} MiB/h"));
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+}
+
+fn hold(load: Load, seconds: u64) -> Result<(Map<String, Value>, u64), Vec<String>> {
+    let mut steady = Steady::start(load)?;
+    ask(&mut steady.callers, "go")?;
+    let begun = Instant::now();
+    let (mut samples, mut by_minute) = (Vec::new(), Vec::new());
+    for second in 1..=seconds {
+        let due = begun + Duration::from_secs(second);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        samples.push((begun.elapsed().as_secs_f64(), steady.rss_mib()));
+        if second % 60 == 0 || second == seconds {
+            let seen = ask(&mut steady.callers, "figures")?;
+            by_minute.push(seen.pointer("/lately/p99_ms").and_then(Value::as_f64).unwrap_or(0.0));
+            eprintln!("soak: {second} s, p99 {:?} ms, {:?} MiB", by_minute.last(), steady.rss_mib());
+        }
+    }
+    let calls = ask(&mut steady.callers, "stop")?;
+    let executed = ask(&mut steady.server, "figures")?;
+    let warm = warm_up(seconds, load.window);
+    let (made, answered) = (number(&calls, "/calls"), number(&calls, "/answered"));
+    let errors = made.abs_diff(answered)
+        + number(&calls, "/misdelivered")
+        + number(&executed, "/executed").abs_diff(made)
+        + number(&executed, "/doubled")
+        + number(&executed, "/doubled_reads");
+    let mut document = Map::new();
+    let mut put = |name: String, value: Value| drop(document.insert(name, value));
+    put("job".to_owned(), "soak".into());
+    put("per_second".to_owned(), load.per_second.into());
+    put("seconds".to_owned(), seconds.into());
+    put("warm_up_s".to_owned(), warm.into());
+    put("errors".to_owned(), errors.into());
+    put("calls".to_owned(), calls);
+    put("executions".to_owned(), executed);
+    put("p99_drift_percent".to_owned(), drift(&by_minute).into());
+    put("p99_ms_by_minute".to_owned(), by_minute.into());
+    for (at, name) in PARTS.iter().enumerate() {
+        let of = |rss: &[f64; 3]| rss.get(at).copied().unwrap_or(0.0);
+        let all: Vec<(f64, f64)> = samples.iter().map(|(time, rss)| (*time, of(rss))).collect();
+        let late: Vec<(f64, f64)> = all.iter().copied().filter(|(time, _)| *time >= warm as f64).collect();
+        let most = all.iter().map(|(_, rss)| *rss).fold(0.0, f64::max);
+        put(format!("{name}_slope_mib_per_h"), rounded(slope(&late) * 3_600.0).into());
+        put(format!("{name}_rss_mib"), rounded(late.last().map_or(0.0, |(_, rss)| *rss)).into());
+        put(format!("{name}_rss_most_mib"), rounded(most).into());
+    }
+    Ok((document, errors))
+}
+
+/// Seconds until everything that is remembered for a while is as much as it will be.
+fn warm_up(seconds: u64, window: u64) -> u64 {
+    (window + 60 + 90).min(seconds / 2)
+}
+
+/// How much slower the last minutes were than the first ones after the first, percent; the medians of three are compared.
+fn drift(by_minute: &[f64]) -> f64 {
+    let median = |times: &[f64]| {
+        let mut times = times.to_vec();
+        times.sort_by(f64::total_cmp);
+        times.get(times.len() / 2).copied().unwrap_or(0.0)
+    };
+    if by_minute.len() < 7 {
+        return 0.0;
+    }
+    let first = median(by_minute.get(1..4).unwrap_or_default());
+    let last = median(by_minute.get(by_minute.len() - 3..).unwrap_or_default());
+    rounded((last / first.max(0.001) - 1.0) * 100.0)
+}
+
+/// The slope of the line that fits best, per second.
+fn slope(samples: &[(f64, f64)]) -> f64 {
+    let count = samples.len().max(1) as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| samples.iter().map(of).sum::<f64>() / count;
+    let (time, value) = (mean(|sample| sample.0), mean(|sample| sample.1));
+    let across: f64 = samples.iter().map(|sample| (sample.0 - time) * (sample.1 - value)).sum();
+    let along: f64 = samples.iter().map(|sample| (sample.0 - time).powi(2)).sum();
+    if along > 0.0 { across / along } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leak_of_two_mib_an_hour_is_seen_through_noise() {
+        let noise = |second: u64| if second.is_multiple_of(7) { 0.5 } else { 0.0 };
+        let sample = |second: u64| (second as f64, 60.0 + noise(second) + 2.0 * second as f64 / 3_600.0);
+        let leak: Vec<_> = (800..1_800).map(sample).collect();
+        assert!((slope(&leak) * 3_600.0 - 2.0).abs() < 0.1);
+        let flat: Vec<_> = leak.iter().map(|(time, _)| (*time, 60.0)).collect();
+        assert!(slope(&flat).abs() < 1e-9 && slope(&[]).abs() < 1e-9);
+    }
+
+    #[test]
+    fn drift_compares_the_last_minutes_with_the_first_but_one() {
+        assert_eq!(drift(&[90.0, 2.0, 2.0, 2.0, 5.0, 2.1, 2.2, 2.2]), 10.0);
+        assert_eq!(drift(&[2.0, 4.0]), 0.0);
+    }
+}
