@@ -84,7 +84,9 @@ fn measure(tools: &Path) -> Result<BTreeMap<String, Regions>, Vec<String>> {
     let build =
         ["build", "--quiet", "--manifest-path", "fuzz/Cargo.toml", "--bin", "corpus", "--target", TRIPLE];
     let mut cargo = command("cargo", &[&build[..], &["--target-dir", TARGET_DIR]].concat());
-    finish(cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Cinstrument-coverage"), "cargo build")?;
+    // How code is split into units decides which copies of it are counted.
+    cargo.env("CARGO_INCREMENTAL", "0").env("CARGO_ENCODED_RUSTFLAGS", "-Cinstrument-coverage");
+    finish(&mut cargo, "cargo build")?;
     let folder = root().join(TARGET_DIR);
     let (raw, merged) = (folder.join("corpus.profraw"), folder.join("corpus.profdata"));
     let program = folder.join(TRIPLE).join("debug/corpus");

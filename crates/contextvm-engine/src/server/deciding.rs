@@ -18,10 +18,9 @@ use crate::DropReason;
 const EARLY_LOOK: Duration = Duration::from_millis(100);
 
 impl ServerMachine {
-    /// Whether an event must wait for its second, so that what was done before a restart is stamped before it. With a
-    /// store nothing needs to: what was accepted is on disk, whatever its stamp.
+    /// Whether an event must wait for its second, so that what was done before a restart is stamped before it.
     pub(super) const fn is_early(&self, event: &Event, now: Now) -> bool {
-        self.config.accept_from > 0 && !self.config.durable && event.created_at.as_secs() > now.unix
+        self.config.accept_from > 0 && event.created_at.as_secs() > now.unix
     }
 
     /// Lets an event that was let in wait for its second, unless by then nobody waits for its answer.
