@@ -24,6 +24,6 @@ pub(super) fn refused(error: &StoreError) -> Problem {
     } else {
         problem
             .fact("it keeps requests from being executed twice across restarts")
-            .hint("without it, for once: --in-memory")
+            .hint("move the file away to begin anew")
     }
 }
