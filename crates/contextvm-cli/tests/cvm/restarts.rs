@@ -122,7 +122,10 @@ fn one_identity_is_served_once_unless_it_remembers_nothing() {
     let whole = std::fs::read(&store).unwrap();
     std::fs::write(&store, &whole[..whole.len() / 2]).unwrap();
     let ran = home.run(&["serve", "-k", "me", "--open", "-r", &url, "--json", "--", CVM, "demo", "--stdio"]);
-    assert!(ran.code != 0 && ran.err.contains("damaged") && ran.err.contains("--in-memory"), "{ran:?}");
+    assert!(
+        ran.code != 0 && ran.err.contains("damaged") && ran.err.contains("move the file away"),
+        "{ran:?}"
+    );
     assert_eq!(std::fs::read(&store).unwrap().len(), whole.len() / 2, "nothing was begun anew");
     let (serving, again) = serve(&home, &url, &path, &["--in-memory"]);
     assert_eq!(again, server);
