@@ -58,7 +58,9 @@ pub(crate) fn run(args: &[&str]) -> Outcome {
         let text = print(&crates, &before);
         return fs::write(&path, text).map_err(|error| vec![format!("{CEILING}: {error}")]);
     }
-    let above = above(&crates, &before);
+    let mut above = above(&crates, &before);
+    let missing = PURE.iter().filter(|name| crates.get(**name).is_none_or(|regions| regions.all == 0));
+    above.extend(missing.map(|name| format!("contextvm-{name} is not in the report")));
     if above.is_empty() { Ok(()) } else { Err(above) }
 }
 

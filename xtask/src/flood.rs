@@ -47,7 +47,7 @@ pub(crate) fn run(short: bool) -> Outcome {
         [("paced", &paced), ("unpaced", &unpaced), ("calm", &calm), ("calm again", &calm_again)]
     {
         let (calls, answered) = (number(part, "/honest/calls"), number(part, "/honest/answered"));
-        if answered < calls {
+        if answered < calls || calls == 0 {
             wrong.push(format!("{name}: {answered} of {calls} honest calls were answered"));
         }
     }

@@ -175,11 +175,12 @@ fn fuzz(target: &str, wanted: &Wanted<'_>) -> Result<Line, Vec<String>> {
     args.extend(seeds.is_dir().then(|| text(&seeds)));
     let before = count(&artifacts);
     let begun = Instant::now();
-    let output = libfuzzer(&program, &args)?;
+    let (ended_well, output) = libfuzzer(&program, &args)?;
     let mut line = Line {
         executions: stat(&output, "number_of_executed_units"),
         seconds: begun.elapsed().as_secs(),
-        findings: count(&artifacts) - before,
+        // An input that was found before is written under the same name.
+        findings: count(&artifacts).saturating_sub(before).max(usize::from(!ended_well)),
         corpus: count(&scratch),
         packed: 0,
     };
@@ -198,7 +199,9 @@ fn pack(target: &str, program: &Path, scratch: &Path, size: Size) -> Result<usiz
     let wrong = |error: std::io::Error| vec![format!("{}: {error}", merged.display())];
     fs::remove_dir_all(&merged).and_then(|()| fs::create_dir_all(&merged)).map_err(wrong)?;
     let args = vec![format!("-max_len={}", size.bytes), "-merge=1".to_owned(), text(&merged), text(scratch)];
-    libfuzzer(program, &args)?;
+    if let (false, output) = libfuzzer(program, &args)? {
+        return Err(vec![format!("{target}: the corpus could not be merged"), output]);
+    }
     let mut files: Vec<PathBuf> =
         fs::read_dir(&merged).map_err(wrong)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     // The merge keeps the smallest first, so what is beyond the bound says little.
@@ -210,12 +213,12 @@ fn pack(target: &str, program: &Path, scratch: &Path, size: Size) -> Result<usiz
     Ok(files.len().min(size.inputs))
 }
 
-/// Runs libFuzzer and returns what it said; that it found something is no error here.
-fn libfuzzer(program: &Path, args: &[String]) -> Result<String, Vec<String>> {
+/// Runs libFuzzer and returns whether it ended well, and what it said; that it found something is no error here.
+fn libfuzzer(program: &Path, args: &[String]) -> Result<(bool, String), Vec<String>> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let output = command(&text(program), &words).stdin(Stdio::null()).output();
     let output = output.map_err(|error| vec![format!("{}: {error}", program.display())])?;
-    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
 fn stat(output: &str, name: &str) -> u64 {

@@ -47,11 +47,11 @@ usage: cargo xtask COMMAND
   replay FILE [--trace] [--real-crypto]
                     shows the world of a replay file again
   chaos [--kills N | --short]
-                    kills relays with SIGKILL under 200 encrypted calls a second, 200 times in each of three arrangements: what was
-                    lost, executed twice, how long it took to be served again, and what is left behind
+                    kills relays with SIGKILL under 200 encrypted calls a second, 200 times in each of two arrangements, 50 in a
+                    third: what was lost, executed twice, how long it took to be served again, and what is left behind
   soak [--minutes N | --short]
                     300 encrypted calls a second for half an hour: errors, growth of memory, and how much slower it becomes
-  secrets [--short] uses `cvm` in all its ways at the highest log level and searches everything it leaves for its key
+  secrets [--short] uses `cvm` in its main ways at the highest log level and searches everything it leaves for its key
   malformed [--short]
                     ten thousand malformed inputs against `cvm serve`, as stranger and as allowed caller, and against a client
   fuzz TARGET|all [--minutes N] [--executions N] [--asan] [--pack]

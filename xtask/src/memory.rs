@@ -55,7 +55,7 @@ fn attack(access: &str, short: bool) -> Outcome {
         let (calls, answered, broken) = (of("calls"), of("answered"), of("kept_broken"));
         // Where everybody may call, all places may be taken by others when a stream or a transfer begins.
         let lost = if access == "open" { 0 } else { of("streams_lost") + of("uploads_lost") };
-        if answered < calls || broken + lost > 0 {
+        if answered < calls || calls == 0 || broken + lost > 0 {
             wrong.push(format!(
                 "{access}, {name}: {answered} of {calls} calls answered, {} streams and uploads lost",
                 broken + lost

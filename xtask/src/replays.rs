@@ -63,7 +63,8 @@ pub(crate) fn run(short: bool) -> Outcome {
         })
     );
     // A busy machine may refuse a request; then nothing was executed, and a replay of it is its first execution.
-    let begun = count(&first).0 > 0 && count(&again).0 <= u64::try_from(requests).unwrap_or(0);
+    let begun =
+        replayed > 0 && count(&first).0 > 0 && count(&again).0 <= u64::try_from(requests).unwrap_or(0);
     if begun && count(&first).1 == 0 && count(&again).1 == 0 && count(&restarted) == (0, 0) {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! A key that must be found nowhere: `cvm` is used in all its ways at the highest log level, and everything it leaves is searched.
+//! A key that must be found nowhere: `cvm` is used in its main ways at the highest log level, and everything it leaves is searched.
 mod canary;
 mod evidence;
 mod scene;
