@@ -23,11 +23,17 @@ fn run(name: &str, target: Target, input: &[u8], what: &str) {
 #[test]
 fn every_committed_input_keeps_every_promise() {
     for (name, target) in TARGETS {
-        let files = corpus(name);
-        assert!((5..=50).contains(&files.len()), "{name} has {} inputs", files.len());
-        for file in files {
+        for file in corpus(name) {
             run(name, target, &fs::read(&file).unwrap(), &file.display().to_string());
         }
+    }
+}
+
+#[test]
+fn every_target_has_some_inputs_and_not_too_many() {
+    for (name, _) in TARGETS {
+        let count = corpus(name).len();
+        assert!((5..=50).contains(&count), "{name} has {count} inputs");
     }
 }
 

@@ -144,7 +144,7 @@ impl Model {
         let (opened, time) = (self.opened.get(&event.id).copied(), self.now);
         let is_copy = opened.is_some_and(|at| !self.is_server || is_stored || time - at < COPY);
         // Looking for a copy comes first; whoever gets further finds out what was lost.
-        let is_dropped = matches!(verdict, Err(DropReason::Duplicate));
+        let is_dropped = matches!(verdict, Err(DropReason::Duplicate | DropReason::Copy));
         if !(is_dropped && opened.is_some()) {
             self.in_work.retain(|_, at| time - *at < LOST);
         }
@@ -156,7 +156,9 @@ impl Model {
                 assert!(!is_copy && !is_held && self.in_work.len() < self.most);
                 self.in_work.insert(twin(event), time);
             }
-            Err(DropReason::Duplicate) => assert!(opened.is_some() || is_held, "only copies are copies"),
+            Err(DropReason::Duplicate | DropReason::Copy) => {
+                assert!(opened.is_some() || is_held, "only copies are copies");
+            }
             Err(DropReason::Busy) => assert!(self.in_work.len() >= self.most, "there is room"),
             Err(reason) => assert_eq!(fresh, Err(reason)),
         }

@@ -11,6 +11,15 @@ use crate::seeds::Seed;
 
 const KEY: [u8; 32] = [7; 32];
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/// What each byte says as a digit; 64 where it is none.
+const DIGITS: [u8; 256] = {
+    let (mut digits, mut digit) = ([64; 256], 0);
+    while digit < 64 {
+        digits[ALPHABET[digit as usize] as usize] = digit;
+        digit += 1;
+    }
+    digits
+};
 
 /// Payloads: what one reading of the NIP decrypts, the other decrypts to the same; what is encrypted comes back.
 pub fn nip44(data: &[u8]) {
@@ -29,7 +38,10 @@ pub fn nip44(data: &[u8]) {
         _ => {
             let nonce = [bytes.byte(); 32];
             let (is_long, size) = (bytes.byte() == 255, usize::from(bytes.short()));
-            // Now and then beyond what the short form of the length can say.
+            // Beyond what the short form of the length can say, for one in sixteen of those that ask for it: a fuzzer that finds
+            // something behind a dear input makes most of its own out of it.
+            let is_long =
+                is_long && data.iter().fold(0_u8, |sum, byte| sum.wrapping_mul(31) ^ byte) % 16 == 0;
             let length = if is_long { 2 * size } else { size / 64 };
             let filler = core::iter::repeat(b'x');
             let plaintext: Vec<u8> = bytes.0.iter().copied().chain(filler).take(length).collect();
@@ -68,6 +80,7 @@ fn same_verdict(text: &str) {
 /// Decrypts as the text of the NIP says, with the length prefix of June 2026.
 fn reference(text: &str) -> Option<Vec<u8>> {
     let payload = read(text)?;
+    // The shortest one holds 34 padded bytes, which is what may be indexed below.
     if payload.len() < 99 || payload[0] != 2 {
         return None;
     }
@@ -144,8 +157,11 @@ fn read(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let (mut held, mut bits) = (0_u32, 0);
     for digit in digits.bytes() {
-        let value = ALPHABET.iter().position(|known| *known == digit)?;
-        held = held << 6 | u32::try_from(value).ok()?;
+        let value = DIGITS[usize::from(digit)];
+        if value == 64 {
+            return None;
+        }
+        held = held << 6 | u32::from(value);
         bits += 6;
         if bits >= 8 {
             bits -= 8;

@@ -103,7 +103,7 @@ fn threaded(threads: &Threads, known: &[Review], server: &str) {
         above.push((placed.review.id, placed.depth));
     }
     assert!(seen.is_subset(&ids));
-    assert!(seen.len() + threads.left_out >= ids.len(), "nothing is lost without being counted");
+    assert_eq!(seen.len() + threads.left_out, ids.len(), "nothing is lost without being counted");
 }
 
 /// The inputs of `corpus/review`.

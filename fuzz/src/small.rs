@@ -23,12 +23,17 @@ pub fn printable(data: &[u8]) {
     assert_eq!(is_cut, text.chars().count() > most);
 }
 
-/// What no terminal and no log may be given: controls, marks of direction, what takes no room.
+/// What no terminal and no log may be given, from Unicode 17 and not from ours: controls (Cc), separators of lines and
+/// paragraphs (Zl, Zp), and Default_Ignorable_Code_Point of DerivedCoreProperties.txt; besides these what is blank, and the
+/// marks of annotations.
 fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(u32::from(c),
-            0xad | 0x61c | 0x180e | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xfe00..=0xfe0f
-            | 0xfeff | 0xfff9..=0xfffb | 0xe0000..=0xe0fff)
+            0x2028 | 0x2029
+            | 0xad | 0x34f | 0x61c | 0x115f | 0x1160 | 0x17b4 | 0x17b5 | 0x180b..=0x180f | 0x200b..=0x200f
+            | 0x202a..=0x202e | 0x2060..=0x206f | 0x3164 | 0xfe00..=0xfe0f | 0xfeff | 0xffa0 | 0xfff0..=0xfff8
+            | 0x1bca0..=0x1bca3 | 0x1d173..=0x1d17a | 0xe0000..=0xe0fff
+            | 0x2800 | 0xfff9..=0xfffb)
 }
 
 fn unescaped(shown: &str) -> Option<String> {
@@ -134,6 +139,10 @@ pub(crate) fn seeds() -> Vec<Seed> {
             ("controls", "\u{0}\u{1b}[31m\u{7f}\u{9b}"),
             ("directions", "\u{202e}\u{2066}\u{200f}\u{61c}"),
             ("invisible", "\u{200b}\u{200d}\u{2060}\u{feff}\u{ad}\u{e0041}"),
+            (
+                "ignorable",
+                "\u{34f}\u{115f}\u{17b4}\u{180f}\u{3164}\u{ffa0}\u{fff8}\u{1bca0}\u{1d173}\u{2800}",
+            ),
             ("ellipsis", "……………………"),
             ("separators", "\u{2028}\u{2029}\u{85}"),
         ],

@@ -3,7 +3,7 @@
 //! Bytes set the knobs of a small world and then say what happens in it, one thing after the other.
 use contextvm_sim::hostile::{self, Chances};
 use contextvm_sim::knobs::Knobs;
-use contextvm_sim::plan::{Acts, CallPlan, Happening, Plan};
+use contextvm_sim::plan::{Acts, CallPlan, Happening, Plan, Reach};
 use contextvm_sim::time::{MS, SEC};
 use contextvm_sim::trace::{Call, Host};
 use contextvm_sim::world::{Outcome, Setup, World};
@@ -115,10 +115,19 @@ fn transition(world: &mut World, nth: u64, [clients, servers, relays]: [usize; 3
         10 => Happening::BlackHole { relay: relay(bytes), lasts: lasts(bytes) },
         11 => Happening::Refuses { relay: relay(bytes), lasts: lasts(bytes) },
         12 => {
-            let (which, up, down) = (u64::from(bytes.short()), bytes.flag(), bytes.flag());
-            Happening::Partition { which, up, down, lasts: lasts(bytes) }
+            let (reach, up, down) = (Reach::Some(u64::from(bytes.short())), bytes.flag(), bytes.flag());
+            Happening::Partition { reach, up, down, lasts: lasts(bytes) }
         }
-        13 if bytes.flag() => Happening::Clog { which: u64::from(bytes.short()), lasts: lasts(bytes) },
+        13 if bytes.flag() => {
+            let reach = match bytes.below(4) {
+                0 => Reach::Link(host(bytes), relay(bytes)),
+                1 => Reach::Peer(host(bytes)),
+                2 => Reach::Relay(relay(bytes)),
+                _ => Reach::Some(u64::from(bytes.short())),
+            };
+            let (up, down, one_by_one) = (bytes.flag(), bytes.flag(), bytes.flag());
+            Happening::Clog { reach, up, down, lasts: lasts(bytes), one_by_one }
+        }
         13 => Happening::Closes { peer: host(bytes), relay: relay(bytes) },
         14 => Happening::Crash { host: host(bytes), torn: bytes.flag(), down: lasts(bytes) },
         _ => Happening::Jump { host: host(bytes), by: i64::from(bytes.byte()) * 7 - 900 },
@@ -151,6 +160,7 @@ fn call(nth: u64, client: u16, bytes: &mut Bytes<'_>) -> CallPlan {
         },
         cancels: flag(4).then(|| u64::from(bytes.byte()) * 100 * MS),
         reads: flag(7),
+        stops: (flag(7) && flag(6)).then(|| u64::from(bytes.byte())),
     }
 }
 
@@ -169,8 +179,9 @@ pub fn seeds() -> Vec<Seed> {
         ),
         world(
             "hostile_server",
-            &[4, 0, 1, 0, 1, 0, 0, 1, 0, 4, 51, 250, 53, 200, 61, 200, 63, 200],
-            &calls.repeat(4),
+            // Three callers, one of which at least calls it.
+            &[4, 0, 2, 0, 1, 0, 0, 1, 0, 4, 51, 250, 53, 200, 61, 200, 63, 200],
+            &[0, 0, 0, 1, 5, 50, 1, 1, 1, 1, 5, 50, 2, 2, 1, 1, 6, 4].repeat(4),
         ),
         world("loss", &[5, 0, 1, 0, 2, 0, 0, 0, 4, 0, 250, 1, 250, 2, 250, 5, 1, 0], &calls.repeat(4)),
         world(
@@ -194,12 +205,15 @@ mod tests {
 
     #[test]
     fn the_seeds_do_what_their_names_say() {
-        for (name, deed) in
-            [("hostile_relays", hostile::Deed::RelayReplays), ("hostile_client", hostile::Deed::ClientCalls)]
-        {
+        for (name, actor, deed) in [
+            ("hostile_relays", "relay", hostile::Deed::RelayReplays),
+            ("hostile_client", "client", hostile::Deed::ClientCalls),
+            ("hostile_server", "server", hostile::ALL[51]),
+        ] {
             let outcome = lived(&seeds::named("whole_system", name));
             assert!(outcome.trace.checks.tally().issued > 0, "{name}");
-            assert!(outcome.deeds.total() > 0, "{name}: {:?}", deed.name());
+            assert!(outcome.deeds.get(deed) > 0, "{name}: {} in {:?}", deed.name(), outcome.deeds);
+            assert!(deed.name().starts_with(actor), "the seeds of {name} name deeds by their numbers");
         }
         for name in ["calm", "large", "restarts", "loss"] {
             let tally = lived(&seeds::named("whole_system", name)).trace.checks.tally();

@@ -18,9 +18,11 @@ const FLAGS: [&str; 7] = [
     "-Cdebug-assertions",
     "-Coverflow-checks",
 ];
-/// Inputs that are kept of a target of the first kind (a parser) and of the second (a machine), and how long they are.
-const PARSER: Size = Size { inputs: 1_500, bytes: 512 };
-const MACHINE: Size = Size { inputs: 3_000, bytes: 1_024 };
+/// Inputs that are kept of one target at most.
+const MOST_INPUTS: usize = 3_000;
+/// How long the inputs of a parser are, and those of a machine, bytes.
+const PARSER: u64 = 512;
+const MACHINE: u64 = 1_024;
 /// Targets that read a list of operations.
 const MACHINES: [&str; 7] = [
     "client_engine",
@@ -31,12 +33,6 @@ const MACHINES: [&str; 7] = [
     "announcer",
     "whole_system",
 ];
-
-#[derive(Clone, Copy)]
-struct Size {
-    inputs: usize,
-    bytes: usize,
-}
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,6 +60,10 @@ impl<'a> Wanted<'a> {
                     let (number, behind) = rest.split_first().ok_or_else(usage)?;
                     rest = behind;
                     let number: u64 = number.parse().map_err(|_| usage())?;
+                    // To libFuzzer none of either means without end.
+                    if number == 0 {
+                        return Err(usage());
+                    }
                     if *option == "--minutes" {
                         wanted.seconds = number.saturating_mul(60);
                     } else {
@@ -101,6 +101,9 @@ pub(crate) fn run(args: &[&str]) -> Outcome {
 /// The targets, as the replaying program knows them.
 fn names() -> Result<Vec<String>, Vec<String>> {
     let output = corpus(&["names"]).output().map_err(|error| vec![format!("cargo: {error}")])?;
+    if !output.status.success() {
+        return Err(vec![format!("corpus names: {}", String::from_utf8_lossy(&output.stderr))]);
+    }
     let names = String::from_utf8_lossy(&output.stdout);
     Ok(names.lines().map(str::to_owned).collect())
 }
@@ -159,9 +162,8 @@ fn fuzz(target: &str, wanted: &Wanted<'_>) -> Result<Line, Vec<String>> {
     let program = root().join(target_dir(wanted.asan)).join(TRIPLE).join("release").join(target);
     let (scratch, artifacts) = (folder("scratch", target)?, folder("artifacts", target)?);
     finish(corpus(&["unpack", target, &text(&scratch)]).stdout(Stdio::null()), "corpus unpack")?;
-    let size = if MACHINES.contains(&target) { MACHINE } else { PARSER };
     let mut args = vec![
-        format!("-max_len={}", size.bytes),
+        format!("-max_len={}", longest(target)),
         "-timeout=20".to_owned(),
         "-print_final_stats=1".to_owned(),
         format!("-artifact_prefix={}/", artifacts.display()),
@@ -184,33 +186,35 @@ fn fuzz(target: &str, wanted: &Wanted<'_>) -> Result<Line, Vec<String>> {
         corpus: count(&scratch),
         packed: 0,
     };
-    if line.executions == 0 && line.findings == 0 {
-        return Err(vec![format!("{target}: nothing was executed"), output]);
+    let least = wanted.executions.unwrap_or(1);
+    if line.executions < least && line.findings == 0 {
+        return Err(vec![format!("{target}: {} executions of {least}", line.executions), output]);
     }
     if wanted.pack {
-        line.packed = pack(target, &program, &scratch, size)?;
+        line.packed = pack(target, &program, &scratch)?;
     }
     Ok(line)
 }
 
 /// Writes the packed corpus: what is left of everything when nothing in it is said twice.
-fn pack(target: &str, program: &Path, scratch: &Path, size: Size) -> Result<usize, Vec<String>> {
+fn pack(target: &str, program: &Path, scratch: &Path) -> Result<usize, Vec<String>> {
     let merged = folder("scratch", &format!("{target}.merged"))?;
     let wrong = |error: std::io::Error| vec![format!("{}: {error}", merged.display())];
     fs::remove_dir_all(&merged).and_then(|()| fs::create_dir_all(&merged)).map_err(wrong)?;
-    let args = vec![format!("-max_len={}", size.bytes), "-merge=1".to_owned(), text(&merged), text(scratch)];
+    let args =
+        vec![format!("-max_len={}", longest(target)), "-merge=1".to_owned(), text(&merged), text(scratch)];
     if let (false, output) = libfuzzer(program, &args)? {
         return Err(vec![format!("{target}: the corpus could not be merged"), output]);
     }
     let mut files: Vec<PathBuf> =
         fs::read_dir(&merged).map_err(wrong)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    // The merge keeps the smallest first, so what is beyond the bound says little.
+    // Each of them reaches something that the others do not; the longest cost the most and go first.
     files.sort_by_key(|file| (fs::metadata(file).map_or(0, |about| about.len()), file.clone()));
-    for file in files.iter().skip(size.inputs) {
+    for file in files.iter().skip(MOST_INPUTS) {
         fs::remove_file(file).map_err(wrong)?;
     }
     finish(corpus(&["pack", target, &text(&merged)]).stdout(Stdio::null()), "corpus pack")?;
-    Ok(files.len().min(size.inputs))
+    Ok(files.len().min(MOST_INPUTS))
 }
 
 /// Runs libFuzzer and returns whether it ended well, and what it said; that it found something is no error here.
@@ -219,6 +223,10 @@ fn libfuzzer(program: &Path, args: &[String]) -> Result<(bool, String), Vec<Stri
     let output = command(&text(program), &words).stdin(Stdio::null()).output();
     let output = output.map_err(|error| vec![format!("{}: {error}", program.display())])?;
     Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+fn longest(target: &str) -> u64 {
+    if MACHINES.contains(&target) { MACHINE } else { PARSER }
 }
 
 fn stat(output: &str, name: &str) -> u64 {
@@ -251,7 +259,13 @@ mod tests {
         assert_eq!((wanted.target, wanted.seconds, wanted.pack, wanted.asan), ("scan", 120, true, false));
         let wanted = Wanted::read(&["all", "--executions", "1000", "--asan"]).unwrap();
         assert_eq!((wanted.executions, wanted.seconds, wanted.asan), (Some(1_000), 0, true));
-        for wrong in [&[][..], &["scan", "--minutes"], &["scan", "--minutes", "x"], &["scan", "fast"]] {
+        for wrong in [
+            &[][..],
+            &["scan", "--minutes"],
+            &["scan", "--minutes", "x"],
+            &["scan", "--minutes", "0"],
+            &["scan", "fast"],
+        ] {
             assert!(Wanted::read(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -6,6 +6,8 @@ mod bench;
 mod chaos;
 mod conformance;
 mod coverage;
+mod examples;
+mod figures;
 mod flood;
 mod fuzz;
 mod hostile;
@@ -47,10 +49,11 @@ usage: cargo xtask COMMAND
   replay FILE [--trace] [--real-crypto]
                     shows the world of a replay file again
   chaos [--kills N | --short]
-                    kills relays with SIGKILL under 200 encrypted calls a second, 200 times in each of two arrangements, 50 in a
-                    third: what was lost, executed twice, how long it took to be served again, and what is left behind
+                    kills relays with SIGKILL under 200 encrypted calls a second, 200 times in each of three arrangements: what
+                    was lost, executed twice, how long it took to be served again, and what is left behind
   soak [--minutes N | --short]
-                    300 encrypted calls a second for half an hour: errors, growth of memory, and how much slower it becomes
+                    300 encrypted calls a second for half an hour to a server with a store: errors, growth of memory (judged in runs
+                    above 22 minutes), and how much slower it becomes
   secrets [--short] uses `cvm` in its main ways at the highest log level and searches everything it leaves for its key
   malformed [--short]
                     ten thousand malformed inputs against `cvm serve`, as stranger and as allowed caller, and against a client
@@ -96,8 +99,8 @@ fn main() -> ExitCode {
         ["soak"] => soak::run(false, None),
         ["soak", "--short"] => soak::run(true, None),
         ["soak", "--minutes", minutes] => soak::run(false, Some(minutes)),
-        ["secrets"] => secrets::run(false),
-        ["secrets", "--short"] => secrets::run(true),
+        ["secrets"] => secrets::run(false).map(drop),
+        ["secrets", "--short"] => secrets::run(true).map(drop),
         ["sim", "--short"] => sim::short(),
         ["sim", args @ ..] => sim::run(args),
         ["replay", args @ ..] => sim::replay(args),

@@ -3,10 +3,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
-use crate::hostile::Build;
-use crate::hostile::{ask, number, rounded};
+use crate::examples::{Build, ask};
+use crate::figures::{Faults, figure, real, rounded, verdict};
 use crate::shell::Outcome;
-use crate::steady::{Load, Steady, build};
+use crate::steady::{Load, Steady};
 
 /// How long a run lasts by default, minutes.
 const MINUTES: u64 = 30;
@@ -23,13 +23,13 @@ pub(crate) fn run(short: bool, minutes: Option<&str>) -> Outcome {
         Some(minutes) => minutes.parse().map_err(|error| vec![format!("--minutes {minutes}: {error}")])?,
         None => MINUTES,
     };
-    let built = Build::of(short);
-    build(built)?;
+    let build = Build::of(short);
+    build.build()?;
     let seconds = if short { 20 } else { minutes * 60 };
     // A run that is too short for the usual window has a shorter one.
     let window = if seconds > 2 * REMEMBERED { 600 } else { 10 };
     let load = Load {
-        build: built,
+        build,
         relays: 1,
         callers: 12,
         per_second: if short { 60 } else { 300 },
@@ -37,20 +37,21 @@ pub(crate) fn run(short: bool, minutes: Option<&str>) -> Outcome {
         timeout: 60,
         plain: false,
     };
-    let (members, errors) = hold(load, seconds)?;
+    let (mut members, errors) = hold(load, seconds)?;
+    let is_judged = seconds > 2 * REMEMBERED;
+    members.insert("slope_judged".to_owned(), is_judged.into());
     let document = Value::Object(members);
-    println!("{document}");
-    let mut wrong = Vec::new();
-    if errors > 0 {
-        wrong.push(format!("{errors} calls went wrong: {document}"));
+    let mut faults = Faults::default();
+    faults.unless(errors == 0, || format!("{errors} calls went wrong: {document}"));
+    if !short {
+        let made = figure(&document, "/calls/calls")? as f64;
+        faults.below("calls", made, (seconds * u64::from(load.per_second)) as f64 * 0.9);
     }
-    for part in PARTS.iter().filter(|_| seconds > 2 * REMEMBERED) {
-        let slope = document.get(format!("{part}_slope_mib_per_h")).and_then(Value::as_f64);
-        if slope.is_none_or(|slope| slope > SLOPE) {
-            wrong.push(format!("the memory of the {part} grows by {slope:?} MiB/h"));
-        }
+    for part in PARTS.iter().filter(|_| is_judged) {
+        let name = format!("{part}_slope_mib_per_h");
+        faults.above(&name, real(&document, &format!("/{name}"))?, SLOPE);
     }
-    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    verdict(&document, faults.0)
 }
 
 fn hold(load: Load, seconds: u64) -> Result<(Map<String, Value>, u64), Vec<String>> {
@@ -64,21 +65,21 @@ fn hold(load: Load, seconds: u64) -> Result<(Map<String, Value>, u64), Vec<Strin
         samples.push((begun.elapsed().as_secs_f64(), steady.rss_mib()));
         if second % 60 == 0 || second == seconds {
             let seen = ask(&mut steady.callers, "figures")?;
-            by_minute.push(seen.pointer("/lately/p99_ms").and_then(Value::as_f64).unwrap_or(0.0));
+            by_minute.push(real(&seen, "/lately/p99_ms")?);
             eprintln!("soak: {second} s, p99 {:?} ms, {:?} MiB", by_minute.last(), steady.rss_mib());
         }
     }
     let calls = ask(&mut steady.callers, "stop")?;
     let executed = ask(&mut steady.server, "figures")?;
     let warm = warm_up(seconds, load.window);
-    let (made, answered) = (number(&calls, "/calls"), number(&calls, "/answered"));
+    let (made, answered) = (figure(&calls, "/calls")?, figure(&calls, "/answered")?);
     // A run without calls shows nothing.
     let errors = u64::from(made == 0)
         + made.abs_diff(answered)
-        + number(&calls, "/misdelivered")
-        + number(&executed, "/executed").abs_diff(made)
-        + number(&executed, "/doubled")
-        + number(&executed, "/doubled_reads");
+        + figure(&calls, "/misdelivered")?
+        + figure(&executed, "/executed")?.abs_diff(made)
+        + figure(&executed, "/doubled")?
+        + figure(&executed, "/doubled_reads")?;
     let mut document = Map::new();
     let mut put = |name: String, value: Value| drop(document.insert(name, value));
     put("job".to_owned(), "soak".into());

@@ -3,9 +3,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::hostile::{Build, ask, number, rounded};
+use crate::examples::{Build, ask};
+use crate::figures::{figure, rounded};
 use crate::process::Process;
-use crate::shell::{root, run as run_program};
+use crate::shell::root;
+
+/// Where servers of one run keep what must survive a restart, below the root of the workspace.
+const STORES: &str = "target/steady";
 
 /// Which load a run has.
 #[derive(Clone, Copy, Debug)]
@@ -22,19 +26,6 @@ pub(crate) struct Load {
     pub(crate) plain: bool,
 }
 
-/// Builds the programs, unless they are somewhere else.
-pub(crate) fn build(build: Build) -> Result<(), Vec<String>> {
-    if std::env::var_os("CVM_STEADY").is_some() {
-        return Ok(());
-    }
-    let mut args = vec!["build", "--quiet", "-p", "contextvm-local-relay", "-p", "contextvm"];
-    args.extend(["--example", "steady", "--example", "relay"]);
-    if build == Build::Release {
-        args.push("--release");
-    }
-    run_program("cargo", &args)
-}
-
 /// A server and its callers on some relays.
 pub(crate) struct Steady {
     load: Load,
@@ -48,21 +39,22 @@ impl Steady {
     pub(crate) fn start(load: Load) -> Result<Self, Vec<String>> {
         let mut relays = Vec::new();
         for _ in 0..load.relays {
-            let mut relay = part(load.build, "relay", &["0"])?;
+            let mut relay = load.build.start("relay", &["0"])?;
             let url = relay.text("url")?;
             relays.push((relay, url));
         }
         let urls: Vec<&str> = relays.iter().map(|(_, url)| url.as_str()).collect();
         let (urls, window) = (urls.join(","), load.window.to_string());
         let mut server = if load.plain {
-            part(load.build, "steady", &["plain", &urls])?
+            load.build.start("steady", &["plain", &urls])?
         } else {
-            part(load.build, "steady", &["server", &urls, &window])?
+            // With a store, as `cvm serve` has one.
+            load.build.start("steady", &["server", &urls, &window, &fresh_store()?])?
         };
         let key = server.text("pubkey")?;
         let (callers, rate) = (load.callers.to_string(), load.per_second.to_string());
         let words = ["load", &urls, &key, &callers, &rate, &window, &load.timeout.to_string()];
-        let mut callers = part(load.build, "steady", &words)?;
+        let mut callers = load.build.start("steady", &words)?;
         callers.line()?;
         Ok(Self { load, relays, server, callers })
     }
@@ -76,7 +68,7 @@ impl Steady {
         ask(&mut self.callers, "down")?;
         relay.kill();
         std::thread::sleep(outage);
-        *relay = part(self.load.build, "relay", &[&port])?;
+        *relay = self.load.build.start("relay", &[&port])?;
         relay.line()?;
         ask(&mut self.callers, "back")?;
         Ok(())
@@ -87,13 +79,13 @@ impl Steady {
         let server = ask(&mut self.server, "figures")?;
         let callers = ask(&mut self.callers, "held")?;
         let part = |seen: &Value, process: &Process| {
-            json!({
-                "descriptors": number(seen, "/descriptors"),
-                "tasks": number(seen, "/tasks"),
+            Ok::<_, Vec<String>>(json!({
+                "descriptors": figure(seen, "/descriptors")?,
+                "tasks": figure(seen, "/tasks")?,
                 "rss_mib": rounded(process.rss_mb()),
-            })
+            }))
         };
-        Ok(json!({ "server": part(&server, &self.server), "callers": part(&callers, &self.callers) }))
+        Ok(json!({ "server": part(&server, &self.server)?, "callers": part(&callers, &self.callers)? }))
     }
 
     /// Resident memory of server, callers and the first relay, MiB.
@@ -103,9 +95,13 @@ impl Steady {
     }
 }
 
-fn part(build: Build, name: &str, words: &[&str]) -> Result<Process, Vec<String>> {
-    let profile = if build == Build::Release { "release" } else { "debug" };
-    let built = root().join("target").join(profile).join("examples");
-    let directory = std::env::var_os("CVM_STEADY").map_or(built, std::path::PathBuf::from);
-    Process::start(&directory.join(name).display().to_string(), words)
+/// A file for the store of one server; the process makes it.
+fn fresh_store() -> Result<String, Vec<String>> {
+    let folder = root().join(STORES);
+    let wrong = |error: std::io::Error| vec![format!("{}: {error}", folder.display())];
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).map_err(wrong)?;
+    }
+    std::fs::create_dir_all(&folder).map_err(wrong)?;
+    Ok(folder.join("store").display().to_string())
 }

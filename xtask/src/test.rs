@@ -11,10 +11,9 @@ pub(crate) fn run(no_skips: bool) -> Outcome {
     arch::run()?;
     tidy::run()?;
     run_program("cargo", &["test", "--workspace", "--doc", "--quiet"])?;
-    replay_corpora()?;
-    coverage::short()?;
+    let mut skipped = coverage::short()?;
     sim::short()?;
-    let mut skipped = interop::run(None)?;
+    skipped.extend(interop::run(None)?);
     skipped.extend(conformance::run(&[])?);
     skipped.extend(conformance::run(&["--across"])?);
     for program in ["node", "python3"].iter().filter(|program| !present(program, &["--version"])) {
@@ -22,12 +21,12 @@ pub(crate) fn run(no_skips: bool) -> Outcome {
         eprintln!("skipped: {stories}");
         skipped.push(stories);
     }
-    if no_skips && !skipped.is_empty() {
-        return Err(vec![format!("{} parts were skipped", skipped.len())]);
-    }
     // Tests start some of the examples as processes of their own, and so do the proofs.
     run_program("cargo", &["build", "--quiet", "--workspace", "--bins", "--examples"])?;
-    proofs()?;
+    skipped.extend(proofs()?);
+    if no_skips && !skipped.is_empty() {
+        return Err(vec![format!("{} parts were skipped: {}", skipped.len(), skipped.join("; "))]);
+    }
     let runner: &[&str] =
         if present("cargo", &["nextest", "--version"]) { &["nextest", "run"] } else { &["test"] };
     let which = ["--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"];
@@ -39,8 +38,8 @@ pub(crate) fn run(no_skips: bool) -> Outcome {
     finish(&mut tests, "cargo test")
 }
 
-/// The short forms of what can be shown at length.
-fn proofs() -> Outcome {
+/// The short forms of what can be shown at length; returns what was skipped.
+fn proofs() -> Result<Vec<String>, Vec<String>> {
     malformed::run(true)?;
     flood::run(true)?;
     memory::run(true)?;
@@ -48,12 +47,4 @@ fn proofs() -> Outcome {
     chaos::run(true, None)?;
     soak::run(true, None)?;
     secrets::run(true)
-}
-
-/// Replays every committed fuzz input through its target, without a fuzzer.
-fn replay_corpora() -> Outcome {
-    run_program(
-        "cargo",
-        &["test", "--manifest-path", "fuzz/Cargo.toml", "--lib", "--quiet", "--target-dir", "target/fuzz"],
-    )
 }

@@ -272,6 +272,7 @@ pub(crate) async fn connect(options: ClientOptions) -> Result<(Client, Messages)
         gift_wrap: config.gift_wrap,
         limits: config.limits.clone(),
         shutdown_grace: contextvm_runtime::driver::SHUTDOWN_GRACE,
+        retry_first: contextvm_runtime::driver::CLIENT_RETRY,
     })?;
     let relays = driver.relays();
     let late = search.map(|search| AbortOnDropHandle::new(tokio::spawn(search.add_to(relays.clone()))));

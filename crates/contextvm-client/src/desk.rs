@@ -118,6 +118,7 @@ impl Desk {
 impl Endpoint for Desk {
     type Event = Command;
     const KEEPS: bool = true;
+    const DROPS_LATER: bool = false;
 
     /// Takes commands only while every answer that may come has a place to wait in.
     async fn next(&mut self) -> Command {
@@ -145,6 +146,7 @@ impl Endpoint for Desk {
             Input::Opened(opened) => self.tell(ClientInput::Opened(opened)),
             Input::Published(ticket, outcome) => self.tell(ClientInput::Published(ticket, outcome)),
             Input::RelayUp => self.tell(ClientInput::RelayUp),
+            Input::ClockAhead(seconds) => self.tell(ClientInput::ClockAhead(seconds)),
             Input::RelayLimit(bytes) => self.tell(ClientInput::RelayLimit(bytes)),
             // A client keeps nothing.
             Input::Remembered(_) | Input::Unstored(_) => {}
@@ -170,7 +172,7 @@ impl Endpoint for Desk {
                     return Some(Effect::Republish { ticket, rewrap });
                 }
                 ClientOutput::Forget(ticket) => return Some(Effect::Forget(ticket)),
-                ClientOutput::Drop(reason) => return Some(Effect::Drop(reason)),
+                ClientOutput::Drop(reason) => return Some(Effect::Drop { event: None, reason }),
                 ClientOutput::Deliver { message, exchange } => self.held = Some((message, exchange)),
                 ClientOutput::Learned => {
                     let learned = self.machine.server_tags().clone();

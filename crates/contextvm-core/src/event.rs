@@ -83,13 +83,8 @@ impl Draft {
     /// Hashes the event and keeps it for signing.
     #[must_use]
     pub fn new(author: PublicKey, created_at: u64, tags: Tags, content: String) -> Self {
-        let id = EventId::compute(
-            &author,
-            &Timestamp::from_secs(created_at),
-            &Kind::from_u16(kind::MESSAGE),
-            &tags,
-            &content,
-        );
+        let stamp = Timestamp::from_secs(created_at);
+        let id = id_of(&author, stamp, Kind::from_u16(kind::MESSAGE), &tags, &content);
         Self { id, author, created_at, tags, content }
     }
 }
@@ -173,6 +168,21 @@ pub fn is_signed(event: &Event) -> bool {
     return crate::fake::is_signed(event);
     #[cfg(not(contextvm_fake_crypto))]
     event.verify_signature()
+}
+
+/// Returns the id that an event has (NIP-01): the hash of everything in it but the signature.
+#[must_use]
+pub fn id_of(author: &PublicKey, created_at: Timestamp, kind: Kind, tags: &Tags, content: &str) -> EventId {
+    #[cfg(contextvm_fake_hashes)]
+    return crate::fake::id(author, created_at, kind, tags, content);
+    #[cfg(not(contextvm_fake_hashes))]
+    EventId::compute(author, &created_at, &kind, tags, content)
+}
+
+/// Whether the id of an event is the hash of the rest of it.
+#[must_use]
+pub fn is_id_true(event: &Event) -> bool {
+    event.id == id_of(&event.pubkey, event.created_at, event.kind, &event.tags, &event.content)
 }
 
 /// Prints a signed event as one line of JSON, members in the order of NIP-01.

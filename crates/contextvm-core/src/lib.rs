@@ -31,10 +31,11 @@
 //! | [`tags`], [`kind`], [`event`], [`opened`], [`size`] | what is in an event, before and after it was checked, and how large it is |
 //! | [`frame`], [`relay_info`] | what relays and their clients say to each other, and what a relay says of itself |
 //! | [`identity`], [`printable`] | what people type and see |
-//! | [`limits`], [`time`], [`fault`] | bounds, clocks as values, and who misbehaved |
+//! | [`limits`], [`time`], [`backoff`], [`fault`] | bounds, clocks as values, growing delays, and who misbehaved |
 #![no_std]
 extern crate alloc;
 
+pub mod backoff;
 pub mod capability;
 pub mod envelope;
 pub mod event;

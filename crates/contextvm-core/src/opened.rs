@@ -40,6 +40,7 @@ pub struct Opened {
     event: Event,
     protection: Protection,
     outer: EventId,
+    stored: bool,
 }
 
 impl Opened {
@@ -66,13 +67,13 @@ impl Opened {
         if created_at.abs_diff(now) > window {
             return Err(Refusal::Age { created_at, now, window });
         }
-        if !event.verify_id() {
+        if !event::is_id_true(&event) {
             return Err(Refusal::Id);
         }
         if !event::is_signed(&event) {
             return Err(Refusal::Signature);
         }
-        Ok(Self { event, protection, outer })
+        Ok(Self { event, protection, outer, stored: false })
     }
 
     /// Returns the checked inner event.
@@ -91,6 +92,19 @@ impl Opened {
     #[must_use]
     pub const fn outer(&self) -> EventId {
         self.outer
+    }
+
+    /// Says whether a relay had kept it and sent it because we subscribed, and did not pass it on just now.
+    #[must_use]
+    pub const fn with_stored(mut self, stored: bool) -> Self {
+        self.stored = stored;
+        self
+    }
+
+    /// Whether a relay had kept it: its author may have given up long ago. `false` unless said otherwise.
+    #[must_use]
+    pub const fn is_stored(&self) -> bool {
+        self.stored
     }
 
     /// Gives the event away.

@@ -6,7 +6,7 @@ use bech32::primitives::decode::CheckedHrpstring;
 use bech32::{Bech32, Hrp};
 use bitcoin_hashes::hkdf::Hkdf;
 use bitcoin_hashes::sha256;
-use contextvm_core::{Draft, kind};
+use contextvm_core::{Draft, event, kind};
 use nostr::event::{Event, EventId, Kind, Tag, Tags};
 use nostr::key::{PublicKey, SecretKey};
 use nostr::types::Timestamp;
@@ -155,7 +155,7 @@ impl Keys {
     ) -> Event {
         let kind = Kind::from_u16(kind);
         let stamp = Timestamp::from_secs(created_at);
-        let id = EventId::compute(&self.public_key(), &stamp, &kind, &tags, &content);
+        let id = event::id_of(&self.public_key(), stamp, kind, &tags, &content);
         self.sign_id(id, created_at, kind, tags, content, aux)
     }
 

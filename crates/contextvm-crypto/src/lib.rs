@@ -25,6 +25,9 @@
 #![no_std]
 extern crate alloc;
 
+#[cfg(all(contextvm_fake_hashes, not(contextvm_fake_crypto)))]
+compile_error!("hashes are faked only where curves are");
+
 mod entropy;
 mod error;
 #[cfg(contextvm_fake_crypto)]

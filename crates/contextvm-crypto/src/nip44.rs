@@ -7,8 +7,10 @@ use alloc::vec::Vec;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+#[cfg(not(contextvm_fake_hashes))]
 use nostr::error::ErrorKind;
 use nostr::key::PublicKey;
+#[cfg(not(contextvm_fake_hashes))]
 use nostr::nips::nip44::v2::{self, ConversationKey};
 use zeroize::Zeroizing;
 
@@ -115,10 +117,18 @@ pub fn encrypt(
     if plaintext.len() > limit {
         return Err(too_large);
     }
-    let key = Wiped(ConversationKey::new(**key));
-    // The lengths were checked, so only memory can be lacking.
-    let payload = v2::encrypt_to_bytes_with_nonce(&key.0, plaintext, *nonce).map_err(|_| too_large)?;
+    #[cfg(contextvm_fake_hashes)]
+    let payload = crate::fake::encrypt(key, plaintext, nonce).ok_or(too_large)?;
+    #[cfg(not(contextvm_fake_hashes))]
+    let payload = encrypt_bytes(key, plaintext, nonce).ok_or(too_large)?;
     Ok(STANDARD.encode(payload))
+}
+
+/// The lengths were checked, so only memory can be lacking.
+#[cfg(not(contextvm_fake_hashes))]
+fn encrypt_bytes(key: &Zeroizing<[u8; 32]>, plaintext: &[u8], nonce: &[u8; 32]) -> Option<Vec<u8>> {
+    let key = Wiped(ConversationKey::new(**key));
+    v2::encrypt_to_bytes_with_nonce(&key.0, plaintext, *nonce).ok()
 }
 
 /// Decrypts base64 of at most `limit` characters.
@@ -152,6 +162,12 @@ impl Payload {
         Ok(Self(bytes))
     }
 
+    #[cfg(contextvm_fake_hashes)]
+    pub(crate) fn decrypt(self, key: &Zeroizing<[u8; 32]>) -> Result<Vec<u8>, Nip44Error> {
+        crate::fake::decrypt(key, self.0)
+    }
+
+    #[cfg(not(contextvm_fake_hashes))]
     pub(crate) fn decrypt(self, key: &Zeroizing<[u8; 32]>) -> Result<Vec<u8>, Nip44Error> {
         let key = Wiped(ConversationKey::new(**key));
         v2::decrypt_to_bytes(&key.0, &self.0).map_err(|error| {
@@ -173,8 +189,10 @@ const fn possible(payload: usize) -> bool {
 }
 
 /// A conversation key that is overwritten when dropped: the type is `Copy` and wipes nothing by itself.
+#[cfg(not(contextvm_fake_hashes))]
 struct Wiped(ConversationKey);
 
+#[cfg(not(contextvm_fake_hashes))]
 impl Drop for Wiped {
     fn drop(&mut self) {
         self.0 = ConversationKey::new([0; 32]);

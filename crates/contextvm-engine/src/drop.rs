@@ -8,6 +8,8 @@ use contextvm_transfer::TransferDrop;
 pub enum DropReason {
     /// This event was accepted before, or is being looked at.
     Duplicate,
+    /// The first copy by this relay of an event that another one passed on.
+    Copy,
     /// Older than the replay barrier.
     BeforeStart,
     /// So old that its id may have been forgotten, or stamped too far ahead to wait for.
@@ -34,6 +36,8 @@ pub enum DropReason {
     NotAllowed,
     /// Too much work in flight.
     Busy,
+    /// Too many callers wait for the application's word about them.
+    Undecided,
     /// The author is not the server this client talks to.
     WrongAuthor,
     /// A response, or a correlated notification, that nobody waits for.
@@ -50,8 +54,9 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, for tables of counters.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Duplicate,
+        Self::Copy,
         Self::BeforeStart,
         Self::Stale,
         Self::SeenFull,
@@ -65,6 +70,7 @@ impl DropReason {
         Self::Id,
         Self::NotAllowed,
         Self::Busy,
+        Self::Undecided,
         Self::WrongAuthor,
         Self::Uncorrelated,
         Self::Unsupported,
@@ -78,6 +84,7 @@ impl DropReason {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Duplicate => "duplicate",
+            Self::Copy => "copy",
             Self::BeforeStart => "before_start",
             Self::Stale => "stale",
             Self::SeenFull => "seen_full",
@@ -91,6 +98,7 @@ impl DropReason {
             Self::Id => "id",
             Self::NotAllowed => "not_allowed",
             Self::Busy => "busy",
+            Self::Undecided => "undecided",
             Self::WrongAuthor => "wrong_author",
             Self::Uncorrelated => "uncorrelated",
             Self::Unsupported => "unsupported",

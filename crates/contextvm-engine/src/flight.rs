@@ -3,11 +3,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use contextvm_core::{Draft, Mono, Protection};
+use contextvm_core::{Draft, Mono, Protection, tags};
 use nostr::key::PublicKey;
 
 use crate::size::is_about_size;
-use crate::{Outbound, Outcome, Ticket};
+use crate::{Outbound, Outcome, Reach, Ticket};
 
 /// Frames of all transfers and streams of one endpoint that are on their way at once.
 const MOST: usize = 48;
@@ -151,6 +151,8 @@ impl<K: Clone + PartialEq> Flights<K> {
             recipient: frame.recipient,
             protection: frame.protection,
             is_frame: true,
+            about: tags::answered_id(&frame.draft.tags),
+            reach: Reach::All,
         };
         self.out.insert(ticket, frame);
         outbound

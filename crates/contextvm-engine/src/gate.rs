@@ -11,6 +11,8 @@ use crate::{ClientConfig, DropReason, EncryptionMode, GiftWrapMode, ServerConfig
 
 /// Ids remembered in each of the two generations of successfully opened events (about 3 MiB in all).
 const GENERATION: usize = 32_768;
+/// Inner events of which it is remembered what carried them, in each of two generations (about 3 MiB in all).
+const CARRIED: usize = 16_384;
 /// An event that is still being opened after this many milliseconds is taken for lost by its driver.
 const LOST_AFTER: u64 = 30_000;
 /// An event that a relay passes on again after this many milliseconds was published again: its sender asks for the
@@ -27,6 +29,15 @@ type Twin = (EventId, [u8; 64]);
 struct Arrival {
     at: Mono,
     relays: u64,
+}
+
+impl Arrival {
+    /// Takes note of one more copy: one of each relay is what relays are there for.
+    const fn copied(&mut self, bit: u64) -> DropReason {
+        let is_first = self.relays & bit == 0;
+        self.relays |= bit;
+        if is_first { DropReason::Copy } else { DropReason::Duplicate }
+    }
 }
 
 /// An event that passed the gate. Its signature was not looked at.
@@ -56,6 +67,14 @@ pub struct Gate {
     in_order: BTreeSet<(Mono, Twin)>,
     most_in_work: usize,
     opened: [BTreeMap<EventId, Arrival>; 2],
+    carried: [BTreeMap<EventId, Carrier>; 2],
+}
+
+/// What carried an inner event last, and the relays that delivered it otherwise.
+#[derive(Clone, Copy, Debug)]
+struct Carrier {
+    outer: EventId,
+    others: u64,
 }
 
 impl Gate {
@@ -94,6 +113,7 @@ impl Gate {
             // Every relay has its own queue of `open_queue`; sixteen relays fit.
             most_in_work: limits.open_queue.saturating_mul(16),
             opened: [BTreeMap::new(), BTreeMap::new()],
+            carried: [BTreeMap::new(), BTreeMap::new()],
         }
     }
 
@@ -119,32 +139,54 @@ impl Gate {
             return Err(DropReason::TooLarge);
         }
         let event = event::read(raw).ok_or(DropReason::Malformed)?;
-        let protection = self.protection(&event)?;
-        if !addressed_to(&event, &self.me) {
+        let kind = self.check(&event, relay, stored, now)?;
+        Ok(OuterEvent { event, kind })
+    }
+
+    /// The same for an event that was read elsewhere from a text of so many `bytes`; it is not taken away.
+    ///
+    /// # Errors
+    /// As [`Self::admit`], except that there is nothing to be read.
+    pub fn admit_read(
+        &mut self,
+        event: &Event,
+        bytes: usize,
+        relay: u16,
+        stored: bool,
+        now: Now,
+    ) -> Result<Protection, DropReason> {
+        if bytes > self.largest {
+            return Err(DropReason::TooLarge);
+        }
+        self.check(event, relay, stored, now)
+    }
+
+    fn check(&mut self, event: &Event, relay: u16, stored: bool, now: Now) -> Result<Protection, DropReason> {
+        let protection = self.protection(event)?;
+        if !addressed_to(event, &self.me) {
             return Err(DropReason::Audience);
         }
         if protection == Protection::Plain {
-            self.check_plain(&event, now)?;
+            self.check_plain(event, now)?;
         }
         let bit = 1_u64 << (relay % 64);
-        if self.is_copy(&event.id, bit, stored, now.mono) {
-            return Err(DropReason::Duplicate);
+        if let Some(reason) = self.copied(&event.id, bit, stored, now.mono) {
+            return Err(reason);
         }
         self.forget_lost(now.mono);
         let copy = (event.id, *event.sig.as_bytes());
         if let Some(arrival) = self.in_work.get_mut(&copy) {
-            arrival.relays |= bit;
-            return Err(DropReason::Duplicate);
+            return Err(arrival.copied(bit));
         }
         if self.in_work.len() >= self.most_in_work {
             return Err(DropReason::Busy);
         }
-        if !event.verify_id() {
+        if !event::is_id_true(event) {
             return Err(DropReason::Id);
         }
         self.in_work.insert(copy, Arrival { at: now.mono, relays: bit });
         self.in_order.insert((now.mono, copy));
-        Ok(OuterEvent { event, kind: protection })
+        Ok(protection)
     }
 
     /// Remembers that an admitted event was opened successfully; copies of it are dropped from now on.
@@ -161,6 +203,34 @@ impl Gate {
             *old = core::mem::take(young);
         }
         young.insert(id, arrival);
+    }
+
+    /// Remembers what carried an inner event; a client's gate does not, as nobody is answered there.
+    pub fn carried(&mut self, inner: EventId, outer: EventId) {
+        if self.author.is_some() {
+            return;
+        }
+        let others = self.via(&inner);
+        let [young, old] = &mut self.carried;
+        if young.len() >= CARRIED {
+            *old = core::mem::take(young);
+        }
+        young.insert(inner, Carrier { outer, others });
+    }
+
+    /// Returns the relays that delivered an inner event by now, in whatever carried it: bit n stands for relay n modulo 64.
+    ///
+    /// None are known of an event that came long ago, behind many others.
+    #[must_use]
+    pub fn via(&self, inner: &EventId) -> u64 {
+        let [young, old] = &self.carried;
+        let carrier = young.get(inner).or_else(|| old.get(inner));
+        carrier.map_or(0, |carrier| carrier.others | self.relays_of(&carrier.outer))
+    }
+
+    fn relays_of(&self, outer: &EventId) -> u64 {
+        let [young, old] = &self.opened;
+        young.get(outer).or_else(|| old.get(outer)).map_or(0, |arrival| arrival.relays)
     }
 
     /// Forgets an admitted event that could not be opened; another copy of it may be the true one.
@@ -191,16 +261,15 @@ impl Gate {
         Ok(())
     }
 
-    /// Whether an event is one more copy of what was opened, rather than a repetition that wants an answer.
-    fn is_copy(&mut self, id: &EventId, bit: u64, stored: bool, now: Mono) -> bool {
+    /// Says what an event is if it is one more copy of what was opened, rather than a repetition that wants an answer.
+    fn copied(&mut self, id: &EventId, bit: u64, stored: bool, now: Mono) -> Option<DropReason> {
         let [young, old] = &mut self.opened;
-        let Some(arrival) = young.get_mut(id).or_else(|| old.get_mut(id)) else {
-            return false;
-        };
+        let arrival = young.get_mut(id).or_else(|| old.get_mut(id))?;
         let patience = if arrival.relays & bit == 0 { REPEAT_AFTER_ELSEWHERE } else { REPEAT_AFTER };
-        arrival.relays |= bit;
+        let reason = arrival.copied(bit);
         // A client answers nothing, so to it every repetition is a copy.
-        self.author.is_some() || stored || now.0.saturating_sub(arrival.at.0) < patience
+        let is_copy = self.author.is_some() || stored || now.0.saturating_sub(arrival.at.0) < patience;
+        is_copy.then_some(reason)
     }
 
     fn finish(&mut self, copy: Twin) -> Option<Arrival> {

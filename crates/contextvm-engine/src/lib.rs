@@ -22,6 +22,7 @@ pub use record::{Origin, Record};
 pub use server::{RequestKey, ServerInput, ServerLoad, ServerMachine, ServerOutput};
 
 use contextvm_core::{Draft, Protection};
+use nostr::event::EventId;
 use nostr::key::PublicKey;
 
 /// Names one publication between a machine and its driver.
@@ -42,6 +43,24 @@ pub struct Outbound {
     /// One of many frames of a transfer or a stream, which may be overtaken: nothing that is published later depends on it
     /// before its outcome is known.
     pub is_frame: bool,
+    /// The request, by its inner event id, that this belongs to. The relays that delivered it are those at which its
+    /// caller listens, and [`gate::Gate::via`] knows them: at any other this must not displace what is asked for there.
+    ///
+    /// Except for frames, nothing but the word of one of them counts as taken while one of them is connected.
+    pub about: Option<EventId>,
+    /// Which relays get it.
+    pub reach: Reach,
+}
+
+/// Which relays get an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// All of them.
+    #[default]
+    All,
+    /// Those that delivered the request that it belongs to; all, if these are not known or none of them is connected.
+    /// What a stranger makes us say goes nowhere else, and has half of a relay's queue at most.
+    Asked,
 }
 
 /// Why a machine wants to be called at a time.

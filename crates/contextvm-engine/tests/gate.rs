@@ -3,7 +3,7 @@
 use contextvm_core::{Draft, Limits, Mono, Now, Protection, WrapKind};
 use contextvm_crypto::{Entropy, Keys};
 use contextvm_engine::{ClientConfig, DropReason, EncryptionMode, Gate, GiftWrapMode, ServerConfig};
-use nostr::event::{Event, Tag, Tags};
+use nostr::event::{Event, EventId, Tag, Tags};
 use nostr::key::PublicKey;
 use serde_json::Value;
 
@@ -137,7 +137,7 @@ fn poisoned_id_arrives_first() {
         }
     }
     let outer = gate.admit(&true_one, 1, NOW).expect("the true copy is no duplicate of a forged one");
-    assert_eq!(gate.admit(&true_one, 2, NOW), Err(DropReason::Duplicate), "it is in work");
+    assert_eq!(gate.admit(&true_one, 2, NOW), Err(DropReason::Copy), "it is in work");
     gate.opened(outer.event.id);
     assert_eq!(gate.admit(&true_one, 2, NOW), Err(DropReason::Duplicate), "it was opened");
 }
@@ -163,14 +163,42 @@ fn an_event_that_is_published_again_may_ask_again_and_a_slow_copy_of_it_may_not(
     for event in [&inner, &wrap] {
         let json = event.as_json();
         let outer = gate.admit(&json, 0, NOW).unwrap();
-        assert_eq!(gate.admit(&json, 1, NOW), Err(DropReason::Duplicate), "in work");
+        assert_eq!(gate.admit(&json, 1, NOW), Err(DropReason::Copy), "in work");
+        assert_eq!(gate.admit(&json, 1, NOW), Err(DropReason::Duplicate), "a second one of the same relay");
         gate.opened(outer.event.id);
         assert_eq!(gate.admit(&json, 0, later(499)), Err(DropReason::Duplicate), "too soon");
-        assert_eq!(gate.admit(&json, 2, later(2_999)), Err(DropReason::Duplicate), "a slow relay");
+        assert_eq!(gate.admit(&json, 2, later(2_999)), Err(DropReason::Copy), "a slow relay");
         assert!(gate.admit(&json, 1, later(500)).is_ok(), "the relay had passed it on before");
         gate.opened(outer.event.id);
         assert!(gate.admit(&json, 3, later(3_500)).is_ok(), "nobody is that slow");
     }
+}
+
+#[test]
+fn all_relays_that_delivered_a_request_are_known_and_late_copies_count() {
+    let (me, client) = (keys(1).public_key(), keys(2));
+    let mut gate = Gate::for_server(me, &ServerConfig::default());
+    let inner = plain(&client, me, NOW.unix);
+    let (first, second) =
+        (wrapped(&inner, me, WrapKind::Ephemeral, 5), wrapped(&inner, me, WrapKind::Ephemeral, 6));
+    assert_eq!(gate.via(&inner.id), 0);
+    assert!(gate.admit(&first.as_json(), 1, NOW).is_ok());
+    assert!(gate.admit(&first.as_json(), 2, NOW).is_err(), "while it is being opened");
+    gate.opened(first.id);
+    gate.carried(inner.id, first.id);
+    assert_eq!(gate.via(&inner.id), 0b110);
+    assert!(gate.admit(&first.as_json(), 4, later(40)).is_err(), "after it was opened");
+    assert_eq!(gate.via(&inner.id), 0b1_0110);
+    assert!(gate.admit(&second.as_json(), 5, later(80)).is_ok());
+    gate.opened(second.id);
+    gate.carried(inner.id, second.id);
+    assert_eq!(gate.via(&inner.id), 0b11_0110, "wrapped again, it is the same request");
+    for n in 0..70_000_u32 {
+        let mut id = [0; 32];
+        id[..4].copy_from_slice(&n.to_be_bytes());
+        gate.carried(EventId::from_byte_array(id), first.id);
+    }
+    assert_eq!(gate.via(&inner.id), 0, "many others later it is not known any more");
 }
 
 #[test]
@@ -181,6 +209,7 @@ fn an_event_that_a_relay_had_kept_asks_for_nothing_when_it_was_opened_before() {
     let outer = gate.admit_stored(&json, 0, NOW).expect("it is new to us");
     gate.opened(outer.event.id);
     assert_eq!(gate.admit_stored(&json, 0, later(500_000)), Err(DropReason::Duplicate));
+    assert_eq!(gate.admit_stored(&json, 1, later(500_000)), Err(DropReason::Copy));
     assert_eq!(gate.admit_stored(&json, 1, later(500_000)), Err(DropReason::Duplicate));
     assert!(gate.admit(&json, 0, later(500_000)).is_ok(), "somebody published it again");
 }
@@ -225,4 +254,45 @@ fn a_client_hears_plaintext_of_its_server_only_and_opens_wraps_even_when_it_send
     let config = ClientConfig { encryption: EncryptionMode::Required, ..config };
     let mut gate = Gate::for_client(me, &config);
     assert_eq!(gate.admit(&true_one.as_json(), 0, NOW), Err(DropReason::Policy));
+}
+
+#[test]
+fn an_event_that_was_read_elsewhere_is_judged_as_its_text_is() {
+    let (me, client) = (keys(1).public_key(), keys(2));
+    let inner = plain(&client, me, NOW.unix);
+    let mut damaged = wrapped(&inner, me, WrapKind::Ephemeral, 5);
+    damaged.content.push('=');
+    let events = [
+        wrapped(&inner, me, WrapKind::Ephemeral, 6),
+        wrapped(&inner, me, WrapKind::Persistent, 7),
+        wrapped(&inner, keys(3).public_key(), WrapKind::Ephemeral, 8),
+        plain(&client, me, NOW.unix - 5_000),
+        damaged,
+        inner,
+    ];
+    let limits = Limits { event: 1_200, ..Limits::default() };
+    let config = ServerConfig { limits, ..ServerConfig::default() };
+    let [mut by_text, mut as_read] = [0; 2].map(|_| Gate::for_server(me, &config));
+    let mut verdicts = Vec::new();
+    for (nth, event) in events.iter().cycle().take(40).enumerate() {
+        let (text, relay, stored) = (event.as_json(), nth as u16 % 3, nth % 4 == 1);
+        let now = later(700 * nth as u64);
+        let admit = if stored { Gate::admit_stored } else { Gate::admit };
+        let verdict = admit(&mut by_text, &text, relay, now).map(|outer| outer.kind);
+        assert_eq!(as_read.admit_read(event, text.len(), relay, stored, now), verdict, "{nth}");
+        if verdict.is_ok() && nth % 2 == 0 {
+            by_text.opened(event.id);
+            as_read.opened(event.id);
+        }
+        verdicts.push(verdict.err());
+    }
+    for reason in [
+        None,
+        Some(DropReason::Stale),
+        Some(DropReason::Id),
+        Some(DropReason::Audience),
+        Some(DropReason::Duplicate),
+    ] {
+        assert!(verdicts.contains(&reason), "{reason:?}");
+    }
 }

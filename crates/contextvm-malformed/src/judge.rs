@@ -203,7 +203,7 @@ fn server_words(machine: &mut ServerMachine, now: Now) -> Vec<String> {
                 }
                 .to_owned(),
             ),
-            ServerOutput::Drop(reason) => words.push(dropped(reason)),
+            ServerOutput::Refused { reason, .. } | ServerOutput::Drop(reason) => words.push(dropped(reason)),
             ServerOutput::Publish(outbound) => {
                 words.extend(abort(&outbound.draft.content));
                 machine.handle(ServerInput::Published(outbound.ticket, Outcome::Accepted), now);

@@ -116,8 +116,8 @@ pub struct Timing {
     pub connect: Duration,
     /// How long a publication waits for a relay's answer; 3 s.
     pub publish: Duration,
-    /// Longest delay before a connection is tried again, until three times as long was waited; then it grows with the square of
-    /// the time waited; 0.5 s.
+    /// Longest delay before a connection is tried again, until 1.5 s was waited; then it grows with the square of the time
+    /// waited; 0.5 s. A server may take less, so that it is back before its callers, who are many.
     pub retry_first: Duration,
     /// Longest delay before a connection is tried again; 30 s.
     pub retry_most: Duration,

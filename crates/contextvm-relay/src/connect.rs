@@ -6,7 +6,7 @@ use nostr::types::RelayUrl;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backoff::Reconnect;
-use crate::dial::{Addresses, Socket};
+use crate::dial::{Addresses, Reached, Socket};
 use crate::error::DialError;
 
 /// Keeps one relay connected: delivers a socket, and after its loss another one.
@@ -44,6 +44,8 @@ pub(crate) enum Attempt {
 pub(crate) struct Connection {
     /// The socket; nobody else reads from it or writes to it.
     pub(crate) socket: Socket,
+    /// How it was reached.
+    pub(crate) reached: Reached,
     /// Dropping it asks for the next connection; it is closed when the connector has given this one up.
     pub(crate) hold: oneshot::Sender<()>,
 }

@@ -18,8 +18,9 @@ use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+use crate::date;
 use crate::error::{DialError, RelayError};
-use crate::link::printable;
+use crate::link::{printable, unix};
 
 /// Addresses tried for one name.
 const ADDRESSES: usize = 6;
@@ -55,6 +56,8 @@ pub struct Reached {
     pub version: Option<&'static str>,
     /// The upgrade to a websocket.
     pub upgrade: Duration,
+    /// How many seconds our clock is ahead of the relay's (behind, if negative), if the relay said what time it is.
+    pub clock_ahead: Option<i64>,
 }
 
 impl Reached {
@@ -102,6 +105,7 @@ impl Dialer {
     }
 
     /// Opens one websocket at an admitted address.
+    #[cfg(test)]
     pub(crate) async fn dial(&self, url: &RelayUrl, addresses: Addresses) -> Result<Socket, DialError> {
         self.measure(url, addresses).await.map(|(socket, _)| socket)
     }
@@ -124,7 +128,11 @@ impl Dialer {
         let start = Instant::now();
         let upgraded = tokio_tungstenite::client_async_with_config(target.as_str(), wire, Some(self.socket));
         match upgraded.await {
-            Ok((socket, _)) => Ok((socket, Reached { upgrade: start.elapsed(), ..reached })),
+            Ok((socket, answer)) => {
+                let said = answer.headers().get("date").and_then(|date| date.to_str().ok());
+                let clock_ahead = said.and_then(date::parse).map(|then| signed(unix()) - signed(then));
+                Ok((socket, Reached { upgrade: start.elapsed(), clock_ahead, ..reached }))
+            }
             Err(error) => Err(DialError::Upgrade(printable(&error.to_string()))),
         }
     }
@@ -220,6 +228,10 @@ fn tls_failure(error: &std::io::Error) -> DialError {
         }
         Some(_) | None => DialError::Tls(printable(&error.to_string())),
     }
+}
+
+fn signed(unix: u64) -> i64 {
+    i64::try_from(unix).unwrap_or(i64::MAX)
 }
 
 /// Finds the addresses of a host; every one of them must be admitted.

@@ -152,10 +152,10 @@ impl Tap {
                 let delay = locked(&line.reconnect).next(draw());
                 tokio::time::sleep(delay).await;
             }
-            match self.dialer.dial(&line.url, line.addresses).await {
-                Ok(socket) => {
+            match self.dialer.measure(&line.url, line.addresses).await {
+                Ok((socket, reached)) => {
                     let (hold, released) = oneshot::channel();
-                    permit.send(Attempt::Connected(Box::new(Connection { socket, hold })));
+                    permit.send(Attempt::Connected(Box::new(Connection { socket, reached, hold })));
                     return (swallow(), silence(released));
                 }
                 Err(error) => permit.send(Attempt::Failed(error)),

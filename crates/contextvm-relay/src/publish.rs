@@ -66,20 +66,41 @@ pub enum PublishOutcome {
     NotSent,
 }
 
+/// Which relays matter to an event, and how much. By default all matter alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Audience {
+    /// Relays that matter more than the others: bit n stands for relay n modulo 64; none: all matter alike.
+    ///
+    /// A relay that is not among them takes the event only while its queue is less than half full and it keeps pace, so
+    /// that it displaces nothing that is meant for that relay.
+    pub first: u64,
+    /// It is for these relays alone if one of them is connected, and no relay gives it more than half of its queue.
+    pub only: bool,
+    /// Only what these relays say counts, if one of them is connected.
+    pub decides: bool,
+}
+
+impl Audience {
+    pub(crate) const fn is_first(self, relay: u16) -> bool {
+        self.first == 0 || self.first & (1 << (relay % 64)) != 0
+    }
+}
+
 /// What became of a publication, relay by relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishReport {
     /// The first relay that took it.
     pub accepted: Option<RelayUrl>,
-    /// Every relay with its outcome at the time of the report.
+    /// Every relay that it was meant for, with its outcome at the time of the report.
     pub per_relay: Vec<(RelayUrl, RelayOutcome)>,
+    outcome: PublishOutcome,
 }
 
 impl PublishReport {
-    /// Sums the outcomes up.
+    /// Sums the outcomes up: those of the relays that decide, if only some do.
     #[must_use]
-    pub fn outcome(&self) -> PublishOutcome {
-        sum_up(self.per_relay.iter().map(|(_, outcome)| outcome))
+    pub const fn outcome(&self) -> PublishOutcome {
+        self.outcome
     }
 }
 
@@ -103,31 +124,62 @@ pub(crate) struct Publication {
     /// The whole EVENT frame; clones share the bytes.
     pub(crate) frame: Utf8Bytes,
     pub(crate) deadline: Instant,
+    pub(crate) audience: Audience,
     board: Mutex<Board>,
     changed: Notify,
 }
 
 #[derive(Default)]
 struct Board {
+    decides: bool,
     accepted: Option<RelayUrl>,
     entries: BTreeMap<u16, Entry>,
+}
+
+impl Board {
+    /// Returns the relays whose word counts.
+    fn deciding(&self) -> impl Iterator<Item = &Entry> + Clone {
+        let by_first =
+            self.decides && self.entries.values().any(|entry| entry.is_first && entry.was_connected);
+        self.entries.values().filter(move |entry| entry.is_first || !by_first)
+    }
+
+    fn is_decided(&self) -> bool {
+        let mut deciding = self.deciding();
+        deciding.clone().any(|entry| entry.outcome.is_success()) || deciding.all(|entry| entry.last)
+    }
+
+    fn has_moved(&self) -> bool {
+        self.accepted.is_some()
+            || self.entries.values().any(|entry| entry.outcome == RelayOutcome::QueueFull)
+            || self.entries.values().all(|entry| entry.last)
+    }
+
+    fn awaits_any(&self) -> bool {
+        self.entries.values().any(|entry| entry.keeps_pace && !entry.last)
+    }
 }
 
 struct Entry {
     url: RelayUrl,
     outcome: RelayOutcome,
     last: bool,
-    /// It is connected and has answered of late.
+    /// It is one of those that matter most.
+    is_first: bool,
+    /// It was connected when it was expected to answer, or since.
+    was_connected: bool,
+    /// It was connected and had answered of late.
     keeps_pace: bool,
 }
 
 impl Publication {
-    pub(crate) fn new(event: &PublishEvent, deadline: Instant) -> Self {
+    pub(crate) fn new(event: &PublishEvent, audience: Audience, deadline: Instant) -> Self {
         Self {
             id: event.id,
             frame: Utf8Bytes::from(format!("[\"EVENT\",{}]", event.json)),
             deadline,
-            board: Mutex::default(),
+            audience,
+            board: Mutex::new(Board { decides: audience.decides, ..Board::default() }),
             changed: Notify::new(),
         }
     }
@@ -136,10 +188,22 @@ impl Publication {
         now >= self.deadline
     }
 
-    /// Adds a relay that is expected to answer; one that keeps pace is worth waiting for.
-    pub(crate) fn expect(&self, relay: u16, url: RelayUrl, keeps_pace: bool) {
-        let entry = Entry { url, outcome: RelayOutcome::NotSent, last: false, keeps_pace };
+    /// Adds a relay that is expected to answer; one that is connected and does not lag is worth waiting for.
+    pub(crate) fn expect(&self, relay: u16, url: RelayUrl, is_connected: bool, lags: bool) {
+        let entry = Entry {
+            url,
+            outcome: RelayOutcome::NotSent,
+            last: false,
+            is_first: self.audience.is_first(relay),
+            was_connected: is_connected,
+            keeps_pace: is_connected && !lags,
+        };
         self.board().entries.insert(relay, entry);
+    }
+
+    /// Whether it may take up a whole queue of this relay, or only half of it.
+    pub(crate) const fn matters_to(&self, relay: u16) -> bool {
+        self.audience.is_first(relay) && !self.audience.only
     }
 
     /// Notes how far a relay has come; it may still change its mind.
@@ -153,13 +217,17 @@ impl Publication {
 
     /// Notes that the event goes to a relay's socket, for the first time or again: from here on it may arrive.
     pub(crate) fn sent(&self, relay: u16) {
-        self.note(relay, RelayOutcome::NoAnswer);
+        let mut board = self.board();
+        if let Some(entry) = board.entries.get_mut(&relay).filter(|entry| !entry.last) {
+            entry.was_connected = true;
+            entry.outcome = RelayOutcome::NoAnswer;
+        }
     }
 
     /// Notes a relay's last word.
     pub(crate) fn settle(&self, relay: u16, outcome: RelayOutcome) {
         let mut board = self.board();
-        let Board { accepted, entries } = &mut *board;
+        let Board { accepted, entries, .. } = &mut *board;
         if let Some(entry) = entries.get_mut(&relay) {
             if outcome.is_success() {
                 accepted.get_or_insert_with(|| entry.url.clone());
@@ -179,49 +247,76 @@ impl Publication {
         self.changed.notify_waiters();
     }
 
-    /// Waits for the first success, the last refusal, or the deadline.
+    /// Waits until the relays that decide have: for the first success, the last refusal, or the deadline.
     pub(crate) async fn report(self: Arc<Self>) -> PublishReport {
-        self.until(Self::is_decided).await
+        self.until(|board| board.is_decided()).await;
+        self.snapshot()
     }
 
-    /// Waits for a success and all relays that keep pace, the last refusal, or the deadline.
-    pub(crate) async fn report_all(self: Arc<Self>) -> PublishReport {
-        self.until(Self::is_everywhere).await
-    }
-
-    async fn until(&self, is_done: fn(&Self) -> bool) -> PublishReport {
+    async fn until(&self, is_done: fn(&Board) -> bool) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if is_done(self) {
-                return self.snapshot();
-            }
-            if tokio::time::timeout_at(self.deadline, changed).await.is_err() {
-                return self.snapshot();
+            let is_done = is_done(&self.board());
+            if is_done || tokio::time::timeout_at(self.deadline, changed).await.is_err() {
+                return;
             }
         }
-    }
-
-    fn is_decided(&self) -> bool {
-        let board = self.board();
-        board.accepted.is_some() || board.entries.values().all(|entry| entry.last)
-    }
-
-    fn is_everywhere(&self) -> bool {
-        let is_awaited = |entry: &Entry| entry.keeps_pace && !entry.last;
-        self.is_decided() && !self.board().entries.values().any(is_awaited)
     }
 
     fn snapshot(&self) -> PublishReport {
         let board = self.board();
         let per_relay =
             board.entries.values().map(|entry| (entry.url.clone(), entry.outcome.clone())).collect();
-        PublishReport { accepted: board.accepted.clone(), per_relay }
+        let outcome = sum_up(board.deciding().map(|entry| &entry.outcome));
+        PublishReport { accepted: board.accepted.clone(), per_relay, outcome }
     }
 
     fn board(&self) -> std::sync::MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An event that was published and of which it is not known yet what became.
+///
+/// It is sent whether or not somebody waits for it.
+pub struct Publishing(Arc<Publication>);
+
+impl Publishing {
+    pub(crate) const fn new(publication: Arc<Publication>) -> Self {
+        Self(publication)
+    }
+
+    /// Waits until a relay has it, a relay has no room for it, or all have spoken, at the latest for
+    /// [`Timing::publish`](crate::Timing::publish): who publishes much in a row may go on then.
+    pub async fn moved(&self) {
+        self.0.until(Board::has_moved).await;
+    }
+
+    /// Waits, as [`Self::moved`], and besides for every relay that is connected and answers in time, so that no relay that
+    /// works is left behind.
+    pub async fn moved_everywhere(&self) {
+        self.0.until(|board| board.has_moved() && !board.awaits_any()).await;
+    }
+
+    /// Returns what became of it, if that is known.
+    #[must_use]
+    pub fn settled(&self) -> Option<PublishReport> {
+        let is_settled = self.0.board().is_decided() || self.0.expired(Instant::now());
+        is_settled.then(|| self.0.snapshot())
+    }
+
+    /// Waits for the first success at a relay that decides, until all of these have refused, or for
+    /// [`Timing::publish`](crate::Timing::publish).
+    pub async fn report(self) -> PublishReport {
+        self.0.report().await
+    }
+}
+
+impl std::fmt::Debug for Publishing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Publishing").field(&self.0.id).finish()
     }
 }
 
@@ -233,19 +328,28 @@ pub(crate) fn deadline(after: Duration) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
 
     fn url(n: u16) -> RelayUrl {
         RelayUrl::parse(&format!("ws://127.0.0.1:{n}")).unwrap()
     }
 
-    fn publication(relays: u16) -> Arc<Publication> {
+    /// A publication to connected relays with the numbers from one, of which the second lags.
+    fn publication_for(relays: u16, audience: Audience) -> Arc<Publication> {
         let event = PublishEvent { id: EventId::from_slice(&[1; 32]).unwrap(), json: "{}".into() };
-        let publication = Publication::new(&event, deadline(Duration::from_secs(60)));
+        let publication = Publication::new(&event, audience, deadline(Duration::from_secs(60)));
         for relay in 1..=relays {
-            publication.expect(relay, url(relay), relay != 2);
+            publication.expect(relay, url(relay), true, relay == 2);
         }
         Arc::new(publication)
     }
+
+    fn publication(relays: u16) -> Arc<Publication> {
+        publication_for(relays, Audience::default())
+    }
+
+    /// Only the first relay has the asker.
+    const FIRST: Audience = Audience { first: 1 << 1, only: false, decides: true };
 
     #[tokio::test]
     async fn the_first_success_is_reported_before_the_others_have_spoken() {
@@ -263,7 +367,7 @@ mod tests {
     async fn refusal_by_all_is_reported_at_once_and_by_some_is_not() {
         let publication = publication(2);
         publication.settle(1, RelayOutcome::Refused("blocked: no".into()));
-        assert!(!publication.is_decided());
+        assert!(!publication.board().is_decided());
         publication.settle(2, RelayOutcome::QueueFull);
         assert_eq!(publication.report().await.outcome(), PublishOutcome::Refused);
     }
@@ -287,16 +391,59 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_relay_that_keeps_pace_is_waited_for_and_another_is_not() {
-        let all = publication(3);
-        all.settle(1, RelayOutcome::Accepted);
-        assert!(all.is_decided() && !all.is_everywhere());
-        all.settle(3, RelayOutcome::Refused("blocked: no".into()));
-        assert!(all.is_everywhere());
-        assert_eq!(all.report_all().await.per_relay[1].1, RelayOutcome::NotSent);
+        let all = Publishing::new(publication(3));
+        all.0.settle(1, RelayOutcome::Accepted);
+        all.moved().await;
+        assert!(all.moved_everywhere().now_or_never().is_none());
+        all.0.settle(3, RelayOutcome::Refused("blocked: no".into()));
+        assert!(all.moved_everywhere().now_or_never().is_some());
+        assert_eq!(all.report().await.per_relay[1].1, RelayOutcome::NotSent);
 
-        let silent = publication(1);
-        silent.sent(1);
-        assert_eq!(silent.report_all().await.outcome(), PublishOutcome::Unknown);
+        let silent = Publishing::new(publication(1));
+        silent.0.sent(1);
+        silent.moved_everywhere().await;
+        assert_eq!(silent.report().await.outcome(), PublishOutcome::Unknown);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_word_of_a_relay_where_nobody_asked_counts_for_nothing() {
+        let posted = Publishing::new(publication_for(2, FIRST));
+        posted.0.sent(1);
+        posted.0.settle(2, RelayOutcome::Accepted);
+        assert!(posted.moved().now_or_never().is_some(), "who publishes much may go on");
+        let report = posted.report().await;
+        assert_eq!((report.outcome(), report.accepted), (PublishOutcome::Unknown, Some(url(2))));
+
+        let posted = Publishing::new(publication_for(2, FIRST));
+        posted.0.settle(2, RelayOutcome::Accepted);
+        posted.0.settle(1, RelayOutcome::QueueFull);
+        assert_eq!(posted.report().await.outcome(), PublishOutcome::NotSent);
+
+        let posted = Publishing::new(publication_for(2, FIRST));
+        posted.0.settle(1, RelayOutcome::Duplicate);
+        assert_eq!(posted.report().await.outcome(), PublishOutcome::Accepted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_relay_counts_while_the_one_where_it_was_asked_is_away() {
+        let publication = Publication::new(
+            &PublishEvent { id: EventId::from_slice(&[1; 32]).unwrap(), json: "{}".into() },
+            FIRST,
+            deadline(Duration::from_secs(60)),
+        );
+        publication.expect(1, url(1), false, true);
+        publication.expect(2, url(2), true, false);
+        publication.settle(2, RelayOutcome::Accepted);
+        assert_eq!(Arc::new(publication).report().await.outcome(), PublishOutcome::Accepted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_without_room_holds_up_nobody() {
+        let posted = Publishing::new(publication_for(2, FIRST));
+        posted.0.sent(1);
+        assert!(posted.moved().now_or_never().is_none());
+        posted.0.settle(2, RelayOutcome::QueueFull);
+        assert!(posted.moved().now_or_never().is_some());
     }
 
     #[tokio::test]

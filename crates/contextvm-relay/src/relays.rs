@@ -11,12 +11,13 @@ use tokio::time::Instant;
 
 use crate::config::RelaysConfig;
 use crate::connect::Connector;
+use crate::date;
 use crate::dial::{Addresses, Dialer};
 use crate::error::{FetchError, RelayError};
 use crate::fetch::relay_info;
 use crate::link::{Link, Shared, unix};
 use crate::pool::PoolConnector;
-use crate::publish::{Publication, PublishEvent, PublishReport, deadline};
+use crate::publish::{Audience, Publication, PublishEvent, PublishReport, Publishing, deadline};
 use crate::status::RelayStatus;
 
 /// Time allowed for each part of an orderly end.
@@ -29,6 +30,8 @@ pub enum Incoming {
     Event {
         /// The relay's number.
         relay: u16,
+        /// Its place among all events of this relay, from 1.
+        number: u64,
         /// The event as JSON text.
         json: String,
         /// The relay has not said yet that it has sent all that it kept (EOSE): the event may be an old one.
@@ -191,22 +194,18 @@ impl Relays {
         &self,
         event: PublishEvent,
     ) -> impl Future<Output = PublishReport> + Send + 'static + use<> {
-        self.queue(&event).report()
+        self.queue(&event, Audience::default()).report()
     }
 
-    /// Publishes an event on all relays, as [`Self::publish`], but resolves only when every relay that is connected and
-    /// answers in time has spoken too.
+    /// Publishes an event for some relays more than for others.
     ///
-    /// Whoever publishes much in a row waits for this, so that no relay that works is left behind.
-    pub fn publish_everywhere(
-        &self,
-        event: PublishEvent,
-    ) -> impl Future<Output = PublishReport> + Send + 'static + use<> {
-        self.queue(&event).report_all()
+    /// As with [`Self::publish`], it is queued before this returns.
+    pub fn publish_for(&self, event: PublishEvent, audience: Audience) -> Publishing {
+        Publishing::new(self.queue(&event, audience))
     }
 
-    fn queue(&self, event: &PublishEvent) -> Arc<Publication> {
-        let publication = Arc::new(Publication::new(event, deadline(self.0.config.timing.publish)));
+    fn queue(&self, event: &PublishEvent, audience: Audience) -> Arc<Publication> {
+        let publication = Arc::new(Publication::new(event, audience, deadline(self.0.config.timing.publish)));
         let mut state = self.0.state();
         let now = Instant::now();
         while state
@@ -216,10 +215,17 @@ impl Relays {
         {
             state.recent.pop_front();
         }
-        for (link, _) in state.links.values() {
-            link.publish(&publication);
+        let is_met =
+            |(relay, (link, _)): (&u16, &(Arc<Link>, Task))| audience.is_first(*relay) && link.is_connected();
+        let alone = audience.only && state.links.iter().any(is_met);
+        for (relay, (link, _)) in &state.links {
+            if !alone || audience.is_first(*relay) {
+                link.publish(&publication);
+            }
         }
-        state.recent.push_back(Arc::downgrade(&publication));
+        if !alone {
+            state.recent.push_back(Arc::downgrade(&publication));
+        }
         drop(state);
         publication
     }
@@ -233,11 +239,11 @@ impl Relays {
     /// Tells a relay's fault: an event it delivered has a false id or no valid signature of its own.
     ///
     /// A relay is expected to check these, and nothing more: report no event for what is inside it, or any stranger can
-    /// have an honest relay cut. More than 5 of the last 100 events end the connection, and the next
-    /// one is long in coming.
-    pub fn report_invalid(&self, relay: u16) {
+    /// have an honest relay cut. More than 5 of 100 events that follow each other end the connection, and the next
+    /// one is long in coming. `number` is the event's own; reports may come late and in any order.
+    pub fn report_invalid(&self, relay: u16, number: u64) {
         if let Some((link, _)) = self.0.state().links.get(&relay) {
-            link.report_invalid();
+            link.report_invalid(number);
         }
     }
 
@@ -269,6 +275,15 @@ impl Relays {
     #[must_use]
     pub fn statuses(&self) -> Vec<RelayStatus> {
         self.0.state().links.values().map(|(link, _)| link.status()).collect()
+    }
+
+    /// Returns how many seconds our clock is ahead of those of most relays (behind, if negative).
+    ///
+    /// Relays or their proxies say what time it is when they are connected; `None` if none of them did. Nothing proves it:
+    /// good for advice, and to be shown when calls are lost.
+    #[must_use]
+    pub fn clock_ahead(&self) -> Option<i64> {
+        date::agreed(self.statuses().iter().filter_map(|status| status.clock_ahead).collect())
     }
 
     /// Closes every connection and ends every task. Publications under way are reported as they stand.

@@ -36,6 +36,8 @@ pub struct RelayStatus {
     pub last_notice: Option<String>,
     /// Time from the last answered publication to its answer.
     pub rtt: Option<Duration>,
+    /// How many seconds our clock is ahead of the relay's (behind, if negative), if the relay said what time it is.
+    pub clock_ahead: Option<i64>,
     /// Publications waiting to be sent.
     pub queued: usize,
     /// What was counted since the relay was added.

@@ -7,7 +7,7 @@ use contextvm_core::{Limits, Now};
 use contextvm_crypto::Keys;
 use contextvm_engine::GiftWrapMode;
 use contextvm_engine::gate::Gate;
-use contextvm_relay::{Addresses, AuthSigner, Inbox, Incoming, Relays, RelaysConfig};
+use contextvm_relay::{Addresses, AuthSigner, Inbox, Incoming, Relays, RelaysConfig, Timing};
 use contextvm_store::Store;
 use futures_util::FutureExt as _;
 use nostr::types::RelayUrl;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::endpoint::{Effect, Endpoint, Input};
 use crate::inbound::Intake;
-use crate::outbound::Outbox;
+use crate::outbound::{Done, Outbox, Sealed};
 use crate::relay_limit::RelayLimit;
 use crate::remember::{Remembering, Settled};
 use crate::stats::Counters;
@@ -24,6 +24,9 @@ use crate::subscription;
 
 /// Inputs that are handled before the work they made is begun and the loop waits again.
 const BATCH: usize = 64;
+
+/// What differs by less is the same to a clock, seconds.
+const CLOCK_CHANGE: u64 = 5;
 
 /// How long answers under way may take at shutdown by default.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -43,7 +46,16 @@ pub struct DriverOptions {
     pub limits: Limits,
     /// How long what is under way may take at shutdown.
     pub shutdown_grace: Duration,
+    /// Longest delay before a lost connection is tried again, while it was not away for long.
+    ///
+    /// [`CLIENT_RETRY`], or [`SERVER_RETRY`] for who is waited for.
+    pub retry_first: Duration,
 }
+
+/// The first delay of a client: all clients of a relay that restarts come back within this time.
+pub const CLIENT_RETRY: Duration = Duration::from_millis(500);
+/// The first delay of a server: what its callers publish when they are back themselves finds it there.
+pub const SERVER_RETRY: Duration = Duration::from_millis(150);
 
 /// Why a driver could not be started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +94,7 @@ impl Driver {
             .with_filter(subscription::filter(&me, options.gift_wrap, options.limits.age_window)?)
             .with_limits(options.limits.clone())
             .with_addresses(options.addresses)
+            .with_timing(Timing { retry_first: options.retry_first, ..Timing::default() })
             .with_signer(signer);
         let (relays, inbox) = Relays::connect(config)?;
         let (counters, clock) = (Counters::default(), Clock::start());
@@ -129,6 +142,7 @@ impl Driver {
             Arc::clone(&limits),
             relays.clone(),
             counters.clone(),
+            E::DROPS_LATER,
         );
         let outbox = Outbox::new(E::KEEPS, options.keys, relays.clone(), &limits, counters.clone());
         let limit = RelayLimit::new(relays.clone());
@@ -136,6 +150,8 @@ impl Driver {
         let grace = options.shutdown_grace;
         let running = Running {
             endpoint,
+            relays: relays.clone(),
+            clock_ahead: 0,
             inbox,
             intake,
             outbox,
@@ -155,11 +171,16 @@ impl Driver {
 enum Step<E> {
     Incoming(Option<Incoming>),
     Input(Option<Input<E>>),
+    Made(Option<Box<Sealed>>),
+    Late,
     StopNow,
 }
 
 struct Running<E: Endpoint> {
     endpoint: E,
+    relays: Relays,
+    /// Seconds by which our clock is known to be ahead of the relays'.
+    clock_ahead: i64,
     inbox: Inbox,
     intake: Intake,
     outbox: Outbox,
@@ -176,7 +197,7 @@ impl<E: Endpoint> Running<E> {
     async fn run(mut self) {
         self.work().await;
         // What was answered and is lost is not executed again, but its caller would only learn of a restart.
-        self.remembering.finish().await;
+        self.remembering.finish(self.grace).await;
     }
 
     async fn work(&mut self) {
@@ -192,7 +213,7 @@ impl<E: Endpoint> Running<E> {
             }
             self.intake.start();
             self.outbox.start();
-            self.remembering.start();
+            self.remembering.start(self.intake.is_running());
             if self.stop_at.is_some() && self.outbox.is_idle() && !self.endpoint.owes() {
                 return;
             }
@@ -203,13 +224,14 @@ impl<E: Endpoint> Running<E> {
     fn take(&mut self, step: Step<E::Event>) -> ControlFlow<()> {
         let now = self.clock.now();
         match step {
-            Step::Incoming(Some(Incoming::Event { relay, json, stored })) => {
-                self.intake.take(relay, &json, stored, now);
+            Step::Incoming(Some(Incoming::Event { relay, number, json, stored })) => {
+                self.intake.take((relay, number), &json, stored, now);
                 return ControlFlow::Continue(());
             }
             Step::Incoming(Some(Incoming::Up { relay, url })) => {
                 tracing::info!(relay, %url, "relay up");
                 self.limit.up(relay);
+                self.look_at_clock(now);
                 self.endpoint.handle(Input::RelayUp, now);
             }
             Step::Incoming(Some(Incoming::Down { relay, url, reason })) => {
@@ -219,11 +241,31 @@ impl<E: Endpoint> Running<E> {
             Step::Incoming(None) => self.stop(),
             Step::Input(Some(input)) => self.endpoint.handle(input, now),
             Step::Input(None) => {}
+            Step::Made(sealed) => {
+                if let Some((ticket, outcome)) = self.outbox.send_made(sealed, |id| self.intake.via(id)) {
+                    self.endpoint.handle(Input::Published(ticket, outcome), now);
+                }
+            }
+            Step::Late => self.outbox.send_late(|id| self.intake.via(id)),
             Step::StopNow => return ControlFlow::Break(()),
         }
         self.drain();
         self.intake.settled();
         ControlFlow::Continue(())
+    }
+
+    /// Compares our clock with those of the relays.
+    fn look_at_clock(&mut self, now: Now) {
+        let ahead = self.relays.clock_ahead().unwrap_or(0);
+        let change = ahead.abs_diff(self.clock_ahead);
+        if change > CLOCK_CHANGE {
+            self.clock_ahead = ahead;
+            tracing::warn!(
+                seconds = ahead,
+                "the clock of this host is ahead of the relays' by that (behind, if negative)"
+            );
+            self.endpoint.handle(Input::ClockAhead(ahead), now);
+        }
     }
 
     /// Waits for the next thing; every branch is cancel-safe.
@@ -237,9 +279,11 @@ impl<E: Endpoint> Running<E> {
             incoming = self.inbox.recv(), if intake_open => Step::Incoming(incoming),
             opened = self.intake.next(), if self.intake.is_running() => Step::Input(opened.map(Input::Opened)),
             event = self.endpoint.next(), if room => Step::Input(Some(Input::App(event))),
-            ended = self.outbox.next() => {
-                Step::Input(ended.map(|(ticket, outcome)| Input::Published(ticket, outcome)))
-            }
+            done = self.outbox.next() => match done {
+                Done::Made(sealed) => Step::Made(sealed),
+                Done::Late => Step::Late,
+                Done::Ended(ticket, outcome) => Step::Input(Some(Input::Published(ticket, outcome))),
+            },
             bytes = self.limit.next(), if self.stop_at.is_none() => Step::Input(Some(Input::RelayLimit(bytes))),
             settled = self.remembering.next() => Step::Input(Some(told(settled))),
             () = timer => Step::Input(Some(Input::Wake)),
@@ -258,9 +302,9 @@ impl<E: Endpoint> Running<E> {
                 Effect::Republish { ticket, rewrap } => self.outbox.republish(ticket, rewrap),
                 Effect::Forget(ticket) => self.outbox.forget(ticket),
                 Effect::Remember { number, record } => self.remembering.push(number, record),
-                Effect::Drop(reason) => {
+                Effect::Drop { event, reason } => {
                     self.counters.drop(reason);
-                    self.intake.refused(reason);
+                    self.intake.refused(event, reason);
                 }
                 Effect::Stop => self.stop(),
             }

@@ -1,6 +1,7 @@
 //! What a face puts around a machine so that the driver can run it.
 use contextvm_core::{Mono, Now, Opened};
 use contextvm_engine::{DropReason, Outbound, Outcome, Record, Ticket};
+use nostr::event::EventId;
 
 /// What the driver tells an endpoint.
 #[derive(Debug)]
@@ -11,6 +12,8 @@ pub enum Input<E> {
     Published(Ticket, Outcome),
     /// A relay connection came (back) up.
     RelayUp,
+    /// Our clock is so many seconds ahead of those of the relays, by what they say; behind, if negative.
+    ClockAhead(i64),
     /// The largest event that the relays take, bytes as published, is another one now.
     RelayLimit(usize),
     /// All records up to this one are on disk.
@@ -46,7 +49,12 @@ pub enum Effect {
         record: Record,
     },
     /// Count a refusal.
-    Drop(DropReason),
+    Drop {
+        /// The inner id of what was refused, where that is one event.
+        event: Option<EventId>,
+        /// Why.
+        reason: DropReason,
+    },
     /// Stop taking events in, let what is under way finish in bounded time, and end.
     Stop,
 }
@@ -58,6 +66,10 @@ pub trait Endpoint: Send + 'static {
 
     /// Whether signed events are kept under their ticket until [`Effect::Forget`].
     const KEEPS: bool;
+
+    /// Whether [`Effect::Drop`] names its event, which may have been given to the endpoint long before. Otherwise it is about
+    /// the event that the endpoint was given last, if it was given one just now.
+    const DROPS_LATER: bool;
 
     /// Waits for the application side. Must be cancel-safe even after one poll, and must wait for ever once nothing can
     /// come.

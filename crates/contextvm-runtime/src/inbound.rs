@@ -11,14 +11,15 @@ use nostr::event::{EventId, Signature};
 use nostr::key::PublicKey;
 use tokio::time::Instant;
 
+use crate::blame::{Blame, Source};
 use crate::stats::Counters;
-use crate::waste::{Waste, is_waste};
+use crate::waste::{Prices, Waste, is_waste};
 use crate::work::Work;
 
-/// One admitted event: what became of it, and what that cost.
+/// One admitted event: what became of it, and how long that took.
 struct Tried {
-    relay: u16,
-    cost: Duration,
+    source: Source,
+    took: Duration,
     result: Result<Box<Opened>, Box<Unopened>>,
 }
 
@@ -40,8 +41,8 @@ pub(crate) struct Intake {
     relays: Relays,
     counters: Counters,
     waste: Waste,
-    /// The relay of the event that was opened last, and what that cost.
-    last: Option<(u16, Duration)>,
+    prices: Prices,
+    blame: Blame,
 }
 
 impl Intake {
@@ -51,10 +52,22 @@ impl Intake {
         limits: Arc<Limits>,
         relays: Relays,
         counters: Counters,
+        refuses_later: bool,
     ) -> Self {
         let me = keys.public_key();
         let opening = Work::new(limits.open_queue);
-        Self { gate, opening, keys, me, limits, relays, counters, waste: Waste::default(), last: None }
+        Self {
+            gate,
+            opening,
+            keys,
+            me,
+            limits,
+            relays,
+            counters,
+            waste: Waste::default(),
+            prices: Prices::default(),
+            blame: Blame::new(refuses_later),
+        }
     }
 
     /// Whether another event may be taken; otherwise the sockets have to wait.
@@ -68,17 +81,20 @@ impl Intake {
     }
 
     /// Takes one raw event: cheap checks here, cryptography once [`Self::start`] is called.
-    pub(crate) fn take(&mut self, relay: u16, json: &str, stored: bool, now: Now) {
+    pub(crate) fn take(&mut self, (relay, number): (u16, u64), json: &str, stored: bool, now: Now) {
         self.counters.add(|stats| &mut stats.received);
-        let begun = Instant::now();
+        let source = Source { relay, number, stored, bytes: json.len() };
         let admitted =
             if stored { self.gate.admit_stored(json, relay, now) } else { self.gate.admit(json, relay, now) };
         match admitted {
-            Ok(outer) => self.open(relay, outer, begun.elapsed(), now.unix),
+            Ok(outer) => self.open(source, outer, now.unix),
             Err(reason) => {
-                self.charge(relay, begun.elapsed());
+                // That several relays pass the same event on is what they are there for.
+                if reason != DropReason::Copy {
+                    self.charge(source, self.prices.look(source.bytes));
+                }
                 if reason == DropReason::Id {
-                    self.relays.report_invalid(relay);
+                    self.relays.report_invalid(relay, number);
                 }
                 self.counters.drop(reason);
             }
@@ -98,20 +114,24 @@ impl Intake {
             self.counters.add(|stats| &mut stats.unopened);
             return None;
         };
-        let Tried { relay, cost, result } = tried;
+        let Tried { source, took, result } = tried;
         match result {
             Ok(opened) => {
                 self.gate.opened(opened.outer());
+                self.gate.carried(opened.event().id, opened.outer());
                 self.counters.add(|stats| &mut stats.opened);
-                self.last = Some((relay, cost));
+                if opened.protection().is_encrypted() {
+                    self.prices.learn(source.bytes, took);
+                }
+                self.blame.give(opened.event().id, source);
                 Some(opened)
             }
             Err(unopened) => {
                 let Unopened { id, signature, protection, error } = *unopened;
                 self.gate.refused(id, &signature);
-                self.charge(relay, cost);
+                self.charge(source, self.prices.try_open(source.bytes));
                 if is_relays_fault(protection, error) {
-                    self.relays.report_invalid(relay);
+                    self.relays.report_invalid(source.relay, source.number);
                 }
                 self.counters.add(|stats| &mut stats.unopened);
                 tracing::trace!(%error, "event not opened");
@@ -120,25 +140,37 @@ impl Intake {
         }
     }
 
-    /// Learns that the machine refused something, which may have been the event that was opened last.
-    pub(crate) fn refused(&mut self, reason: DropReason) {
-        if let Some((relay, cost)) = self.last.take().filter(|_| is_waste(reason)) {
-            self.charge(relay, cost);
+    /// Returns the relays that delivered a request by now: bit n stands for relay n modulo 64.
+    pub(crate) fn via(&self, request: &EventId) -> u64 {
+        self.gate.via(request)
+    }
+
+    /// Learns that the machine refused something: the event of this inner id, or none that it can name.
+    pub(crate) fn refused(&mut self, event: Option<EventId>, reason: DropReason) {
+        if let Some(source) = self.blame.refused(event).filter(|_| is_waste(reason)) {
+            self.charge(source, self.prices.read(source.bytes));
         }
     }
 
-    /// Learns that the machine is done with the event that was opened last.
+    /// Learns that the machine is done with the event that was opened last, or has put it aside.
     pub(crate) fn settled(&mut self) {
-        self.last = None;
+        self.blame.settled();
     }
 
-    fn charge(&mut self, relay: u16, cost: Duration) {
-        if let Some(until) = self.waste.charge(relay, cost, Instant::now()) {
+    fn charge(&mut self, source: Source, cost: Duration) {
+        let Source { relay, stored, .. } = source;
+        let now = Instant::now();
+        let until = if stored {
+            self.waste.charge_stored(relay, cost, now)
+        } else {
+            self.waste.charge(relay, cost, now)
+        };
+        if let Some(until) = until {
             self.relays.hold(relay, until);
         }
     }
 
-    fn open(&mut self, relay: u16, outer: OuterEvent, so_far: Duration, unix: u64) {
+    fn open(&mut self, source: Source, outer: OuterEvent, unix: u64) {
         let (keys, me, limits) = (Arc::clone(&self.keys), self.me, Arc::clone(&self.limits));
         let OuterEvent { event, kind: protection } = outer;
         self.opening.push(event.content.len(), move || {
@@ -149,8 +181,9 @@ impl Intake {
                 Protection::Wrapped(_) => contextvm_crypto::open(&event, &keys, unix, &limits),
             };
             let unopened = |error| Box::new(Unopened { id, signature, protection, error });
-            let result = result.map(Box::new).map_err(unopened);
-            Tried { relay, cost: so_far.saturating_add(begun.elapsed()), result }
+            let opened = |opened: Opened| Box::new(opened.with_stored(source.stored));
+            let result = result.map(opened).map_err(unopened);
+            Tried { source, took: begun.elapsed(), result }
         });
     }
 }

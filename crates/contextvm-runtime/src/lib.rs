@@ -9,7 +9,10 @@ pub mod endpoint;
 pub mod stats;
 pub mod subscription;
 
+mod blame;
+mod followed;
 mod inbound;
+mod late;
 mod outbound;
 mod pace;
 mod relay_limit;

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use contextvm_core::{Draft, Limits, Protection, WrapKind, event};
 use contextvm_crypto::{Entropy, Keys};
-use contextvm_engine::{Outbound, Outcome, Ticket};
-use contextvm_relay::{PublishEvent, PublishOutcome, PublishReport, RelayOutcome, Relays};
+use contextvm_engine::{Outbound, Outcome, Reach, Ticket};
+use contextvm_relay::{
+    Audience, PublishEvent, PublishOutcome, PublishReport, Publishing, RelayOutcome, Relays,
+};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use nostr::event::{Event, EventId};
@@ -14,6 +16,9 @@ use nostr::key::PublicKey;
 use tokio::time::Instant;
 
 use crate::clock::unix_now;
+use crate::driver::sleep_until;
+use crate::followed::Followed;
+use crate::late::Late;
 use crate::pace::Pace;
 use crate::stats::Counters;
 use crate::work::Work;
@@ -43,17 +48,59 @@ struct Kept {
     made: Option<Made>,
 }
 
-/// An event that was made, and whether it is a piece of a larger message.
-type Sealed = (Ticket, bool, Result<Made, &'static str>);
-type Publishing = Pin<Box<dyn Future<Output = Published> + Send>>;
+/// Where an event goes.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    /// A piece of a larger message.
+    is_piece: bool,
+    /// It is followed by its owner, who needs to know that it moves on and not where it arrived.
+    is_frame: bool,
+    about: Option<EventId>,
+    reach: Reach,
+}
 
-/// A publication that ended: how large it was, when a piece began, and what became of it.
-struct Published {
+impl Way {
+    /// The way of what answers nothing.
+    const OWN: Self = Self { is_piece: false, is_frame: false, about: None, reach: Reach::All };
+
+    /// Says for whom an event is, as far as it is known by now which relays delivered the request.
+    fn audience(self, via: impl FnOnce(&EventId) -> u64) -> Audience {
+        Audience {
+            first: self.about.as_ref().map_or(0, via),
+            only: self.reach == Reach::Asked,
+            decides: !self.is_frame,
+        }
+    }
+}
+
+/// An event that was made.
+pub(crate) struct Sealed {
+    ticket: Ticket,
+    way: Way,
+    made: Result<Made, &'static str>,
+}
+
+/// What the outbox is done with.
+pub(crate) enum Done {
+    /// An event was made and is to be sent: [`Outbox::send_made`]. Nothing came of it if its making ended in a panic.
+    Made(Option<Box<Sealed>>),
+    /// A publication ended.
+    Ended(Ticket, Outcome),
+    /// Some answers should be looked at again: [`Outbox::send_late`].
+    Late,
+}
+
+/// A publication that holds up others until it moves on.
+struct Moved {
     ticket: Ticket,
     bytes: usize,
+    /// When it began, if it is a piece.
     piece: Option<Instant>,
-    outcome: Outcome,
+    audience: Audience,
+    publishing: Publishing,
 }
+
+type Later<T> = FuturesUnordered<Pin<Box<dyn Future<Output = T> + Send>>>;
 
 /// Events on their way from the machine to the relays.
 pub(crate) struct Outbox {
@@ -66,9 +113,17 @@ pub(crate) struct Outbox {
     largest: usize,
     kept: BTreeMap<Ticket, Kept>,
     sealing: Work<Sealed>,
-    publishing: FuturesUnordered<Publishing>,
-    publishing_bytes: usize,
-    pace: Pace<(Ticket, PublishEvent)>,
+    /// Publications that no relay has taken yet. No more than a relay's own queue holds, so that a relay that is behind is
+    /// waited for and not overrun.
+    moving: Later<Moved>,
+    moving_bytes: usize,
+    /// Those among them that are for strangers, who hold up others with half of that at most.
+    strange: usize,
+    strange_bytes: usize,
+    /// Publications that some relay has, but none where it matters.
+    followed: Followed,
+    pace: Pace<(Ticket, PublishEvent, Audience)>,
+    late: Late,
     /// Outcomes that are known without a publication.
     failed: VecDeque<(Ticket, Outcome)>,
 }
@@ -91,9 +146,13 @@ impl Outbox {
             largest: limits.event,
             kept: BTreeMap::new(),
             sealing: Work::new(SEALING),
-            publishing: FuturesUnordered::new(),
-            publishing_bytes: 0,
+            moving: FuturesUnordered::new(),
+            moving_bytes: 0,
+            strange: 0,
+            strange_bytes: 0,
+            followed: Followed::new(limits.outbound_events.max(1), limits.outbound_bytes.max(1)),
             pace: Pace::default(),
+            late: Late::default(),
             failed: VecDeque::new(),
         }
     }
@@ -107,21 +166,25 @@ impl Outbox {
     /// Whether nothing is under way.
     pub(crate) fn is_idle(&self) -> bool {
         self.sealing.len() == 0
-            && self.publishing.is_empty()
+            && self.moving.is_empty()
+            && self.followed.is_empty()
             && self.pace.is_empty()
             && self.failed.is_empty()
     }
 
     /// Takes a new publication; it is made once [`Self::start`] is called.
     pub(crate) fn publish(&mut self, outbound: Outbound) {
-        let Outbound { ticket, draft, recipient, protection, is_frame } = outbound;
+        let Outbound { ticket, draft, recipient, protection, is_frame, about, reach } = outbound;
         if self.keeps {
             self.kept.insert(ticket, Kept { recipient, protection, made: None });
         }
         // A short one does not hold up anything.
         let (keys, is_piece) = (Arc::clone(&self.keys), is_frame && draft.content.len() > LARGE);
-        self.sealing.push(draft.content.len(), move || {
-            (ticket, is_piece, make(&draft, &recipient, protection, &keys))
+        let way = Way { is_piece, is_frame, about, reach };
+        self.sealing.push(draft.content.len(), move || Sealed {
+            ticket,
+            way,
+            made: make(&draft, &recipient, protection, &keys),
         });
     }
 
@@ -138,12 +201,15 @@ impl Outbox {
         match kept.protection {
             Protection::Wrapped(kind) if rewrap => {
                 let (inner, recipient) = (Arc::clone(&made.inner), kept.recipient);
-                self.sealing
-                    .push(inner.content.len(), move || (ticket, false, wrap(inner, &recipient, kind)));
+                self.sealing.push(inner.content.len(), move || Sealed {
+                    ticket,
+                    way: Way::OWN,
+                    made: wrap(inner, &recipient, kind),
+                });
             }
             Protection::Plain | Protection::Wrapped(_) => {
                 let event = PublishEvent { id: made.id, json: Arc::clone(&made.json) };
-                self.send(ticket, event, None);
+                self.send(ticket, event, Audience::default(), None);
             }
         }
     }
@@ -158,43 +224,74 @@ impl Outbox {
         self.sealing.start();
     }
 
-    /// Waits until something is done, and returns the outcome if one publication ended. Cancel-safe.
+    /// Waits until something is done. Cancel-safe.
     ///
     /// Waits for ever when nothing is under way.
-    pub(crate) async fn next(&mut self) -> Option<(Ticket, Outcome)> {
-        if let Some(failed) = self.failed.pop_front() {
-            return Some(failed);
-        }
-        // No more than a relay's own queue holds, so that a relay that is behind is waited for and not overrun.
-        let fits = self.publishing_bytes.saturating_add(self.largest) <= self.most_bytes;
-        let fits = fits && self.publishing.len() < self.most_events && self.pace.has_room();
-        let may_send = self.publishing.is_empty() || fits;
-        tokio::select! {
-            Some(sealed) = self.sealing.next(), if may_send && self.sealing.is_running() => self.sealed(sealed),
-            Some(published) = self.publishing.next(), if !self.publishing.is_empty() => {
-                Some(self.published(published))
+    pub(crate) async fn next(&mut self) -> Done {
+        loop {
+            if let Some((ticket, outcome)) = self.failed.pop_front() {
+                return Done::Ended(ticket, outcome);
             }
-            else => core::future::pending().await,
+            let fits = self.moving_bytes.saturating_add(self.largest) <= self.most_bytes;
+            let fits = fits && self.moving.len() < self.most_events && self.pace.has_room();
+            let may_send = self.moving.is_empty() || fits;
+            tokio::select! {
+                Some(sealed) = self.sealing.next(), if may_send && self.sealing.is_running() => {
+                    return Done::Made(sealed.map(Box::new));
+                }
+                Some(moved) = self.moving.next(), if !self.moving.is_empty() => {
+                    if let Some((ticket, outcome)) = self.moved(moved) {
+                        return Done::Ended(ticket, outcome);
+                    }
+                }
+                Some((ticket, outcome)) = self.followed.next(), if !self.followed.is_empty() => {
+                    self.count(&outcome);
+                    return Done::Ended(ticket, outcome);
+                }
+                () = sleep_until(self.late.next()) => return Done::Late,
+            }
         }
     }
 
-    fn sealed(&mut self, sealed: Option<Sealed>) -> Option<(Ticket, Outcome)> {
-        let Some((ticket, is_piece, made)) = sealed else {
+    /// Sends answers to relays that have delivered their request since; `via` says which did.
+    pub(crate) fn send_late(&mut self, via: impl Fn(&EventId) -> u64) {
+        let now = Instant::now();
+        while let Some((event, further)) = self.late.due(&via, now) {
+            let audience = Audience { first: further, only: true, decides: false };
+            // What becomes of the first copy is what counts.
+            drop(self.relays.publish_for(event, audience));
+        }
+    }
+
+    /// Sends an event that was made; `via` says which relays delivered a request. Returns the outcome if that is known.
+    pub(crate) fn send_made(
+        &mut self,
+        sealed: Option<Box<Sealed>>,
+        via: impl FnOnce(&EventId) -> u64,
+    ) -> Option<(Ticket, Outcome)> {
+        let Some(sealed) = sealed else {
             // A bug of ours in `seal` costs one event and not the loop; its call ends by its deadline.
             tracing::error!("sealing an event ended in a panic");
             return None;
         };
+        let Sealed { ticket, way, made } = *sealed;
         match made {
             Ok(made) => {
                 let event = PublishEvent { id: made.id, json: Arc::clone(&made.json) };
                 if let Some(kept) = self.kept.get_mut(&ticket) {
                     kept.made = Some(made);
                 }
-                if is_piece {
-                    self.pace.push((ticket, event));
+                let audience = way.audience(via);
+                if let Some(about) = way.about.filter(|_| audience.only && audience.first != 0)
+                    && event.json.len() <= LARGE
+                {
+                    self.late.push(about, audience.first, event.clone(), Instant::now());
+                }
+                if way.is_piece {
+                    self.pace.push((ticket, event, audience));
                     self.send_pieces();
                 } else {
-                    self.send(ticket, event, None);
+                    self.send(ticket, event, audience, None);
                 }
                 None
             }
@@ -207,33 +304,67 @@ impl Outbox {
         }
     }
 
-    fn published(&mut self, published: Published) -> (Ticket, Outcome) {
-        let Published { ticket, bytes, piece, outcome } = published;
-        self.publishing_bytes = self.publishing_bytes.saturating_sub(bytes);
+    fn moved(&mut self, moved: Moved) -> Option<(Ticket, Outcome)> {
+        let Moved { ticket, bytes, piece, audience, publishing } = moved;
+        self.moving_bytes = self.moving_bytes.saturating_sub(bytes);
+        if audience.only {
+            self.strange = self.strange.saturating_sub(1);
+            self.strange_bytes = self.strange_bytes.saturating_sub(bytes);
+        }
         if let Some(sent) = piece {
             self.pace.ended(sent, Instant::now());
             self.send_pieces();
         }
-        self.count(&outcome);
-        (ticket, outcome)
+        let ended = self.follow(ticket, bytes, audience, publishing);
+        ended.inspect(|(_, outcome)| self.count(outcome))
+    }
+
+    /// Waits beside everything else for what becomes of a publication, unless that is known, or too many are waited for.
+    fn follow(
+        &mut self,
+        ticket: Ticket,
+        bytes: usize,
+        audience: Audience,
+        publishing: Publishing,
+    ) -> Option<(Ticket, Outcome)> {
+        if let Some(report) = publishing.settled() {
+            return Some((ticket, outcome(&report)));
+        }
+        let part = if audience.only { 2 } else { 1 };
+        let deciding = if audience.decides { audience.first } else { 0 };
+        let report = async move { outcome(&publishing.report().await) };
+        let is_followed = self.followed.push(ticket, deciding, (bytes, part), report);
+        (!is_followed).then_some((ticket, Outcome::Unknown))
     }
 
     fn send_pieces(&mut self) {
-        while let Some((ticket, event)) = self.pace.next() {
-            self.send(ticket, event, Some(Instant::now()));
+        while let Some((ticket, event, audience)) = self.pace.next() {
+            self.send(ticket, event, audience, Some(Instant::now()));
         }
     }
 
-    fn send(&mut self, ticket: Ticket, event: PublishEvent, piece: Option<Instant>) {
+    fn send(&mut self, ticket: Ticket, event: PublishEvent, audience: Audience, piece: Option<Instant>) {
         let bytes = event.json.len().saturating_add(FRAME);
-        self.publishing_bytes = self.publishing_bytes.saturating_add(bytes);
-        self.publishing.push(if bytes > LARGE {
-            let report = self.relays.publish_everywhere(event);
-            Box::pin(async move { Published { ticket, bytes, piece, outcome: outcome(&report.await) } })
-        } else {
-            let report = self.relays.publish(event);
-            Box::pin(async move { Published { ticket, bytes, piece, outcome: outcome(&report.await) } })
-        });
+        let publishing = self.relays.publish_for(event, audience);
+        if audience.only {
+            let strange_bytes = self.strange_bytes.saturating_add(bytes);
+            if self.strange >= self.most_events / 2 || strange_bytes > self.most_bytes / 2 {
+                // A relay that takes nothing is not waited for on a stranger's account.
+                let ended = self.follow(ticket, bytes, audience, publishing);
+                self.failed.extend(ended.inspect(|(_, outcome)| self.count(outcome)));
+                return;
+            }
+            (self.strange, self.strange_bytes) = (self.strange + 1, strange_bytes);
+        }
+        self.moving_bytes = self.moving_bytes.saturating_add(bytes);
+        self.moving.push(Box::pin(async move {
+            if bytes > LARGE {
+                publishing.moved_everywhere().await;
+            } else {
+                publishing.moved().await;
+            }
+            Moved { ticket, bytes, piece, audience, publishing }
+        }));
     }
 
     fn count(&self, outcome: &Outcome) {

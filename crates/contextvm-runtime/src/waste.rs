@@ -13,8 +13,12 @@ const CREDIT: Duration = Duration::from_millis(400);
 const RELEASE: Duration = Duration::from_millis(300);
 /// Who owes more than this shares what there is with the others that do.
 const SHARES: Duration = Duration::from_millis(100);
-/// One event counts for no more: what took longer waited for a core.
+/// One event counts for no more.
 const DEAREST: Duration = Duration::from_millis(1);
+/// Stored events of one relay that may come to nothing for free, in so much time: after a restart every relay sends what it
+/// kept, and most of that was answered before.
+const STORED: u32 = 8_192;
+const STORED_TIME: Duration = Duration::from_secs(60);
 
 /// What each relay owes: the instant at which its wasted work will be paid off.
 ///
@@ -23,6 +27,8 @@ const DEAREST: Duration = Duration::from_millis(1);
 #[derive(Debug, Default)]
 pub(crate) struct Waste {
     paid: BTreeMap<u16, Instant>,
+    /// Stored events that came to nothing, since when.
+    stored: BTreeMap<u16, (Instant, u32)>,
 }
 
 impl Waste {
@@ -38,6 +44,68 @@ impl Waste {
         self.paid.insert(relay, paid);
         (paid > now + CREDIT).then(|| paid - RELEASE)
     }
+
+    /// The same for an event that the relay had kept.
+    pub(crate) fn charge_stored(&mut self, relay: u16, cost: Duration, now: Instant) -> Option<Instant> {
+        let (since, count) = self.stored.entry(relay).or_insert((now, 0));
+        if now.saturating_duration_since(*since) >= STORED_TIME {
+            (*since, *count) = (now, 0);
+        }
+        *count = count.saturating_add(1);
+        if *count > STORED { self.charge(relay, cost, now) } else { None }
+    }
+}
+
+/// What an event costs, by its size: not what the clock says of this one, which may have waited for a core.
+///
+/// How fast the host is is learnt from events that opened, because nobody can make that cheap: the least that one took of
+/// late.
+#[derive(Debug)]
+pub(crate) struct Prices {
+    /// To open a small event.
+    open: Duration,
+}
+
+/// What it takes on a host of today, and what is believed at most and at least.
+const OPEN: Duration = Duration::from_micros(90);
+const OPEN_LEAST: Duration = Duration::from_micros(30);
+const OPEN_MOST: Duration = DEAREST;
+/// An event with so many bytes of content takes twice as long to open.
+const DOUBLES: u32 = 9_000;
+
+impl Default for Prices {
+    fn default() -> Self {
+        Self { open: OPEN }
+    }
+}
+
+impl Prices {
+    /// Learns how long it took to open a gift wrap.
+    pub(crate) fn learn(&mut self, bytes: usize, took: Duration) {
+        let small =
+            took.saturating_mul(DOUBLES) / DOUBLES.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let rising = self.open.saturating_add(self.open / 64);
+        self.open = small.min(rising).clamp(OPEN_LEAST, OPEN_MOST);
+    }
+
+    /// An event that was parsed and hashed, and not opened.
+    pub(crate) fn look(&self, bytes: usize) -> Duration {
+        self.open / 45 + self.bytes(bytes) / 2
+    }
+
+    /// An event that could not be opened: mostly its inner signature was never looked at.
+    pub(crate) fn try_open(&self, bytes: usize) -> Duration {
+        self.open / 4 * 3 + self.bytes(bytes)
+    }
+
+    /// An event that was opened, and whose message was parsed.
+    pub(crate) fn read(&self, bytes: usize) -> Duration {
+        self.open + self.bytes(bytes) * 2
+    }
+
+    fn bytes(&self, bytes: usize) -> Duration {
+        self.open.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX)) / DOUBLES
+    }
 }
 
 /// Whether work on an event that was opened came to nothing by its sender's doing.
@@ -47,6 +115,7 @@ pub(crate) const fn is_waste(reason: DropReason) -> bool {
     matches!(
         reason,
         DropReason::NotAllowed
+            | DropReason::Undecided
             | DropReason::Duplicate
             | DropReason::BeforeStart
             | DropReason::Stale
@@ -112,10 +181,36 @@ mod tests {
     }
 
     #[test]
-    fn one_event_that_waited_for_a_core_is_not_dear() {
-        let (mut waste, now) = (Waste::default(), Instant::now());
-        for _ in 0..100 {
-            assert_eq!(waste.charge(1, Duration::from_secs(60), now), None);
+    fn what_a_relay_kept_is_free_at_a_restart_and_not_without_end() {
+        let (mut waste, start) = (Waste::default(), Instant::now());
+        let mut flood =
+            |at: Instant| (0..20_000).take_while(|_| waste.charge_stored(1, WRAP, at).is_none()).count();
+        let first = flood(start);
+        assert!(first >= 8_192 + 2_000, "{first}");
+        assert!(flood(start + STORED_TIME / 2) < 8_192, "a relay that sends it again and again pays");
+        assert!(flood(start + STORED_TIME) >= 8_192);
+    }
+
+    #[test]
+    fn what_an_event_costs_does_not_depend_on_how_long_it_waited_for_a_core() {
+        let mut prices = Prices::default();
+        for n in 0..1_000 {
+            let took = if n % 3 == 0 { OPEN } else { Duration::from_millis(50) };
+            prices.learn(0, took);
         }
+        assert!(prices.try_open(0) <= OPEN, "{prices:?}");
+        assert!(prices.look(1_000) * 8 <= prices.try_open(1_000), "{prices:?}");
+    }
+
+    #[test]
+    fn a_slow_host_is_known_soon_and_so_is_its_like_for_large_events() {
+        let mut prices = Prices::default();
+        let slow = 5 * OPEN;
+        for _ in 0..200 {
+            prices.learn(9_000, 2 * slow);
+        }
+        let off = prices.read(0).abs_diff(slow);
+        assert!(off < Duration::from_micros(1), "{prices:?}");
+        assert!(prices.read(40_000) > 8 * slow);
     }
 }

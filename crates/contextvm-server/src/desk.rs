@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use contextvm_core::{Limits, Mono, Now};
 use contextvm_engine::server::{Delivery, Question, RequestKey};
@@ -22,6 +23,9 @@ use crate::writing::Writing;
 
 /// Notifications that may wait in one session beyond its requests.
 const NOTIFICATIONS: usize = 256;
+/// How far a clock may be behind the barrier unnamed, seconds, and how often it is named.
+const AHEAD: u64 = 60;
+const NAME_EVERY: Duration = Duration::from_secs(60);
 
 /// What the application side tells the desk.
 #[derive(Debug)]
@@ -89,6 +93,10 @@ pub(crate) struct Desk {
     verdicts: FuturesUnordered<Boxed<(u64, bool)>>,
     next_number: u64,
     now: Now,
+    /// Nothing stamped before this Unix second is taken.
+    barrier: u64,
+    /// When a clock behind the barrier was named last.
+    clock_named: Option<Mono>,
     inbox_gone: bool,
     stopping: bool,
     stop_due: bool,
@@ -118,9 +126,29 @@ impl Desk {
             verdicts: FuturesUnordered::new(),
             next_number: 0,
             now: Now::default(),
+            barrier: 0,
+            clock_named: None,
             inbox_gone: false,
             stopping: false,
             stop_due: false,
+        }
+    }
+
+    /// Sets the Unix second before which nothing is taken, to name a clock that is set back behind it.
+    pub(crate) const fn with_barrier(mut self, barrier: u64) -> Self {
+        self.barrier = barrier;
+        self
+    }
+
+    /// A server whose clock was ahead at its start and is right again hears nobody until it was started anew.
+    fn check_clock(&mut self) {
+        let (ahead, mono) = (self.barrier.saturating_sub(self.now.unix), self.now.mono);
+        if ahead > AHEAD && self.clock_named.is_none_or(|at| mono >= at.after(NAME_EVERY)) {
+            self.clock_named = Some(mono);
+            tracing::error!(
+                seconds = ahead,
+                "the clock was set back behind the start; nothing is taken until then: start the server again"
+            );
         }
     }
 }
@@ -128,6 +156,7 @@ impl Desk {
 impl Endpoint for Desk {
     type Event = Event;
     const KEEPS: bool = false;
+    const DROPS_LATER: bool = true;
 
     async fn next(&mut self) -> Event {
         loop {
@@ -151,13 +180,16 @@ impl Endpoint for Desk {
     fn handle(&mut self, input: Input<Event>, now: Now) {
         self.now = now;
         match input {
-            Input::Opened(opened) => self.tell(ServerInput::Opened(opened)),
+            Input::Opened(opened) => {
+                self.check_clock();
+                self.tell(ServerInput::Opened(opened));
+            }
             Input::Published(ticket, outcome) => self.tell(ServerInput::Published(ticket, outcome)),
             Input::Wake => self.tell(ServerInput::Wake),
             Input::RelayLimit(bytes) => self.tell(ServerInput::RelayLimit(bytes)),
             Input::Remembered(through) => self.tell(ServerInput::Remembered { through }),
             Input::Unstored(through) => self.tell(ServerInput::Unstored { through }),
-            Input::RelayUp => {}
+            Input::RelayUp | Input::ClockAhead(_) => {}
             Input::App(event) => self.take(event),
         }
     }
@@ -177,7 +209,7 @@ impl Endpoint for Desk {
 
     fn owes(&self) -> bool {
         let load = self.machine.load();
-        load.publications > 0 || (load.in_flight > 0 && !self.seats.is_empty())
+        load.publications > 0 || load.held > 0 || (load.in_flight > 0 && !self.seats.is_empty())
     }
 }
 
@@ -224,8 +256,11 @@ impl Desk {
             }
             ServerOutput::StreamRoom(key) => self.writing.room(&mut self.machine, &key, self.now),
             ServerOutput::StreamEnded { key, failure } => self.writing.end(&key, failure),
+            ServerOutput::Refused { event, reason } => {
+                return Some(Effect::Drop { event: Some(event), reason });
+            }
             ServerOutput::Undeliverable { to: _, reason } | ServerOutput::Drop(reason) => {
-                return Some(Effect::Drop(reason));
+                return Some(Effect::Drop { event: None, reason });
             }
         }
         None

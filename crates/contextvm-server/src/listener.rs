@@ -10,10 +10,12 @@ use contextvm_engine::gate::Gate;
 use contextvm_engine::{Record, ServerConfig, ServerMachine};
 use contextvm_relay::RelayState;
 use contextvm_runtime::{Counters, Driver, DriverOptions, Stats};
+use contextvm_store::Discarded;
 use nostr::event::Tag;
 use nostr::key::PublicKey;
 use nostr::types::RelayUrl;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::desk::{Command, Desk, Ways, seat_bound};
@@ -27,6 +29,8 @@ use crate::{Error, offline, opening};
 const COMMANDS: usize = 64;
 /// How long a process that is about to end may still hold the store, beyond its shutdown grace.
 const OPENING: Duration = Duration::from_secs(1);
+/// How often a clock that is behind is named while the start waits for it.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// What a server is doing.
 #[derive(Clone, Debug)]
@@ -38,6 +42,8 @@ pub struct ServerStatus {
     pub relays: Vec<(String, bool)>,
     /// The file that remembers across restarts; `None`: nothing does.
     pub store: Option<PathBuf>,
+    /// Events that relays sent faster than they were opened, and that newer ones pushed out.
+    pub dropped: u64,
     /// Counters since start.
     pub stats: Stats,
 }
@@ -163,15 +169,15 @@ impl ServerHandle {
     /// Returns what the server is doing.
     #[must_use]
     pub fn status(&self) -> ServerStatus {
-        let relays = self
-            .relays
-            .iter()
-            .flat_map(contextvm_relay::Relays::statuses)
-            .map(|status| (status.url.to_string(), status.state == RelayState::Live));
+        let relays: Vec<_> = self.relays.iter().flat_map(contextvm_relay::Relays::statuses).collect();
+        let dropped = relays.iter().map(|status| status.counts.dropped).sum();
+        let relays =
+            relays.iter().map(|status| (status.url.to_string(), status.state == RelayState::Live)).collect();
         ServerStatus {
             public_key: self.public_key(),
-            relays: relays.collect(),
+            relays,
             store: self.facts.store.clone(),
+            dropped,
             stats: self.counters.read(),
         }
     }
@@ -200,17 +206,17 @@ pub(crate) async fn start(options: ServerOptions) -> Result<Listener, Error> {
     let urls = relay_urls(&options.relays)?;
     let keys = options.keys;
     let mut config = options.config;
-    let started = contextvm_runtime::clock::unix_now();
-    let kept = match &options.store {
-        Some(path) => {
-            let patience = options.shutdown_grace + OPENING;
-            Some(opening::open(path, keys.public_key(), &config.limits, patience).await?)
-        }
-        None => None,
-    };
+    let (mut kept, mut discarded) = (None, None);
+    let patience = options.shutdown_grace + OPENING;
+    if let Some(path) = &options.store {
+        kept = Some(opening::open(path, keys.public_key(), &config.limits, patience).await?);
+    } else if let Some(path) = &options.discarded_store {
+        discarded = opening::discard(path, keys.public_key(), patience).await?;
+    }
     let barrier = match &kept {
         Some((_, restored)) => restored.since,
-        None if options.known_key => started.saturating_add(1),
+        // Read behind the lock: until then another process may have executed something.
+        None if options.known_key => contextvm_runtime::clock::unix_now().saturating_add(1),
         None => 0,
     };
     config.durable = kept.is_some();
@@ -222,6 +228,7 @@ pub(crate) async fn start(options: ServerOptions) -> Result<Listener, Error> {
         gift_wrap: config.gift_wrap,
         limits: config.limits.clone(),
         shutdown_grace: options.shutdown_grace,
+        retry_first: contextvm_runtime::driver::SERVER_RETRY,
     })?;
     let relays = driver.relays();
     let ready = relays.ready(options.ready_timeout);
@@ -235,7 +242,7 @@ pub(crate) async fn start(options: ServerOptions) -> Result<Listener, Error> {
     };
     let schemas = Arc::new(options.common_schemas);
     let facts = Facts { keys, relay_urls: urls, config, schemas, store: options.store };
-    Ok(spawn(driver, records, facts, options.prices, options.access_callback))
+    Ok(spawn(driver, (records, discarded), facts, options.prices, options.access_callback))
 }
 
 /// Makes a listener whose sessions come from the process itself.
@@ -305,7 +312,7 @@ impl Seams {
 /// Hands the driver to a task and makes the application's side.
 fn spawn(
     driver: Driver,
-    records: Vec<Record>,
+    (records, discarded): (Vec<Record>, Option<Discarded>),
     facts: Facts,
     prices: Vec<Price>,
     callback: Option<Arc<dyn crate::AccessCallback>>,
@@ -320,9 +327,10 @@ fn spawn(
     let mut machine = ServerMachine::new(config, public_key, driver.seed());
     machine.restore(records, driver.now());
     let ways = Ways { accept, commands: handle.commands.downgrade(), inbox };
-    let desk = Desk::new(machine, limits, callback, ways, handle.counters.clone(), listing);
+    let desk = Desk::new(machine, limits, callback, ways, handle.counters.clone(), listing)
+        .with_barrier(handle.facts.config.accept_from);
     tokio::spawn(async move {
-        let _ending = ending;
+        let (_ending, _discarded) = (ending, discarded);
         driver.run(desk, gate).await;
     });
     listener
@@ -333,9 +341,21 @@ fn session_bound(limits: &Limits) -> usize {
     limits.sessions.saturating_add(limits.stranger_sessions).max(1)
 }
 
-/// Waits until the wall clock shows `second`.
+/// Waits until the wall clock shows `second`; says so if that takes longer than the second after the start.
 async fn pass(second: u64) {
-    while contextvm_runtime::clock::unix_now() < second {
+    let mut said: Option<Instant> = None;
+    loop {
+        let ahead = second.saturating_sub(contextvm_runtime::clock::unix_now());
+        if ahead == 0 {
+            return;
+        }
+        if ahead > 1 && said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+            said = Some(Instant::now());
+            tracing::error!(
+                seconds = ahead,
+                "the clock is behind what was taken before; until then nothing is"
+            );
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

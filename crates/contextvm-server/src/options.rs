@@ -38,7 +38,14 @@ pub struct ServerOptions {
     /// The file that remembers across restarts what was accepted and answered; none by default. Then `known_key` does not
     /// matter: what was sent while the server was away is taken, and nothing is executed twice. It is opened at start,
     /// held under a lock, and must be on a disk that does what it is told when told to sync.
+    ///
+    /// Runs under one key with a store and without one must not take turns: what is executed without it is in no store. A run
+    /// without it says so in `discarded_store`.
     pub store: Option<PathBuf>,
+    /// The file that other runs under this key remember with, while this one does not; none by default. It is removed, for
+    /// good, before the server listens, and its place is held under its lock until the server has ended: a later run
+    /// begins with a new one. Without meaning where `store` is set.
+    pub discarded_store: Option<PathBuf>,
     /// How long answers under way may take at shutdown; [`SHUTDOWN_GRACE`](contextvm_runtime::driver::SHUTDOWN_GRACE).
     pub shutdown_grace: Duration,
     /// Which tools follow a common schema (CEP-15): answers to `tools/list` and announcements say so. None by default.
@@ -54,6 +61,7 @@ impl fmt::Debug for ServerOptions {
             .field("config", &self.config)
             .field("known_key", &self.known_key)
             .field("store", &self.store)
+            .field("discarded_store", &self.discarded_store)
             .finish_non_exhaustive()
     }
 }
@@ -83,6 +91,7 @@ impl Server {
                 ready_timeout: READY_TIMEOUT,
                 known_key: true,
                 store: None,
+                discarded_store: None,
                 shutdown_grace: contextvm_runtime::driver::SHUTDOWN_GRACE,
                 common_schemas: CommonSchemas::default(),
                 prices: Vec::new(),
@@ -208,6 +217,13 @@ impl ServerBuilder {
     /// Sets the file that remembers across restarts; without one, whatever was stamped before the start is refused.
     pub fn store(mut self, path: impl Into<PathBuf>) -> Self {
         self.options.store = Some(path.into());
+        self
+    }
+
+    /// Removes the file that other runs under this key remember with, and holds its place: this run remembers in memory. See
+    /// [`ServerOptions::discarded_store`].
+    pub fn discard_store(mut self, path: impl Into<PathBuf>) -> Self {
+        self.options.discarded_store = Some(path.into());
         self
     }
 

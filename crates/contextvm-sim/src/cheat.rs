@@ -38,13 +38,23 @@ pub enum Cheat {
     WakeBefore,
     /// A driver logs an error.
     LogError,
+    /// A client is told how far another client's call is.
+    WrongProgress,
+    /// A server's application is told to stop what its caller waits for.
+    WrongCancel,
+    /// A client's endpoint answers a call by itself, long after its time.
+    AnswerLate,
+    /// A host holds what nobody needs any more.
+    Leak,
+    /// A server says that it is busy, and is not.
+    SayBusy,
     /// A world draws from something that is not its seed.
     DrawElsewhere,
 }
 
 impl Cheat {
     /// Every way to cheat.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::LoseAnswer,
         Self::AnswerTwice,
         Self::DeliverTwice,
@@ -58,20 +68,37 @@ impl Cheat {
         Self::ChangeChunk,
         Self::WakeBefore,
         Self::LogError,
+        Self::WrongProgress,
+        Self::WrongCancel,
+        Self::AnswerLate,
+        Self::Leak,
+        Self::SayBusy,
         Self::DrawElsewhere,
     ];
+
+    /// Returns a fixed name, for replay files.
+    #[must_use]
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
+
+    /// Finds a way to cheat by its name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cheat| cheat.name() == name)
+    }
 
     /// Returns the promise that it breaks.
     #[must_use]
     pub const fn breaks(self) -> Check {
         match self {
-            Self::LoseAnswer | Self::AnswerTwice => Check::C1,
+            Self::LoseAnswer | Self::AnswerTwice | Self::AnswerLate => Check::C1,
             Self::DeliverTwice => Check::C2,
-            Self::InventRequest => Check::C3,
+            Self::InventRequest | Self::WrongCancel => Check::C3,
             Self::ChangeAnswer => Check::C4,
-            Self::WrongCaller => Check::C5,
-            Self::IgnoreRequest => Check::C6,
-            Self::HoldTooMuch => Check::C7,
+            Self::WrongCaller | Self::WrongProgress => Check::C5,
+            Self::IgnoreRequest | Self::SayBusy => Check::C6,
+            Self::HoldTooMuch | Self::Leak => Check::C7,
             Self::Plaintext => Check::C8,
             Self::CutRequest => Check::C10,
             Self::ChangeChunk => Check::C11,
@@ -88,6 +115,7 @@ const OWN_RESULT: &str = r#""result":{"call""#;
 const LARGE: usize = 60_000;
 /// Opportunities that pass before the one that is taken.
 const PATIENCE: u32 = 3;
+const PATIENCE_C6: u32 = 12;
 
 /// Cheats at one opportunity of a world, or never.
 #[derive(Debug, Default)]
@@ -97,6 +125,8 @@ pub(crate) struct Cheater {
     done: u32,
     /// The answer that a client was given last.
     overheard: Option<(u16, String)>,
+    /// How far a client's call was last said to be.
+    progress: Option<(u16, Digest)>,
 }
 
 impl Cheater {
@@ -115,7 +145,9 @@ impl Cheater {
             return false;
         }
         self.opportunities += 1;
-        let now = self.opportunities == PATIENCE;
+        // What only an honest path forbids is no fault before there are any.
+        let waits = if cheat.breaks() == Check::C6 { PATIENCE_C6 } else { PATIENCE };
+        let now = self.opportunities == waits;
         self.done += u32::from(now);
         now
     }
@@ -131,7 +163,22 @@ impl Cheater {
                 _ => vec![text],
             },
             Some(Cheat::WrongCaller) => vec![self.mixed_up(client, text)],
+            Some(Cheat::SayBusy) if text.contains(OWN_RESULT) && self.now(Cheat::SayBusy) => parts(&text)
+                .map(|(id, _)| {
+                    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32000,"message":"Busy"}}}}"#)
+                })
+                .into_iter()
+                .collect(),
             _ => vec![text],
+        }
+    }
+
+    /// What a client's application hears of a call's progress.
+    pub(crate) fn progress(&mut self, client: u16, said: Digest) -> Digest {
+        let heard = self.progress.replace((client, said));
+        match heard.filter(|(other, _)| *other != client) {
+            Some((_, other)) if self.now(Cheat::WrongProgress) => other,
+            _ => said,
         }
     }
 

@@ -2,9 +2,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use contextvm_core::envelope::{Envelope, MessageKind};
+use contextvm_core::object;
+use contextvm_engine::client::ClientLoad;
 use contextvm_engine::{ClientConfig, ClientInput, ClientMachine, ClientOutput, StreamEnd, StreamNews};
 use serde_json::value::RawValue;
 
+use crate::cheat::Cheat;
 use crate::end::{self, Desk, Effect, Input, TOOL_FAILED};
 use crate::kernel::{Act, Due};
 use crate::plan::CallPlan;
@@ -14,6 +17,8 @@ use crate::trace::{Call, Ending, What};
 
 /// First number of the calls that begin sessions.
 pub(crate) const BEGINNINGS: u64 = 1_000_000_000;
+/// Time between calls that waited for their session.
+const PACE: u64 = 20 * MS;
 /// How often a session is begun before the application calls anyway.
 const ATTEMPTS: u32 = 3;
 
@@ -23,7 +28,17 @@ struct Open {
     call: Call,
     /// It reads a stream that has not ended.
     reads: bool,
+    /// Chunks after which it has enough of its stream.
+    stops: Option<u64>,
     has_ended: bool,
+}
+
+/// What an application knows of a call beforehand.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    reads: bool,
+    simple: bool,
+    stops: Option<u64>,
 }
 
 /// One life of a client.
@@ -48,6 +63,8 @@ pub(crate) struct Client {
     /// An error of our own endpoint whose reason follows.
     held: Option<(u64, i64)>,
     slow: u32,
+    /// It closed itself.
+    has_left: bool,
     pub(crate) effects: VecDeque<Effect>,
 }
 
@@ -71,6 +88,7 @@ impl Client {
             next_reply: 0,
             held: None,
             slow,
+            has_left: false,
             effects: VecDeque::new(),
             config,
         };
@@ -84,6 +102,20 @@ impl Client {
     /// Calls that have not ended, or whose streams have not.
     pub(crate) fn open_calls(&self) -> usize {
         self.waiting.len() + self.calls.values().filter(|open| !open.has_ended || open.reads).count()
+    }
+
+    /// Calls that wait for their session to begin: nobody made them.
+    pub(crate) fn unmade(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Calls of which the application has not seen the end, and questions that it has not answered.
+    pub(crate) fn busy(&self) -> usize {
+        self.open_calls() + self.replies.len()
+    }
+
+    pub(crate) fn load(&self) -> ClientLoad {
+        self.machine.load()
     }
 
     pub(crate) fn timeout(&self) -> Option<contextvm_core::Mono> {
@@ -127,7 +159,8 @@ impl Client {
         self.next_id += 1;
         let text = end::request(plan, id);
         let reads = plan.reads && self.config.open_streams;
-        self.issued(plan.call, id, &text, reads, desk);
+        let kind = Kind { reads, simple: !reads && plan.is_simple(), stops: plan.stops };
+        self.issued(plan.call, id, &text, kind, desk);
         if let Some(after) = plan.cancels {
             let act = Act::Cancel(id);
             desk.kernel.queue.after(after, Due::App { peer: desk.me.peer, life: desk.life, act });
@@ -136,15 +169,19 @@ impl Client {
         self.tell(input, desk);
     }
 
-    fn issued(&mut self, call: Call, id: u64, text: &str, reads: bool, desk: &mut Desk<'_>) {
+    fn issued(&mut self, call: Call, id: u64, text: &str, kind: Kind, desk: &mut Desk<'_>) {
         let Some(message) = end::read(text) else { return };
         let (args, bytes) = end::asked(&message);
-        desk.emit(What::Issued { call, to: self.config.server, args, bytes, reads });
-        self.calls.insert(id, Open { call, reads, has_ended: false });
+        let Kind { reads, simple, stops } = kind;
+        desk.emit(What::Issued { call, to: self.config.server, args, bytes, reads, simple });
+        self.calls.insert(id, Open { call, reads, stops, has_ended: false });
         self.ids.insert(call, id);
     }
 
     pub(crate) fn act(&mut self, act: Act, desk: &mut Desk<'_>) {
+        if self.has_left && matches!(act, Act::Begin | Act::Begun | Act::Issue) {
+            return;
+        }
         match act {
             Act::Begin => self.begin(desk),
             Act::Begun => {
@@ -162,15 +199,17 @@ impl Client {
                     self.tell(ClientInput::Taken { id, chunks: 1 }, desk);
                 }
             }
+            Act::Late(message) => self.deliver(&message, true, desk),
             Act::Reply(nth) => self.reply(nth, desk),
             Act::Strange(_)
             | Act::Chatter(_)
             | Act::Run(_)
             | Act::Stream(_)
             | Act::AskBack(_)
-            | Act::Decide(_)
+            | Act::Decide { .. }
             | Act::GiveUp(_)
-            | Act::Stored(_) => {}
+            | Act::Write
+            | Act::Stored => {}
         }
     }
 
@@ -186,7 +225,7 @@ impl Client {
             call.0
         );
         self.beginning = Some(call);
-        self.issued(call, id, &text, false, desk);
+        self.issued(call, id, &text, Kind { reads: false, simple: true, stops: None }, desk);
         self.tell(ClientInput::Send(text), desk);
     }
 
@@ -199,6 +238,30 @@ impl Client {
             r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
         );
         self.tell(ClientInput::Send(text), desk);
+    }
+
+    /// The application has enough of a stream.
+    fn stop_reading(&mut self, number: u64, desk: &mut Desk<'_>) {
+        desk.kernel.happened("stop_reading");
+        if let Some(id) = raw(number) {
+            self.tell(ClientInput::StopReading { id, reason: Some("enough".to_owned()) }, desk);
+        }
+    }
+
+    /// The application closes its endpoint; returns whether it had not.
+    pub(crate) fn leave(&mut self, desk: &mut Desk<'_>) -> bool {
+        let leaves = !std::mem::replace(&mut self.has_left, true);
+        if leaves {
+            desk.kernel.happened("leaves");
+            desk.emit(What::Left { caller: None });
+            self.tell(ClientInput::Close, desk);
+        }
+        leaves
+    }
+
+    /// Whether the application makes calls.
+    pub(crate) const fn calls(&self) -> bool {
+        !self.has_left
     }
 
     /// The application sends a notification of its own.
@@ -219,7 +282,7 @@ impl Client {
         let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"reply":{call}}}}}"#);
         let Some(message) = end::read(&text) else { return };
         let (result, bytes) = end::answer(&message);
-        let args = crate::trace::Digest::of(args.as_bytes());
+        let args = end::digest("sampling/createMessage", None, &args);
         desk.emit(What::Returned { caller: self.config.server, args, result, bytes });
         self.tell(ClientInput::Send(text), desk);
     }
@@ -241,12 +304,18 @@ impl Client {
                 if exchange.is_none() {
                     return self.deliver(&message, false, desk);
                 }
+                if desk.kernel.cheater.now(Cheat::AnswerLate) {
+                    let act = Act::Late(message);
+                    let due = Due::App { peer: desk.me.peer, life: desk.life, act };
+                    return desk.kernel.queue.after(1_000 * SEC, due);
+                }
                 for message in desk.kernel.cheater.answers(desk.me.peer, message) {
                     self.deliver(&message, true, desk);
                 }
             }
             ClientOutput::Stream { id, news } => self.stream(&id, news, desk),
-            ClientOutput::Moved(_) | ClientOutput::Learned | ClientOutput::Drop(_) => {}
+            ClientOutput::Drop(reason) => desk.kernel.dropped(desk.me.host, reason),
+            ClientOutput::Moved(_) | ClientOutput::Learned => {}
         }
     }
 
@@ -265,12 +334,31 @@ impl Client {
             MessageKind::Response | MessageKind::Error => self.answered(&message, from_server, desk),
             MessageKind::Request => self.asked(&message, desk),
             MessageKind::Notification => {
+                if message.method.as_deref() == Some("notifications/progress") {
+                    return self.progressed(&message, desk);
+                }
                 if message.method.as_deref().is_some_and(is_own) {
                     let (said, _) = end::asked(&message);
                     desk.emit(What::Heard { from: self.config.server, said });
                 }
             }
         }
+    }
+
+    /// The application hears how far a call is, which the words say by its number. Under a token that it gave to a call it
+    /// must be that call; one that it does not know, of an earlier life perhaps, is no news to it.
+    fn progressed(&self, message: &Envelope<'_>, desk: &mut Desk<'_>) {
+        let part = |name| message.params.and_then(|params| object::member(params, name)).map(RawValue::get);
+        let Some(call) = part("message").and_then(|words| words.trim_matches('"').parse::<u64>().ok()) else {
+            return;
+        };
+        let open = part("progressToken").and_then(|token| self.calls.get(&token.parse().ok()?));
+        if open.is_some_and(|open| open.call.0 != call) {
+            desk.emit(What::Error("progress of another call under the token of this one"));
+        }
+        let said = end::progressed(call, part("progress").unwrap_or_default());
+        let said = desk.kernel.cheater.progress(desk.me.peer, said);
+        desk.emit(What::Heard { from: self.config.server, said });
     }
 
     fn answered(&mut self, message: &Envelope<'_>, from_server: bool, desk: &mut Desk<'_>) {
@@ -316,17 +404,26 @@ impl Client {
             let due = Due::App { peer: desk.me.peer, life: desk.life, act: Act::Begun };
             desk.kernel.queue.after(0, due);
         }
-        for _ in 0..self.waiting.len() {
+        for nth in 0..self.waiting.len() as u64 {
             let act = Act::Issue;
-            desk.kernel.queue.after(0, Due::App { peer: desk.me.peer, life: desk.life, act });
+            desk.kernel.queue.after(nth * PACE, Due::App { peer: desk.me.peer, life: desk.life, act });
         }
     }
 
     fn asked(&mut self, message: &Envelope<'_>, desk: &mut Desk<'_>) {
         let args = end::args(message);
         let (digest, bytes) = end::asked(message);
-        desk.emit(What::Executed { caller: self.config.server, id: None, args: digest, bytes });
-        let (Some(id), Some(call)) = (message.id, end::call_of(args)) else { return };
+        let unix = desk.now.unix;
+        desk.emit(What::Executed { caller: self.config.server, id: None, args: digest, bytes, unix });
+        let Some(id) = message.id else { return };
+        let Some(call) = end::call_of(args) else {
+            // As a client does that knows no such method.
+            let text = format!(
+                r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":-32601,"message":"unknown"}}}}"#,
+                id.get()
+            );
+            return self.tell(ClientInput::Send(text), desk);
+        };
         let nth = self.next_reply;
         self.next_reply += 1;
         self.replies.insert(nth, (id.get().to_owned(), call));
@@ -346,6 +443,10 @@ impl Client {
             StreamNews::Chunk { index, data } => {
                 let data = desk.kernel.cheater.chunk(&data);
                 desk.emit(What::Chunk { call, index, data });
+                if open.stops == Some(index) {
+                    desk.emit(What::HadEnough { call });
+                    return self.stop_reading(number, desk);
+                }
                 let wait = if self.rng.chance(self.slow) { self.rng.delay(SEC) } else { MS };
                 let act = Act::Take(number);
                 desk.kernel.queue.after(wait, Due::App { peer: desk.me.peer, life: desk.life, act });

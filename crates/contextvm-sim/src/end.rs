@@ -2,7 +2,9 @@
 use contextvm_core::envelope::Envelope;
 use contextvm_core::{Limits, Now, Opened, object};
 use contextvm_engine::{Outbound, Outcome, Ticket};
+use serde_json::value::RawValue;
 
+use crate::hash::Running;
 use crate::kernel::Kernel;
 use crate::plan::CallPlan;
 use crate::port::Me;
@@ -59,10 +61,25 @@ pub(crate) fn args<'a>(message: &Envelope<'a>) -> &'a str {
     part.map_or("", |part| part.get())
 }
 
-/// Returns the same with its digest and its length.
+/// Returns the digest of what is asked, method and tool included, and the length of its application's part.
 pub(crate) fn asked(message: &Envelope<'_>) -> (Digest, u64) {
     let args = args(message);
-    (Digest::of(args.as_bytes()), args.len() as u64)
+    let name = message.params.and_then(|params| object::member(params, "name")).map(RawValue::get);
+    (digest(message.method.as_deref().unwrap_or_default(), name, args), args.len() as u64)
+}
+
+/// Hashes what is asked.
+pub(crate) fn digest(method: &str, name: Option<&str>, args: &str) -> Digest {
+    let mut hash = Running::default();
+    for part in [method, name.unwrap_or_default(), args] {
+        hash.bytes(part.as_bytes());
+    }
+    Digest(hash.value())
+}
+
+/// Hashes how far a call is.
+pub(crate) fn progressed(call: u64, progress: &str) -> Digest {
+    digest("notifications/progress", Some(progress), &call.to_string())
 }
 
 /// Returns the answer of an application with its length.

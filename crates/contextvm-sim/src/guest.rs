@@ -45,6 +45,12 @@ pub(crate) fn servers(seed: u64, knobs: &Knobs) -> Vec<Keys> {
     (0..knobs.hostile_servers).filter_map(|nth| keys(seed, "a hostile server", nth)).collect()
 }
 
+/// Returns the keys of the hostile clients.
+pub(crate) fn clients(seed: u64, knobs: &Knobs) -> Vec<PublicKey> {
+    let all = (0..knobs.hostile_clients).filter_map(|nth| keys(seed, "a hostile client", nth));
+    all.map(|keys| keys.public_key()).collect()
+}
+
 fn keys(seed: u64, part: &str, nth: usize) -> Option<Keys> {
     let mut rng = Rng::of(seed, part, nth as u64);
     Keys::from_entropy(rng.bytes()).or_else(|_| Keys::from_entropy(rng.bytes())).ok()
@@ -112,9 +118,9 @@ impl Guests {
         let mut acts = Vec::new();
         for (host, mind) in &mut self.minds {
             match mind {
-                Mind::Client(client) => client.hears(&event.json),
+                Mind::Client(client) => client.hears(event.event()),
                 Mind::Server(server) if event.to == Some(server.keys().public_key()) => {
-                    acts.extend(server.hears(&event.json, unix).into_iter().map(|act| (*host, act)));
+                    acts.extend(server.hears(event.event(), unix).into_iter().map(|act| (*host, act)));
                 }
                 Mind::Server(_) => {}
             }
@@ -143,7 +149,7 @@ impl Guests {
             }
             let (Host::Client(nth) | Host::Server(nth) | Host::Relay(nth)) = host;
             let peer = FIRST.saturating_add(nth);
-            let event = Carried::checked(contextvm_core::event::print(&act.event).into());
+            let event = Carried::checked(act.event);
             kernel.queue.after(act.after, Due::Publish { peer, event });
         }
     }
@@ -151,7 +157,8 @@ impl Guests {
     /// Writes down what somebody hostile truly signed.
     pub(crate) fn vouch(&mut self, issue: &Issue, kernel: &mut Kernel) {
         let by = self.host_of(issue.author, kernel);
-        kernel.emit(by, What::Signed { id: issue.id, to: issue.server, encrypted: false });
+        let stamp = START + kernel.now() / SEC;
+        kernel.emit(by, What::Signed { id: issue.id, to: issue.server, encrypted: false, stamp });
     }
 
     fn host_of(&mut self, author: PublicKey, kernel: &mut Kernel) -> Host {

@@ -1,6 +1,5 @@
 //! The knobs of a world: which faults there are and how often. A seed draws them first, many of them as zero.
 use crate::omit::Omit;
-use crate::rng::Rng;
 
 /// Everything that a seed draws before anything happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,17 +26,19 @@ pub struct Knobs {
     pub double_late: u32,
     /// Mean delay of a frame, microseconds (1 ms to 5 s), tail to 60 s.
     pub delay: u64,
+    /// What a link carries each way, bytes per second; 0: anything at once.
+    pub bandwidth: u64,
     /// Each frame draws its own delay (reorder); otherwise a link keeps one pace.
     pub reorder: bool,
-    /// Relay restarts that forget, per mille and ten seconds (0 to 1,000).
+    /// Relay restarts that forget, per mille and ten seconds (0 to 250, rarely 1,000).
     pub relay_forgets: u32,
     /// Relay restarts that remember, same unit.
     pub relay_restarts: u32,
-    /// Connections that become half-open, same unit.
+    /// Connections that become half-open, same unit (0 to 100).
     pub half_open: u32,
-    /// Relays that swallow everything for a while, same unit.
+    /// Relays that swallow everything for a while, same unit (0 to 100).
     pub black_hole: u32,
-    /// Relays that refuse connections for a while, same unit.
+    /// Relays that refuse connections for a while, same unit (0 to 150).
     pub refuse: u32,
     /// Partitions of some peers from some relays, per mille and second (0 to 30).
     pub partition: u32,
@@ -51,7 +52,7 @@ pub struct Knobs {
     pub ok_false: u32,
     /// OKs that say no of what is passed on, or yes of what is not, per mille.
     pub ok_lie: u32,
-    /// Subscriptions ended by relays, per mille and ten seconds.
+    /// Subscriptions ended by relays, per mille and ten seconds (0 to 200).
     pub closed: u32,
     /// Relays that want authentication, per mille of the relays.
     pub auth: u32,
@@ -67,10 +68,18 @@ pub struct Knobs {
     pub keeps_ephemeral: u32,
     /// Relays that refuse old ephemeral events, per mille of the relays.
     pub strict_age: u32,
-    /// Crashes of clients and servers, per mille, host and thirty seconds (0 to 1,000).
+    /// Crashes of servers, per mille, host and thirty seconds (0 to 300); a third of that for clients.
+    ///
+    /// In a world that has them some come at a moment that matters: between a step of the machine and the next.
     pub crash: u32,
+    /// Clients that close themselves and sessions that servers close, per mille, host and thirty seconds (0 to 200).
+    pub leaves: u32,
+    /// Lids that are closed for a while, same unit.
+    pub sleep: u32,
     /// Servers that have a journal, per mille.
     pub journal: u32,
+    /// Servers without a journal that have never used their key before, per mille: they need no replay barrier.
+    pub fresh: u32,
     /// Syncs of a journal that fail, per mille.
     pub disk_fails: u32,
     /// Crashes that tear the last record, per mille.
@@ -89,6 +98,18 @@ pub struct Knobs {
     pub app: u16,
     /// Most per mille of the events for each misdeed of a signer (0 to 50).
     pub signer: u16,
+    /// How long a client waits for an answer, seconds (10 to 60).
+    pub timeout: u64,
+    /// Limits that are small: some of them, and how small, is drawn from this; 0: those of every day.
+    pub small: u64,
+    /// Clients that may not call their server, per mille of the clients (0 to 300).
+    pub denied: u32,
+    /// Servers that ask their application about each key, per mille of the servers.
+    pub asks: u32,
+    /// How long the world goes on after its plan, seconds, so that what is late still comes.
+    pub lingers: u64,
+    /// Clients that come one after the other, each with a key of its own, for a part of the time.
+    pub visitors: usize,
     /// The mix of work.
     pub work: Mix,
 }
@@ -108,6 +129,10 @@ pub struct Mix {
     pub large: u64,
     /// Calls whose tool streams.
     pub streams: u32,
+    /// Streams whose reader has enough after some chunks, per mille of the streams.
+    pub stop_reading: u32,
+    /// Streams that their tool gives up half-way, per mille of the streams; the call ends with an error then.
+    pub gives_up: u32,
     /// Calls during which the server asks its caller.
     pub server_requests: u32,
     /// Calls with progress notifications.
@@ -138,6 +163,7 @@ impl Knobs {
             double: 0,
             double_late: 0,
             delay: 10_000,
+            bandwidth: 0,
             reorder: false,
             relay_forgets: 0,
             relay_restarts: 0,
@@ -159,7 +185,10 @@ impl Knobs {
             keeps_ephemeral: 0,
             strict_age: 0,
             crash: 0,
+            leaves: 0,
+            sleep: 0,
             journal: 1_000,
+            fresh: 0,
             disk_fails: 0,
             torn: 0,
             skew: 0,
@@ -169,6 +198,12 @@ impl Knobs {
             app_silent: 0,
             app: 0,
             signer: 0,
+            timeout: 60,
+            small: 0,
+            denied: 0,
+            asks: 0,
+            lingers: 0,
+            visitors: 0,
             work: Mix::small(),
         }
     }
@@ -188,80 +223,11 @@ impl Knobs {
             closed: 1,
             keeps_ephemeral: 500,
             crash: 1,
-            skew: 120,
-            jump: 1,
-            app_slow: 50,
-            work: Mix {
-                cancelled: 20,
-                large_answers: 5,
-                streams: 20,
-                progress: 50,
-                notes: 50,
-                ..Mix::small()
-            },
+            // Its clock steps once a day, and back on the next: nobody's clock drifts away.
+            skew: 20,
+            hostile_clients: 1,
+            work: Mix { streams: 1, ..Mix::small() },
             ..Self::calm()
-        }
-    }
-
-    /// Draws the knobs of a seed.
-    #[must_use]
-    pub fn draw(seed: u64) -> Self {
-        let rng = |name: &str| Rng::of(seed, name, 0);
-        // Half of the knobs stay at zero; the others are anywhere in their range, often low.
-        let some = |name: &str, most: u32| {
-            let mut rng = rng(name);
-            if rng.chance(500) {
-                return 0;
-            }
-            let most = if rng.chance(500) { most / 10 } else { most };
-            rng.between(1, u64::from(most.max(1))) as u32
-        };
-        let mut people = rng("people");
-        let mut pace = rng("pace");
-        Self {
-            clients: people.between(1, 8) as usize,
-            servers: people.between(1, 3) as usize,
-            relays: people.between(1, 5) as usize,
-            hostile_relays: some("hostile_relays", 20).div_ceil(10) as usize,
-            hostile_clients: some("hostile_clients", 20).div_ceil(10) as usize,
-            hostile_servers: some("hostile_servers", 20).div_ceil(10) as usize,
-            lose_up: some("lose_up", 300),
-            lose_down: some("lose_down", 300),
-            double: some("double", 500),
-            double_late: some("double_late", 100),
-            delay: pace.pick(&[1_000, 10_000, 10_000, 50_000, 50_000, 200_000, 1_000_000, 5_000_000], 10_000),
-            reorder: pace.chance(500),
-            relay_forgets: some("relay_forgets", 1_000),
-            relay_restarts: some("relay_restarts", 1_000),
-            half_open: some("half_open", 1_000),
-            black_hole: some("black_hole", 300),
-            refuse: some("refuse", 300),
-            partition: some("partition", 30),
-            clog: some("clog", 30),
-            ok_none: some("ok_none", 200),
-            ok_late: some("ok_late", 200),
-            ok_false: some("ok_false", 200),
-            ok_lie: some("ok_lie", 200),
-            closed: some("closed", 1_000),
-            auth: some("auth", 500),
-            notice: some("notice", 100),
-            size_limit: some("size_limit", 500),
-            size_said: pace.pick(&[0, 500, 1_000], 0),
-            rate_limit: some("rate_limit", 500),
-            keeps_ephemeral: pace.pick(&[0, 500, 1_000], 0),
-            strict_age: some("strict_age", 1_000),
-            crash: some("crash", 1_000),
-            disk_fails: some("disk_fails", 20),
-            journal: pace.pick(&[0, 1_000, 1_000], 0),
-            torn: some("torn", 1_000),
-            skew: u64::from(some("skew", 900)),
-            jump: some("jump", 300),
-            app_slow: some("app_slow", 100),
-            app_fails: some("app_fails", 100),
-            app_silent: some("app_silent", 20),
-            app: some("app", 100) as u16,
-            signer: some("signer", 50) as u16,
-            work: Mix::draw(seed),
         }
     }
 
@@ -288,15 +254,16 @@ macro_rules! knobs {
 
 knobs! {
     hostile_relays = "hostile_relays", hostile_clients = "hostile_clients", hostile_servers = "hostile_servers",
-    lose_up = "lose_up", lose_down = "lose_down", double = "double", double_late = "double_late", delay = "delay",
+    lose_up = "lose_up", lose_down = "lose_down", double = "double", double_late = "double_late", delay = "delay", bandwidth = "bandwidth",
     reorder = "reorder", relay_forgets = "relay_forgets", relay_restarts = "relay_restarts", half_open = "half_open",
     black_hole = "black_hole", refuse = "refuse", partition = "partition", clog = "clog", ok_none = "ok_none",
     ok_late = "ok_late", ok_false = "ok_false", ok_lie = "ok_lie", closed = "closed", auth = "auth", notice = "notice",
     size_limit = "size_limit", size_said = "size_said", rate_limit = "rate_limit", keeps_ephemeral = "keeps_ephemeral",
-    strict_age = "strict_age", crash = "crash", journal = "journal", disk_fails = "disk_fails", torn = "torn", skew = "skew", jump = "jump", app_slow = "app_slow",
+    strict_age = "strict_age", crash = "crash", leaves = "leaves", sleep = "sleep", journal = "journal", disk_fails = "disk_fails", torn = "torn", skew = "skew", jump = "jump", app_slow = "app_slow",
     app_fails = "app_fails", app_silent = "app_silent", app = "app", signer = "signer",
+    timeout = "timeout", small = "small", denied = "denied", asks = "asks", lingers = "lingers", visitors = "visitors",
     work.harmless = "harmless", work.cancelled = "cancelled", work.large_requests = "large_requests",
-    work.large_answers = "large_answers", work.streams = "streams", work.server_requests = "server_requests",
+    work.large_answers = "large_answers", work.streams = "streams", work.stop_reading = "stop_reading", work.gives_up = "gives_up", work.server_requests = "server_requests",
     work.progress = "progress", work.notes = "notes", work.plain = "plain", work.stateless = "stateless",
 }
 
@@ -311,31 +278,14 @@ impl Mix {
             large_answers: 0,
             large: 300_000,
             streams: 0,
+            stop_reading: 0,
+            gives_up: 0,
             server_requests: 0,
             progress: 0,
             notes: 0,
             pause: 100_000,
             plain: 0,
             stateless: 0,
-        }
-    }
-
-    fn draw(seed: u64) -> Self {
-        let mut rng = Rng::of(seed, "mix", 0);
-        let mut some = |most: u64| if rng.chance(400) { 0 } else { rng.between(1, most) as u32 };
-        Self {
-            harmless: some(1_000),
-            cancelled: some(100),
-            large_requests: some(12),
-            large_answers: some(12),
-            streams: some(60),
-            server_requests: some(100),
-            progress: some(200),
-            notes: some(100),
-            plain: some(500),
-            stateless: some(500),
-            large: rng.pick(&[70_000, 150_000, 150_000, 600_000], 150_000),
-            pause: rng.pick(&[5_000, 20_000, 100_000, 100_000, 300_000], 100_000),
         }
     }
 }

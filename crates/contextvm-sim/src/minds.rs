@@ -1,5 +1,5 @@
 //! Which deeds the hostile and the failing parts of a world may do.
-use crate::hostile::Chances;
+use crate::hostile::{Chances, Deed};
 use crate::knobs::Knobs;
 use crate::world::Setup;
 
@@ -16,7 +16,16 @@ pub(crate) fn chances(seed: u64, setup: &Setup, actor: &str, index: u64, most: u
 /// Draws the deeds of an application.
 #[must_use]
 pub(crate) fn apps(seed: u64, setup: &Setup, knobs: &Knobs, index: u64) -> Chances {
-    chances(seed, setup, "app", index, knobs.app)
+    let drawn = chances(seed, setup, "app", index, knobs.app);
+    if setup.chances.is_some() {
+        return drawn;
+    }
+    // Who is never answered is lost for certain, which says little.
+    let few = |chances: Chances, deed: Deed| {
+        let chance = chances.get(deed).min(15);
+        chances.with(deed, chance)
+    };
+    few(few(drawn, Deed::AppSilent), Deed::AppEndless)
 }
 
 /// Draws the deeds of a signer.

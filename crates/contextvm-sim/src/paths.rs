@@ -1,6 +1,4 @@
 //! Which clients and servers can reach each other for certain: what the world promises about a call depends on it.
-use contextvm_core::Limits;
-
 use crate::peer::Peer;
 use crate::time::SEC;
 use crate::trace::{Host, What};
@@ -17,11 +15,11 @@ impl World {
             alive.is_some_and(|alive| alive.port.pool.is_live(relay))
         };
         for (client, server, said) in paths.iter_mut() {
-            let fair = match (peers.get(usize::from(*client)), peers.get(usize::from(*server))) {
-                (Some(client), Some(server)) => is_fair(client, server, now),
+            let clocks = match (peers.get(usize::from(*client)), peers.get(usize::from(*server))) {
+                (Some(client), Some(server)) => clocks_agree(client, server, now),
                 _ => false,
             };
-            let good = fair
+            let good = clocks
                 && relays.iter().enumerate().any(|(nth, relay)| {
                     let nth = nth as u16;
                     let joined = |peer: u16| {
@@ -29,32 +27,23 @@ impl World {
                     };
                     relay.accepts(now) && !relay.swallows(now) && joined(*client) && joined(*server)
                 });
-            if good != *said {
-                *said = good;
+            if *said != (good, clocks) {
+                *said = (good, clocks);
                 let host = |number: u16| peers.get(usize::from(number)).map(|peer| peer.me.host);
                 if let (Some(Host::Client(client)), Some(Host::Server(server))) =
                     (host(*client), host(*server))
                 {
-                    kernel.emit(Host::Client(client), What::Path { client, server, good });
+                    kernel.emit(Host::Client(client), What::Path { client, server, good, clocks });
                 }
             }
         }
     }
 }
 
-/// Whether nothing but relays and links stands between a client and its server: signers sign, clocks agree, and what is
-/// asked now is, as far as clocks go, behind the server's barrier and not ahead of its clock.
-fn is_fair(client: &Peer, server: &Peer, now: u64) -> bool {
-    // A server that has no room drops what comes, sometimes without a word.
-    let (limits, usual) = (&server.me.limits, Limits::default());
-    let has_room = limits.seen_ids >= usual.seen_ids
-        && limits.sessions >= usual.sessions
-        && limits.in_flight >= usual.in_flight
-        && limits.in_flight_per_caller >= usual.in_flight_per_caller
-        && limits.transfers >= usual.transfers
-        && limits.transfers_per_peer >= usual.transfers_per_peer;
-    let signs = client.me.signer.is_empty() && server.me.signer.is_empty();
+/// Whether clocks let a call through: what is asked now is, as far as clocks go, behind the server's barrier and not ahead
+/// of its clock.
+fn clocks_agree(client: &Peer, server: &Peer, now: u64) -> bool {
     let behind = server.skew - client.skew;
     let settled = now >= server.barrier_at + (behind.unsigned_abs() + 3) * SEC;
-    has_room && signs && (-3..300).contains(&behind) && settled
+    (-3..300).contains(&behind) && settled
 }

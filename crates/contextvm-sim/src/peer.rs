@@ -10,10 +10,14 @@ use crate::end::{Desk, Effect, Input};
 use crate::hostile::{Chances, Deeds};
 use crate::journal::Journal;
 use crate::kernel::{Act, Due, Kernel};
+use crate::plan::CallPlan;
 use crate::port::{Me, Port};
-use crate::server::Server;
+use crate::server::{Server, Trap};
 use crate::time::{HostClock, SEC};
 use crate::trace::What;
+
+/// How long a client that closes itself has to say so.
+const GRACE: u64 = 2 * SEC;
 
 /// What runs in a peer.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub(crate) enum Config {
 pub(crate) enum End {
     Client(Client),
     Server(Server),
+    /// A server that connects and listens while it waits for its replay barrier.
+    Waits,
 }
 
 /// What there is only while the process runs.
@@ -45,6 +51,10 @@ pub(crate) struct Alive {
 pub(crate) struct Peer {
     pub(crate) me: Rc<Me>,
     pub(crate) config: Config,
+    /// When it starts for the first time, microseconds.
+    pub(crate) comes: u64,
+    /// Its key was never used before: without a journal it needs no barrier in its first life.
+    pub(crate) is_fresh: bool,
     pub(crate) life: u32,
     pub(crate) skew: i64,
     pub(crate) slow: u32,
@@ -60,22 +70,31 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Starts the process; a server waits for its replay barrier first.
+    /// Starts the process; a server that has to wait for its replay barrier listens meanwhile, and begins then.
     pub(crate) fn start(&mut self, kernel: &mut Kernel) {
         let at = kernel.now();
-        if self.waits(kernel) {
-            return;
+        let waits = self.waits(kernel);
+        let (me, life) = (Rc::clone(&self.me), self.life);
+        if self.alive.is_none() {
+            let clock = HostClock { boot: at, skew: self.skew };
+            let key = me.keys.public_key();
+            let gate = match &self.config {
+                Config::Client(config) => Gate::for_client(key, config),
+                Config::Server(config) => Gate::for_server(key, config),
+            };
+            let port = Port::new(Rc::clone(&me), life, gate, clock, at);
+            let alive = self.alive.insert(Alive { port, end: End::Waits, wake: None, asked: None });
+            alive.port.pool.start(kernel);
+            if self.skew != 0 && life == 0 {
+                kernel.happened("skew");
+            }
         }
-        let clock = HostClock { boot: at, skew: self.skew };
-        let key = self.me.keys.public_key();
-        let gate = match &self.config {
-            Config::Client(config) => Gate::for_client(key, config),
-            Config::Server(config) => Gate::for_server(key, config),
+        let Some(alive) = self.alive.as_mut().filter(|alive| !waits && matches!(alive.end, End::Waits))
+        else {
+            return;
         };
-        let port = Port::new(Rc::clone(&self.me), self.life, gate, clock, at);
-        let me = Rc::clone(&self.me);
-        let mut desk = Desk { kernel, me: &me, life: self.life, now: clock.now(at) };
-        let end = match &self.config {
+        let mut desk = Desk { kernel, me: &me, life, now: alive.port.clock.now(at) };
+        alive.end = match &self.config {
             Config::Client(config) => End::Client(Client::new(config.clone(), &mut desk, self.slow)),
             Config::Server(config) => End::Server(Server::new(
                 config,
@@ -85,8 +104,6 @@ impl Peer {
                 &mut desk,
             )),
         };
-        let alive = self.alive.insert(Alive { port, end, wake: None, asked: None });
-        alive.port.pool.start(kernel);
         alive.feed(kernel);
     }
 
@@ -99,8 +116,10 @@ impl Peer {
         let unix = HostClock { boot: at, skew: self.skew }.unix(at);
         if !self.has_barrier {
             self.has_barrier = true;
-            let kept = self.journal.as_mut().map(|journal| journal.since(unix));
-            self.barrier = kept.unwrap_or(unix + 1);
+            let limits = &self.me.limits;
+            let kept = self.journal.as_mut().map(|journal| journal.since(limits, unix));
+            let new = if self.is_fresh && self.life == 0 { 0 } else { unix + 1 };
+            self.barrier = kept.unwrap_or(new);
             self.barrier_at = if self.life == 0 || kept.is_none() { at } else { self.barrier_at };
         }
         let waits = unix < self.barrier;
@@ -114,11 +133,17 @@ impl Peer {
     /// The process dies.
     pub(crate) fn crash(&mut self, torn: bool, kernel: &mut Kernel) -> bool {
         let Some(alive) = self.alive.take() else { return false };
-        if let End::Server(server) = alive.end {
-            self.journal = server.journal;
-            if let Some(journal) = &mut self.journal {
-                journal.crash(torn);
+        match alive.end {
+            End::Server(server) => {
+                self.journal = server.journal;
+                if let Some(journal) = &mut self.journal {
+                    journal.crash(torn);
+                }
             }
+            End::Client(client) if client.unmade() > 0 => {
+                kernel.emit(self.me.host, What::NotMade { calls: client.unmade() as u64 });
+            }
+            End::Client(_) | End::Waits => {}
         }
         self.life += 1;
         self.has_barrier = false;
@@ -133,6 +158,11 @@ impl Peer {
         if let End::Server(server) = &alive.end {
             deeds.merge(&server.app.mood().deeds);
         }
+    }
+
+    /// Whether it does not run yet, or waits.
+    pub(crate) fn is_to_start(&self) -> bool {
+        self.alive.as_ref().is_none_or(|alive| matches!(alive.end, End::Waits))
     }
 
     /// Returns the running process of this life.
@@ -154,6 +184,7 @@ impl Alive {
         match &mut self.end {
             End::Client(client) => client.act(act, &mut desk),
             End::Server(server) => server.act(act, &mut desk),
+            End::Waits => {}
         }
         self.feed(kernel);
     }
@@ -165,18 +196,46 @@ impl Alive {
         match &mut self.end {
             End::Client(client) => client.note(&mut desk),
             End::Server(server) => server.note(&mut desk),
+            End::Waits => {}
         }
         self.feed(kernel);
     }
 
-    /// The application makes a call.
-    pub(crate) fn call(&mut self, plan: crate::plan::CallPlan, kernel: &mut Kernel) {
+    /// The application makes a call; returns whether it still makes any.
+    pub(crate) fn call(&mut self, plan: CallPlan, kernel: &mut Kernel) -> bool {
         let me = Rc::clone(&self.port.me);
         let mut desk = Self::desk(&self.port, &me, kernel);
-        if let End::Client(client) = &mut self.end {
-            client.call(plan, &mut desk);
+        let End::Client(client) = &mut self.end else { return false };
+        if !client.calls() {
+            return false;
+        }
+        client.call(plan, &mut desk);
+        self.feed(kernel);
+        true
+    }
+
+    /// A client closes itself, and its process ends when it has had the time to say so; a server closes a session.
+    pub(crate) fn leave(&mut self, down: Option<u64>, kernel: &mut Kernel) {
+        let me = Rc::clone(&self.port.me);
+        let mut desk = Self::desk(&self.port, &me, kernel);
+        match &mut self.end {
+            End::Client(client) => {
+                if client.leave(&mut desk) {
+                    let due = Due::Falls { peer: me.peer, life: self.port.life, torn: false, down };
+                    kernel.queue.after(GRACE, due);
+                }
+            }
+            End::Server(server) => server.close_session(&mut desk),
+            End::Waits => {}
         }
         self.feed(kernel);
+    }
+
+    /// Lets a server die at a moment that matters.
+    pub(crate) fn trap(&mut self, trap: Trap) {
+        if let End::Server(server) = &mut self.end {
+            server.trap = Some(trap);
+        }
     }
 
     /// The machine's time has come.
@@ -197,11 +256,15 @@ impl Alive {
         match &self.end {
             End::Client(client) => client.timeout(),
             End::Server(server) => server.timeout(),
+            End::Waits => None,
         }
     }
 
     /// Lets the machine take everything that waits for it, and does what it wants.
     pub(crate) fn feed(&mut self, kernel: &mut Kernel) {
+        if matches!(self.end, End::Waits) {
+            return;
+        }
         let me = Rc::clone(&self.port.me);
         loop {
             let input = self.port.inputs.pop_front();
@@ -211,11 +274,13 @@ impl Alive {
                 match &mut self.end {
                     End::Client(client) => client.handle(input, &mut desk),
                     End::Server(server) => server.handle(input, &mut desk),
+                    End::Waits => {}
                 }
             }
             let effects = match &mut self.end {
                 End::Client(client) => &mut client.effects,
                 End::Server(server) => &mut server.effects,
+                End::Waits => return,
             };
             if is_idle && effects.is_empty() {
                 break;

@@ -1,23 +1,30 @@
 //! What stands between a machine and its relays, as in `contextvm-runtime`: gate and opening, signing, sealing, publishing.
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use contextvm_core::{Draft, Limits, Protection, Refusal};
 use contextvm_crypto::{Keys, OpenError};
 use contextvm_engine::gate::{Gate, OuterEvent};
-use contextvm_engine::{DropReason, Outbound, Outcome, Ticket};
-use nostr::event::Event;
+use contextvm_engine::{DropReason, Outbound, Outcome, Reach, Ticket};
+use nostr::event::{Event, EventId};
 use nostr::key::PublicKey;
 
+use crate::check;
 use crate::end::Input;
 use crate::frame::{Carried, Filter, Heard};
+use crate::hash;
 use crate::hostile::{Chances, Signer};
 use crate::kernel::{Due, Kernel};
-use crate::pool::{News, Pool, Published, Timer};
+use crate::pool::{Audience, News, Pool, Published, Timer};
 use crate::rng::Rng;
 use crate::time::{HostClock, MS, SEC};
-use crate::trace::{Host, What};
+use crate::trace::{Host, PortLoad, What};
 
+/// In one of so many worlds every peer reads every event from its text; elsewhere it is read once for all.
+const READS: u64 = 16;
+/// The first delays before a connection is tried again, as in `contextvm_runtime`.
+const CLIENT_RETRY: u64 = 500 * MS;
+const SERVER_RETRY: u64 = 150 * MS;
 /// A longer event is a piece of something larger, bytes.
 const LARGE: usize = 10_000;
 /// How long a relay is up before it is asked what it takes.
@@ -25,12 +32,25 @@ const ASKED_AFTER: u64 = 2 * SEC;
 /// The largest message of a relay that says nothing, and what is around an event in it, bytes.
 const USUAL: usize = 65_536;
 const AROUND: usize = 256;
+/// Answers to strangers for which another relay may still deliver the request.
+const LATE: usize = 64;
 
 /// An event that was signed, and the one that carries it.
 #[derive(Debug)]
 struct Made {
     inner: Rc<Event>,
     outer: Rc<Carried>,
+}
+
+/// An event that passed the gate and is to be opened.
+#[derive(Debug)]
+struct Opening {
+    relay: u16,
+    event: Rc<Event>,
+    kind: Protection,
+    /// The relay had kept it.
+    stored: bool,
+    unix: u64,
 }
 
 #[derive(Debug)]
@@ -40,10 +60,19 @@ struct Kept {
     made: Option<Made>,
 }
 
+/// Where an event goes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Way {
+    piece: bool,
+    is_frame: bool,
+    about: Option<EventId>,
+    reach: Reach,
+}
+
 /// Something to be signed or sealed.
 #[derive(Debug)]
 enum Job {
-    Make { draft: Draft, recipient: PublicKey, protection: Protection, piece: bool },
+    Make { draft: Draft, recipient: PublicKey, protection: Protection, way: Way },
     Rewrap { inner: Rc<Event>, recipient: PublicKey, protection: Protection },
     Refuse,
 }
@@ -60,6 +89,8 @@ pub(crate) struct Me {
     pub(crate) signer: Chances,
     /// What each relay says that it takes, bytes.
     pub(crate) largest: Vec<Option<usize>>,
+    /// Who may not call.
+    pub(crate) denied: BTreeSet<PublicKey>,
     /// Whether signed events are kept under their ticket.
     pub(crate) keeps: bool,
     pub(crate) seed: u64,
@@ -75,13 +106,17 @@ pub(crate) struct Port {
     gate: Gate,
     rng: Rng,
     pub(crate) signer: Signer,
-    opening: VecDeque<(u16, OuterEvent, u64)>,
+    opening: VecDeque<Opening>,
+    /// Events are read from their texts here, too, as they are outside of worlds.
+    reads: bool,
     opens_at: u64,
     sealing: VecDeque<(Ticket, Job)>,
     seals_at: u64,
     kept: BTreeMap<Ticket, Kept>,
     publishing: BTreeMap<u64, (Ticket, Option<u64>)>,
     pace: Pace,
+    /// The newest answers to strangers, with the relays that they went to.
+    late: VecDeque<(EventId, u64, Rc<Carried>)>,
     /// What the relays that were asked take.
     said: BTreeMap<u16, Option<usize>>,
     told: usize,
@@ -95,7 +130,9 @@ impl Port {
             Filter { to: Some(me.keys.public_key()), kinds: me.kinds.clone(), since: me.limits.age_window };
         let relays = me.largest.len() as u16;
         let rng = Rng::of(me.seed, "connections", index);
-        let pool = Pool::new(me.peer, life, me.keys.public_key(), filter, relays, rng, clock.unix(now));
+        let retry = if matches!(me.host, Host::Server(_)) { SERVER_RETRY } else { CLIENT_RETRY };
+        let key = me.keys.public_key();
+        let pool = Pool::new(me.peer, life, key, filter, relays, rng, clock.unix(now), retry);
         Self {
             life,
             clock,
@@ -104,12 +141,14 @@ impl Port {
             rng: Rng::of(me.seed, "entropy", index),
             signer: Signer::new(me.signer.clone(), Rng::of(me.seed, "signer", index).any()),
             opening: VecDeque::new(),
+            reads: !cfg!(contextvm_fake_hashes) || me.seed.is_multiple_of(READS),
             opens_at: 0,
             sealing: VecDeque::new(),
             seals_at: 0,
             kept: BTreeMap::new(),
             publishing: BTreeMap::new(),
             pace: Pace::default(),
+            late: VecDeque::new(),
             said: BTreeMap::new(),
             told: USUAL - AROUND,
             inputs: VecDeque::new(),
@@ -137,6 +176,16 @@ impl Port {
     pub(crate) fn timed(&mut self, timer: Timer, kernel: &mut Kernel) {
         self.pool.timed(timer, kernel);
         self.news(kernel);
+    }
+
+    /// Returns what the driver holds at this moment.
+    pub(crate) fn load(&self) -> PortLoad {
+        PortLoad {
+            kept: self.kept.len(),
+            publishing: self.publishing.len(),
+            opening: self.opening.len(),
+            sealing: self.sealing.len(),
+        }
     }
 
     /// Takes in what the connections have to say.
@@ -170,22 +219,34 @@ impl Port {
 
     fn take(&mut self, relay: u16, event: &Carried, stored: bool, kernel: &mut Kernel) {
         let now = self.clock.now(kernel.now());
-        let admitted = if stored {
-            self.gate.admit_stored(&event.json, relay, now)
+        let admitted = if self.reads {
+            let json = event.json();
+            let gate = &mut self.gate;
+            let outer =
+                if stored { gate.admit_stored(json, relay, now) } else { gate.admit(json, relay, now) };
+            outer.map(|OuterEvent { event, kind }| (Rc::new(event), kind))
         } else {
-            self.gate.admit(&event.json, relay, now)
+            let (event, bytes) = (event.event(), event.bytes);
+            self.gate.admit_read(event, bytes, relay, stored, now).map(|kind| (Rc::clone(event), kind))
         };
-        let outer = match admitted {
-            Ok(outer) => outer,
+        let (event, kind) = match admitted {
+            Ok(admitted) => admitted,
             Err(reason) => {
+                kernel.dropped(self.me.host, reason);
+                if matches!(reason, DropReason::Copy | DropReason::Duplicate) {
+                    self.send_late(kernel);
+                }
                 if reason == DropReason::Id {
                     self.pool.report_invalid(relay, kernel);
                 }
                 return;
             }
         };
-        self.opening.push_back((relay, outer, now.unix));
+        self.opening.push_back(Opening { relay, event, kind, stored, unix: now.unix });
         let wait = self.signer.signs().after;
+        if wait >= SEC {
+            kernel.emit(self.me.host, What::SignerFailed);
+        }
         if wait == 0 && self.opening.len() == 1 {
             self.opened(kernel);
         } else {
@@ -196,11 +257,12 @@ impl Port {
 
     /// Opens the oldest event that waits.
     pub(crate) fn opened(&mut self, kernel: &mut Kernel) {
-        let Some((relay, OuterEvent { event, kind }, unix)) = self.opening.pop_front() else { return };
+        let Some(Opening { relay, event, kind, stored, unix }) = self.opening.pop_front() else { return };
         let (id, signature) = (event.id, event.sig);
         let limits = &self.me.limits;
         let result = match kind {
             Protection::Plain => {
+                let event = Rc::unwrap_or_clone(event);
                 contextvm_crypto::open_plain(event, &self.me.keys.public_key(), unix, limits)
             }
             Protection::Wrapped(_) => contextvm_crypto::open(&event, &self.me.keys, unix, limits),
@@ -208,10 +270,12 @@ impl Port {
         match result {
             Ok(opened) => {
                 self.gate.opened(opened.outer());
-                self.inputs.push_back(Input::Opened(Box::new(opened)));
+                self.gate.carried(opened.event().id, opened.outer());
+                self.inputs.push_back(Input::Opened(Box::new(opened.with_stored(stored))));
             }
             Err(error) => {
                 self.gate.refused(id, &signature);
+                kernel.unopened(self.me.host, check::why(&error));
                 if kind == Protection::Plain && error == OpenError::Refused(Refusal::Signature) {
                     self.pool.report_invalid(relay, kernel);
                 }
@@ -221,14 +285,17 @@ impl Port {
 
     /// Signs, seals and publishes.
     pub(crate) fn publish(&mut self, outbound: Outbound, kernel: &mut Kernel) {
-        let Outbound { ticket, draft, recipient, protection, is_frame } = outbound;
+        let Outbound { ticket, draft, recipient, protection, is_frame, about, reach } = outbound;
         if self.me.keeps {
             self.kept.insert(ticket, Kept { recipient, protection, made: None });
         }
         let piece = is_frame && draft.content.len() > LARGE;
         let signing = self.signer.signs();
-        let job =
-            if signing.refuses { Job::Refuse } else { Job::Make { draft, recipient, protection, piece } };
+        if signing.refuses || signing.after >= SEC {
+            kernel.emit(self.me.host, What::SignerFailed);
+        }
+        let way = Way { piece, is_frame, about, reach };
+        let job = if signing.refuses { Job::Refuse } else { Job::Make { draft, recipient, protection, way } };
         self.push(ticket, job, signing.after, kernel);
     }
 
@@ -258,7 +325,7 @@ impl Port {
             }
             Protection::Plain | Protection::Wrapped(_) => {
                 let outer = Rc::clone(&made.outer);
-                self.send(ticket, outer, None, kernel);
+                self.send(ticket, outer, Audience::default(), None, kernel);
             }
         }
     }
@@ -271,18 +338,20 @@ impl Port {
     /// Makes the oldest event that waits to be signed or sealed.
     pub(crate) fn sealed(&mut self, kernel: &mut Kernel) {
         let Some((ticket, job)) = self.sealing.pop_front() else { return };
-        let unix = self.clock.unix(kernel.now());
-        let (made, piece) = match job {
-            Job::Refuse => (None, false),
-            Job::Make { draft, recipient, protection, piece } => {
-                let inner = Rc::new(self.me.keys.sign_draft(&draft, self.rng.bytes()));
+        let at = (self.clock.unix(kernel.now()), kernel.now());
+        let (made, way) = match job {
+            Job::Refuse => (None, Way::default()),
+            Job::Make { draft, recipient, protection, way } => {
+                let inner = Rc::new(
+                    self.me.keys.sign_draft(&draft, self.rng.fork(draft.content.len() as u64).bytes()),
+                );
                 let protection = kernel.cheater.protection(self.me.host, protection);
-                let encrypted = protection.is_encrypted();
-                kernel.emit(self.me.host, What::Signed { id: inner.id, to: recipient, encrypted });
-                (self.wrap(inner, &recipient, protection, unix), piece)
+                let (encrypted, stamp) = (protection.is_encrypted(), inner.created_at.as_secs());
+                kernel.emit(self.me.host, What::Signed { id: inner.id, to: recipient, encrypted, stamp });
+                (self.wrap(inner, &recipient, protection, at), way)
             }
             Job::Rewrap { inner, recipient, protection } => {
-                (self.wrap(inner, &recipient, protection, unix), false)
+                (self.wrap(inner, &recipient, protection, at), Way::default())
             }
         };
         let Some(made) = made else {
@@ -295,35 +364,67 @@ impl Port {
         if let Some(kept) = self.kept.get_mut(&ticket) {
             kept.made = Some(made);
         }
-        if piece {
-            self.pace.waiting.push_back((ticket, outer));
+        let first = way.about.map_or(0, |about| self.gate.via(&about));
+        let audience = Audience { first, only: way.reach == Reach::Asked, decides: !way.is_frame };
+        if let Some(about) = way.about.filter(|_| audience.only && first != 0) {
+            self.late.push_front((about, first, Rc::clone(&outer)));
+            self.late.truncate(LATE);
+        }
+        if way.piece {
+            self.pace.waiting.push_back((ticket, outer, audience));
             self.send_pieces(kernel);
         } else {
-            self.send(ticket, outer, None, kernel);
+            self.send(ticket, outer, audience, None, kernel);
         }
     }
 
-    fn wrap(&mut self, inner: Rc<Event>, to: &PublicKey, protection: Protection, unix: u64) -> Option<Made> {
+    fn wrap(
+        &mut self,
+        inner: Rc<Event>,
+        to: &PublicKey,
+        protection: Protection,
+        (unix, now): (u64, u64),
+    ) -> Option<Made> {
         let outer = match protection {
-            Protection::Plain => Carried::made(&inner),
+            Protection::Plain => Carried::made(Rc::clone(&inner)),
             Protection::Wrapped(kind) => {
-                let entropy = self.rng.entropy();
-                Carried::made(&contextvm_crypto::seal(&inner, to, kind, unix, &entropy).ok()?)
+                // Of its own event and time, so that the outer ids of others stay as they are where a call is left out.
+                let entropy = self.rng.fork(hash::short(inner.id.as_bytes()) ^ now).entropy();
+                Carried::made(contextvm_crypto::seal(&inner, to, kind, unix, &entropy).ok()?.into())
             }
         };
         Some(Made { inner, outer })
     }
 
     fn send_pieces(&mut self, kernel: &mut Kernel) {
-        while let Some((ticket, event)) = self.pace.next() {
+        while let Some((ticket, event, audience)) = self.pace.next() {
             let now = kernel.now();
-            self.send(ticket, event, Some(now), kernel);
+            self.send(ticket, event, audience, Some(now), kernel);
         }
     }
 
-    fn send(&mut self, ticket: Ticket, event: Rc<Carried>, piece: Option<u64>, kernel: &mut Kernel) {
-        let everywhere = event.json.len() > LARGE;
-        let number = self.pool.publish(event, everywhere, kernel);
+    /// A copy of something has come: answers to strangers go to the relays that delivered their request late, too.
+    fn send_late(&mut self, kernel: &mut Kernel) {
+        for (about, told, event) in &mut self.late {
+            let further = self.gate.via(about) & !*told;
+            if further != 0 {
+                *told |= further;
+                let audience = Audience { first: further, only: true, decides: false };
+                self.pool.publish(Rc::clone(event), false, audience, kernel);
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        ticket: Ticket,
+        event: Rc<Carried>,
+        audience: Audience,
+        piece: Option<u64>,
+        kernel: &mut Kernel,
+    ) {
+        let everywhere = event.bytes > LARGE;
+        let number = self.pool.publish(event, everywhere, audience, kernel);
         self.publishing.insert(number, (ticket, piece));
         self.news(kernel);
     }
@@ -347,7 +448,7 @@ impl Port {
 /// Pieces of large messages on their way: as in `contextvm_runtime`, as many as the relays take in about a second.
 #[derive(Debug)]
 struct Pace {
-    waiting: VecDeque<(Ticket, Rc<Carried>)>,
+    waiting: VecDeque<(Ticket, Rc<Carried>, Audience)>,
     out: usize,
     most: usize,
     since: Option<u64>,
@@ -360,7 +461,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    fn next(&mut self) -> Option<(Ticket, Rc<Carried>)> {
+    fn next(&mut self) -> Option<(Ticket, Rc<Carried>, Audience)> {
         if self.out >= self.most {
             return None;
         }

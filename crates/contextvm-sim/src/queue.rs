@@ -1,46 +1,21 @@
 //! What will happen: a queue ordered by time, and by the order of its making where times are equal.
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-
-/// Something that is due.
-#[derive(Debug)]
-struct Due<T> {
-    at: u64,
-    nth: u64,
-    what: T,
-}
-
-impl<T> PartialEq for Due<T> {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.nth) == (other.at, other.nth)
-    }
-}
-
-impl<T> Eq for Due<T> {}
-
-impl<T> PartialOrd for Due<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> Ord for Due<T> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.nth).cmp(&(self.at, self.nth))
-    }
-}
 
 /// The queue of a world; its order depends on nothing but what was put in.
 #[derive(Debug)]
 pub struct Queue<T> {
-    heap: BinaryHeap<Due<T>>,
+    /// When, in which order, and where: what is due lies elsewhere, so that little is moved.
+    heap: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    things: Vec<Option<T>>,
+    free: Vec<usize>,
     now: u64,
     made: u64,
 }
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new(), now: 0, made: 0 }
+        Self { heap: BinaryHeap::new(), things: Vec::new(), free: Vec::new(), now: 0, made: 0 }
     }
 }
 
@@ -54,7 +29,12 @@ impl<T> Queue<T> {
     /// Puts something in, at a time that is not in the past.
     pub fn at(&mut self, at: u64, what: T) {
         self.made += 1;
-        self.heap.push(Due { at: at.max(self.now), nth: self.made, what });
+        let place = self.free.pop().unwrap_or(self.things.len());
+        match self.things.get_mut(place) {
+            Some(empty) => *empty = Some(what),
+            None => self.things.push(Some(what)),
+        }
+        self.heap.push(Reverse((at.max(self.now), self.made, place)));
     }
 
     /// Puts something in that happens so many microseconds from now.
@@ -65,14 +45,15 @@ impl<T> Queue<T> {
     /// Returns when the next thing happens.
     #[must_use]
     pub fn next_at(&self) -> Option<u64> {
-        self.heap.peek().map(|due| due.at)
+        self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// Takes out the next thing and moves time to it.
     pub fn take(&mut self) -> Option<T> {
-        let due = self.heap.pop()?;
-        self.now = due.at;
-        Some(due.what)
+        let Reverse((at, _, place)) = self.heap.pop()?;
+        self.now = at;
+        self.free.push(place);
+        self.things.get_mut(place)?.take()
     }
 
     /// Lets time pass to `at` when nothing happens before it.

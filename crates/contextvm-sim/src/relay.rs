@@ -3,9 +3,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use contextvm_core::kind;
-use nostr::event::EventId;
 
 use crate::frame::{Carried, Filter, Heard, Said};
+use crate::hash::short;
 use crate::hostile::{self, HostileRelay, Saying};
 use crate::rng::Rng;
 use crate::time::{SEC, START};
@@ -57,6 +57,28 @@ struct Connection {
     second: (u64, u64),
 }
 
+/// The connections of a relay, by peer.
+#[derive(Debug, Default)]
+struct Connections(Vec<(u16, Connection)>);
+
+impl Connections {
+    fn get_mut(&mut self, peer: u16) -> Option<&mut Connection> {
+        let place = self.0.binary_search_by_key(&peer, |(other, _)| *other).ok()?;
+        self.0.get_mut(place).map(|(_, connection)| connection)
+    }
+
+    /// Lets something happen to the connection of a peer, which begins if there is none.
+    fn with(&mut self, peer: u16, act: impl FnOnce(&mut Connection)) {
+        let place = self.0.partition_point(|(other, _)| *other < peer);
+        if self.0.get(place).is_none_or(|(other, _)| *other != peer) {
+            self.0.insert(place, (peer, Connection::default()));
+        }
+        if let Some((_, connection)) = self.0.get_mut(place) {
+            act(connection);
+        }
+    }
+}
+
 /// What a relay wants said: to whom, after how long.
 pub(crate) type Sayings = Vec<(u64, u16, Heard)>;
 
@@ -66,8 +88,9 @@ pub struct Relay {
     /// What it is like.
     pub manner: Manner,
     rng: Rng,
-    connections: BTreeMap<u16, Connection>,
-    seen: BTreeSet<EventId>,
+    connections: Connections,
+    /// The first bytes of the ids of what it passed on; no honest event is like another in them.
+    seen: BTreeSet<u64>,
     kept: VecDeque<(u64, Rc<Carried>)>,
     /// It is not there before this.
     pub(crate) down_until: u64,
@@ -77,6 +100,8 @@ pub struct Relay {
     pub(crate) hole_until: u64,
     /// What a hostile relay says instead.
     pub(crate) mind: Option<HostileRelay>,
+    /// Faults of its own that happened, by the names of their knobs.
+    pub(crate) faults: BTreeMap<&'static str, u64>,
 }
 
 impl Relay {
@@ -86,13 +111,14 @@ impl Relay {
         Self {
             manner,
             rng: Rng::of(seed, "relay", u64::from(index)),
-            connections: BTreeMap::new(),
+            connections: Connections::default(),
             seen: BTreeSet::new(),
             kept: VecDeque::new(),
             down_until: 0,
             refuses_until: 0,
             hole_until: 0,
             mind: None,
+            faults: BTreeMap::new(),
         }
     }
 
@@ -106,7 +132,7 @@ impl Relay {
 
     /// Peers with a live subscription.
     pub(crate) fn is_subscribed(&self, peer: u16) -> bool {
-        self.connections.get(&peer).is_some_and(|connection| connection.filter.is_some())
+        self.connections.0.iter().any(|(other, connection)| *other == peer && connection.filter.is_some())
     }
 
     pub(crate) fn opened(&mut self, peer: u16, out: &mut Sayings) {
@@ -114,21 +140,21 @@ impl Relay {
         if self.manner.auth {
             out.push((0, peer, Heard::Auth(Rc::clone(&challenge))));
         }
-        self.connections.insert(peer, Connection { challenge, ..Connection::default() });
+        self.connections.with(peer, |it| *it = Connection { challenge, ..Connection::default() });
     }
 
     /// A hostile peer is connected, known, and listens elsewhere.
     pub(crate) fn guest(&mut self, peer: u16) {
-        self.connections.entry(peer).or_default().known = true;
+        self.connections.with(peer, |it| it.known = true);
     }
 
     pub(crate) fn closed(&mut self, peer: u16) {
-        self.connections.remove(&peer);
+        self.connections.0.retain(|(other, _)| *other != peer);
     }
 
     /// Stops; it may forget what it knows.
     pub(crate) fn stops(&mut self, forgets: bool) {
-        self.connections.clear();
+        self.connections.0.clear();
         if forgets {
             self.seen.clear();
             self.kept.clear();
@@ -137,7 +163,7 @@ impl Relay {
 
     /// Ends the subscription of a peer.
     pub(crate) fn closes(&mut self, peer: u16, out: &mut Sayings) {
-        if let Some(connection) = self.connections.get_mut(&peer)
+        if let Some(connection) = self.connections.get_mut(peer)
             && connection.filter.take().is_some()
         {
             out.push((0, peer, Heard::Closed("error: shutting down idle subscription")));
@@ -145,7 +171,7 @@ impl Relay {
     }
 
     pub(crate) fn hear(&mut self, peer: u16, said: Said, now: u64, out: &mut Sayings) {
-        let Some(connection) = self.connections.get_mut(&peer) else { return };
+        let Some(connection) = self.connections.get_mut(peer) else { return };
         match said {
             Said::Ping => out.push((0, peer, Heard::Pong)),
             Said::Auth { id, challenge, .. } => {
@@ -159,7 +185,7 @@ impl Relay {
     }
 
     fn subscribe(&mut self, peer: u16, filter: Filter, now: u64, out: &mut Sayings) {
-        let Some(connection) = self.connections.get_mut(&peer) else { return };
+        let Some(connection) = self.connections.get_mut(peer) else { return };
         if self.manner.auth && !connection.known {
             out.push((0, peer, Heard::Auth(Rc::clone(&connection.challenge))));
             out.push((0, peer, Heard::Closed("auth-required: who are you")));
@@ -169,45 +195,54 @@ impl Relay {
         let stored = self.kept.iter().filter(|(_, event)| filter.takes(event)).take(500);
         out.extend(stored.map(|(_, event)| (0, peer, heard(event))));
         match &mut self.mind {
-            Some(mind) => {
-                out.extend(mind.ends_stored().into_iter().map(|saying| translated(saying, peer, None)))
-            }
+            Some(mind) => out.extend(mind.ends_stored().into_iter().map(|saying| translated(saying, peer))),
             None => out.push((0, peer, Heard::Eose)),
         }
         connection.filter = Some(filter);
     }
 
     fn publish(&mut self, peer: u16, event: Rc<Carried>, now: u64, out: &mut Sayings) {
-        if self.rng.chance(self.manner.notice) {
+        // What happens to one event is the same with and without the others.
+        let mut rng = self.rng.fork(short(event.id.as_bytes()) ^ now ^ u64::from(peer) << 48);
+        if rng.chance(self.manner.notice) {
+            self.happened("notice");
             let notice = Heard::Notice("be nice");
-            let challenge = Heard::Auth(format!("{:x}", self.rng.any()).into());
-            out.push((0, peer, if self.rng.chance(500) { notice } else { challenge }));
+            let challenge = Heard::Auth(format!("{:x}", rng.any()).into());
+            out.push((0, peer, if rng.chance(500) { notice } else { challenge }));
         }
         let verdict = self.judge(peer, &event, now);
         if self.mind.is_some() {
             return self.misbehave(peer, &event, verdict, now, out);
         }
         let [none, late, no, lie] = self.manner.ok;
-        let draw = self.rng.below(1_000) as u32;
         let id = event.id;
         let ok = |accepted, text| Heard::Ok { id, accepted, text };
-        let wait = if draw < none {
-            None
-        } else {
-            Some(if draw < none + late { self.rng.between(SEC, 10 * SEC) } else { 0 })
+        let wait = match rng.below(1_000) as u32 {
+            draw if draw < none => {
+                self.happened("ok_none");
+                None
+            }
+            draw if draw < none + late => {
+                self.happened("ok_late");
+                Some(rng.between(SEC, 10 * SEC))
+            }
+            _ => Some(0),
         };
         match verdict {
             Ok(is_new) => {
-                let draw = self.rng.below(1_000) as u32;
+                let draw = rng.below(1_000) as u32;
                 let refuses = draw < no;
                 let lies = !refuses && draw < no + lie;
-                let says_no = refuses || (lies && self.rng.chance(500));
+                if refuses || lies {
+                    self.happened(if lies { "ok_lie" } else { "ok_false" });
+                }
+                let says_no = refuses || (lies && rng.chance(500));
                 let passes = !refuses && (!lies || says_no);
                 if passes && is_new {
                     self.pass(&event, now, out);
                 }
                 let text = if says_no {
-                    self.rng.pick(&REFUSALS, "")
+                    rng.pick(&REFUSALS, "")
                 } else if is_new {
                     ""
                 } else {
@@ -221,50 +256,68 @@ impl Relay {
 
     /// Returns whether an event is new, or why it is refused.
     fn judge(&mut self, peer: u16, event: &Rc<Carried>, now: u64) -> Result<bool, &'static str> {
-        let Some(connection) = self.connections.get_mut(&peer) else { return Err("error: gone") };
-        if self.manner.auth && !connection.known {
-            return Err("auth-required: who are you");
+        let verdict = self.verdict(peer, event, now);
+        if let Err((fault, text)) = verdict {
+            self.happened(fault);
+            return Err(text);
         }
-        if self.manner.largest.is_some_and(|largest| event.json.len() + 16 > largest) {
-            return Err("invalid: event too large");
+        Ok(!self.seen.contains(&short(event.id.as_bytes())))
+    }
+
+    /// Returns the fault and the words of a refusal.
+    fn verdict(&mut self, peer: u16, event: &Carried, now: u64) -> Result<(), (&'static str, &'static str)> {
+        let Some(connection) = self.connections.get_mut(peer) else { return Err(("gone", "error: gone")) };
+        if self.manner.auth && !connection.known {
+            return Err(("auth", "auth-required: who are you"));
+        }
+        if self.manner.largest.is_some_and(|largest| event.bytes + 16 > largest) {
+            return Err(("size_limit", "invalid: event too large"));
         }
         if let Some(rate) = self.manner.rate {
             let second = now / SEC;
             let (last, count) = connection.second;
             connection.second = (second, if last == second { count + 1 } else { 1 });
             if connection.second.1 > rate {
-                return Err("rate-limited: slow down");
+                return Err(("rate_limit", "rate-limited: slow down"));
             }
         }
         if !event.is_true {
-            return Err("invalid: bad event id or signature");
+            return Err(("untrue", "invalid: bad event id or signature"));
         }
         let unix = START + now / SEC;
         let too_old = event.created_at + 60 < unix || event.created_at > unix + 900;
         if self.manner.strict_age && is_ephemeral(event.kind) && too_old {
-            return Err("invalid: ephemeral event expired");
+            return Err(("strict_age", "invalid: ephemeral event expired"));
         }
-        Ok(!self.seen.contains(&event.id))
+        Ok(())
+    }
+
+    /// Counts a fault of its own.
+    fn happened(&mut self, fault: &'static str) {
+        *self.faults.entry(fault).or_default() += 1;
     }
 
     fn pass(&mut self, event: &Rc<Carried>, now: u64, out: &mut Sayings) {
-        self.seen.insert(event.id);
+        self.seen.insert(short(event.id.as_bytes()));
         let ephemeral = is_ephemeral(event.kind);
         if !ephemeral || self.manner.keeps_ephemeral {
             if self.kept.len() >= KEPT {
                 self.kept.pop_front();
             }
+            if ephemeral {
+                self.happened("keeps_ephemeral");
+            }
             let until = if ephemeral { now + EPHEMERAL } else { u64::MAX };
             self.kept.push_back((until, Rc::clone(event)));
         }
-        for (peer, connection) in &self.connections {
+        for (peer, connection) in &self.connections.0 {
             if connection.filter.as_ref().is_none_or(|filter| !filter.takes(event)) {
                 continue;
             }
             match &mut self.mind {
                 Some(mind) => {
-                    let sayings = mind.passes(*peer, event.kind, &event.json);
-                    out.extend(sayings.into_iter().map(|saying| translated(saying, *peer, Some(event))));
+                    let sayings = mind.passes(*peer, event);
+                    out.extend(sayings.into_iter().map(|saying| translated(saying, *peer)));
                 }
                 None => out.push((0, *peer, heard(event))),
             }
@@ -286,8 +339,8 @@ impl Relay {
             Err(text) => (false, text),
         };
         let Some(mind) = &mut self.mind else { return };
-        let taken = mind.takes(event.id, &event.json, accepted, text);
-        out.extend(taken.sayings.into_iter().map(|saying| translated(saying, peer, None)));
+        let taken = mind.takes(event, accepted, text);
+        out.extend(taken.sayings.into_iter().map(|saying| translated(saying, peer)));
         if taken.passes_on && verdict == Ok(true) {
             self.pass(event, now, out);
         }
@@ -296,23 +349,19 @@ impl Relay {
     /// Lets a hostile mind do what it does by itself.
     pub(crate) fn idle(&mut self, now: u64, out: &mut Sayings) {
         let Some(mind) = &mut self.mind else { return };
-        for (peer, connection) in &self.connections {
+        for (peer, connection) in &self.connections.0 {
             let Some(key) = connection.filter.as_ref().and_then(|filter| filter.to) else { continue };
             let sayings = mind.idles(&key, START + now / SEC);
-            out.extend(sayings.into_iter().map(|saying| translated(saying, *peer, None)));
+            out.extend(sayings.into_iter().map(|saying| translated(saying, *peer)));
         }
     }
 }
 
-/// Says in our words what a hostile relay says, perhaps about the event at hand.
-fn translated(saying: Saying, peer: u16, at_hand: Option<&Rc<Carried>>) -> (u64, u16, Heard) {
-    let carried = |json: Rc<str>| match at_hand {
-        Some(event) if Rc::ptr_eq(&event.json, &json) => Rc::clone(event),
-        _ => Carried::unread(json),
-    };
+/// Says in our words what a hostile relay says.
+fn translated(saying: Saying, peer: u16) -> (u64, u16, Heard) {
     let heard = match saying.said {
-        hostile::Said::Event(json) => Heard::Event { event: carried(json), is_ours: true },
-        hostile::Said::Astray(json) => Heard::Event { event: carried(json), is_ours: false },
+        hostile::Said::Event(event) => Heard::Event { event, is_ours: true },
+        hostile::Said::Astray(event) => Heard::Event { event, is_ours: false },
         hostile::Said::Ok { id, accepted, message } => Heard::Ok { id, accepted, text: message },
         hostile::Said::EndOfStored => Heard::Eose,
         hostile::Said::Closed(text) => Heard::Closed(text),

@@ -2,6 +2,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use crate::cheat::Cheat;
+use crate::hostile::{ALL, Chances};
 use crate::omit::Omit;
 use crate::trace::Host;
 use crate::world::{Scene, Setup};
@@ -15,6 +17,41 @@ pub struct Replay {
     pub setup: Setup,
     /// What it showed when it was written, for people.
     pub shows: Vec<String>,
+    /// What its cryptography was.
+    pub crypto: Crypto,
+    /// The hash over what was drawn for it, to notice that the code draws something else by now.
+    pub draws: Option<u64>,
+    /// The hash over its trace.
+    pub trace: Option<u64>,
+}
+
+/// What the cryptography of a world is: keyed hashes, or BIP-340 and NIP-44 as they are. Traces differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crypto {
+    /// Keyed hashes.
+    Fake,
+    /// As it is.
+    Real,
+}
+
+impl Crypto {
+    /// What this program was built with.
+    pub const BUILT: Self = if cfg!(contextvm_fake_crypto) { Self::Fake } else { Self::Real };
+
+    /// Returns a fixed name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fake => "fake",
+            Self::Real => "real",
+        }
+    }
+}
+
+impl Default for Crypto {
+    fn default() -> Self {
+        Self::BUILT
+    }
 }
 
 /// Why a replay file cannot be read: the line, and what is wrong with it.
@@ -30,7 +67,7 @@ impl Replay {
     /// Writes the file.
     #[must_use]
     pub fn print(&self) -> String {
-        let Self { seed, setup, shows } = self;
+        let Self { seed, setup, shows, crypto, draws, trace } = self;
         let mut text = "# A world of contextvm-sim; `cargo xtask replay FILE` shows it again.\n".to_owned();
         for line in shows {
             let _ = writeln!(text, "# {}", line.replace('\n', " "));
@@ -42,6 +79,19 @@ impl Replay {
             Scene::Days(days) => format!("days {days}"),
         };
         let _ = writeln!(text, "seed {seed}\nscene {scene}\ncalls {}", setup.calls);
+        let _ = writeln!(text, "crypto {}", crypto.name());
+        for (what, hash) in [("draws", draws), ("trace", trace)] {
+            if let Some(hash) = hash {
+                let _ = writeln!(text, "{what} {hash:016x}");
+            }
+        }
+        if let Some(cheat) = setup.cheat {
+            let _ = writeln!(text, "cheat {}", cheat.name());
+        }
+        if let Some(chances) = &setup.chances {
+            let chances = chances.iter().map(|(deed, chance)| format!(" {}={chance}", deed.name()));
+            let _ = writeln!(text, "chances{}", chances.collect::<String>());
+        }
         let Omit { calls, events, hosts, knobs } = &setup.omit;
         for (what, numbers) in [("calls", calls), ("events", events)] {
             if !numbers.is_empty() {
@@ -84,6 +134,12 @@ impl Replay {
             [] => {}
             ["seed", seed] => self.seed = seed.parse().map_err(|_| "a number after `seed`")?,
             ["calls", calls] => setup.calls = calls.parse().map_err(|_| "a number after `calls`")?,
+            ["crypto", "fake"] => self.crypto = Crypto::Fake,
+            ["crypto", "real"] => self.crypto = Crypto::Real,
+            ["draws", hash] => self.draws = Some(read_hash(hash)?),
+            ["trace", hash] => self.trace = Some(read_hash(hash)?),
+            ["cheat", name] => setup.cheat = Some(Cheat::parse(name).ok_or("the name of a cheat")?),
+            ["chances", words @ ..] => setup.chances = Some(read_chances(words)?),
             ["scene", "swarm"] => setup.scene = Scene::Swarm,
             ["scene", "calm"] => setup.scene = Scene::Calm,
             ["scene", "hostile-relays"] => setup.scene = Scene::HostileRelays,
@@ -100,7 +156,7 @@ impl Replay {
                     setup.omit.hosts.insert(read_host(word).ok_or("hosts like `client:2`")?);
                 }
             }
-            _ => return Err("seed, scene, calls or without"),
+            _ => return Err("seed, scene, calls, crypto, draws, trace, cheat, chances or without"),
         }
         Ok(())
     }
@@ -139,6 +195,19 @@ fn read_ranges(words: &[&str], into: &mut BTreeSet<u64>) -> Result<(), &'static 
     Ok(())
 }
 
+fn read_hash(word: &str) -> Result<u64, &'static str> {
+    u64::from_str_radix(word, 16).map_err(|_| "a hash in hexadecimal digits")
+}
+
+fn read_chances(words: &[&str]) -> Result<Chances, &'static str> {
+    words.iter().try_fold(Chances::default(), |chances, word| {
+        let wrong = "deeds and thousandths like `relay_poisons=1000`";
+        let (name, chance) = word.split_once('=').ok_or(wrong)?;
+        let deed = ALL.iter().copied().find(|deed| deed.name() == name).ok_or(wrong)?;
+        Ok(chances.with(deed, chance.parse().map_err(|_| wrong)?))
+    })
+}
+
 fn host_name(host: Host) -> String {
     match host {
         Host::Client(number) => format!("client:{number}"),
@@ -171,16 +240,35 @@ mod tests {
             knobs: ["lose_up".to_owned(), "delay".to_owned()].into(),
         };
         for scene in [Scene::Swarm, Scene::Calm, Scene::HostileRelays, Scene::Days(30)] {
-            let setup = Setup { calls: 120, scene, omit: omit.clone(), ..Setup::default() };
-            let replay = Replay { seed: u64::MAX, setup, shows: vec!["C2 at 3 s".to_owned()] };
-            assert_eq!(Replay::parse(&replay.print()), Ok(replay));
+            let chances = Chances::every("relay", 7).with(ALL[3], 1_000);
+            for (cheat, chances) in [(None, None), (Some(Cheat::WrongCancel), Some(chances))] {
+                let omit = omit.clone();
+                let setup = Setup { calls: 120, scene, omit, cheat, chances, ..Setup::default() };
+                let replay = Replay {
+                    seed: u64::MAX,
+                    setup,
+                    shows: vec!["C2 at 3 s".to_owned()],
+                    crypto: Crypto::Real,
+                    draws: Some(u64::MAX),
+                    trace: cheat.map(|_| 0),
+                };
+                assert_eq!(Replay::parse(&replay.print()), Ok(replay));
+            }
         }
         assert_eq!(ranges(&[1, 2, 3, 7, 9, 10].into()), "1-3 7 9-10");
     }
 
     #[test]
     fn a_wrong_line_is_named() {
-        for wrong in ["sead 3", "seed x", "without hosts moon:3", "without calls 0-99999999999", "scene"] {
+        for wrong in [
+            "sead 3",
+            "seed x",
+            "without hosts moon:3",
+            "without calls 0-99999999999",
+            "scene",
+            "cheat Nothing",
+            "chances x=1",
+        ] {
             let text = format!("seed 1\n{wrong}\n");
             assert_eq!(Replay::parse(&text).map_err(|unreadable| unreadable.line), Err(2), "{wrong}");
         }

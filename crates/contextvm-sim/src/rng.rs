@@ -16,6 +16,14 @@ impl Rng {
         Self(fastrand::Rng::with_seed(mixed ^ index.wrapping_mul(0xD6E8_FEB8_6659_FD93)))
     }
 
+    /// Makes the source that belongs to one key of this part, and draws nothing from this one: whatever is keyed by what it
+    /// belongs to (an event, a call) is the same with and without its neighbours.
+    #[must_use]
+    pub fn fork(&self, key: u64) -> Self {
+        let own = self.0.clone().u64(..);
+        Self(fastrand::Rng::with_seed(own ^ key.wrapping_mul(0xA076_1D64_78BD_642F).rotate_left(31)))
+    }
+
     /// Draws any number.
     pub fn any(&mut self) -> u64 {
         self.0.u64(..)
@@ -28,7 +36,7 @@ impl Rng {
 
     /// Draws an index below `end`; zero when `end` is zero.
     pub fn index(&mut self, end: usize) -> usize {
-        if end == 0 { 0 } else { self.0.usize(..end) }
+        self.below(end as u64) as usize
     }
 
     /// Draws a number from `low` to `high`, both included.
@@ -36,9 +44,10 @@ impl Rng {
         if low >= high { low } else { self.0.u64(low..=high) }
     }
 
-    /// Whether something happens that happens `per_mille` times in a thousand.
+    /// Whether something happens that happens `per_mille` times in a thousand. It draws in any case, so that a chance which
+    /// is set to zero changes no later draw.
     pub fn chance(&mut self, per_mille: u32) -> bool {
-        per_mille > 0 && self.0.u32(..1_000) < per_mille
+        self.0.u32(..1_000) < per_mille
     }
 
     /// Draws one of several; the first when there is nothing to draw.
@@ -69,5 +78,27 @@ impl Rng {
         let mut bytes = [0; Entropy::LEN];
         self.0.fill(&mut bytes);
         Entropy::from_bytes(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chance_of_nothing_shifts_no_later_draw() {
+        let (mut with, mut without) = (Rng::of(1, "a part", 2), Rng::of(1, "a part", 2));
+        assert!(with.chance(1_000) && !without.chance(0));
+        assert_eq!(with.any(), without.any());
+    }
+
+    #[test]
+    fn what_is_keyed_is_the_same_whatever_was_drawn_for_others() {
+        let part = Rng::of(1, "a part", 2);
+        let first = part.fork(7).any();
+        let _ = part.fork(8).any();
+        assert_eq!(part.fork(7).any(), first);
+        assert_ne!(part.fork(8).any(), first);
+        assert_ne!(Rng::of(1, "a part", 3).fork(7).any(), first);
     }
 }

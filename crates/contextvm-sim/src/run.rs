@@ -1,7 +1,9 @@
 //! One seed from its number to its verdict.
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::check::{Check, Tally, Violation};
+use std::collections::BTreeMap;
+
+use crate::check::{Check, Figures, Tally, Violation};
 use crate::knobs::Knobs;
 use crate::plan::Plan;
 use crate::trace::Host;
@@ -16,6 +18,12 @@ pub struct Report {
     pub violations: Vec<Violation>,
     /// How calls ended.
     pub tally: Tally,
+    /// What was judged, and why the rest was not.
+    pub figures: Figures,
+    /// How often something was not acted on, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// How often each fault and each misdeed happened.
+    pub faults: BTreeMap<&'static str, u64>,
     /// The hash over the trace.
     pub hash: u64,
     /// Microseconds of virtual time.
@@ -37,9 +45,15 @@ impl Report {
 /// Runs a seed, `twice` to see whether it leaves the same trace again (C14). A panic counts as broken (C13).
 #[must_use]
 pub fn run(seed: u64, setup: &Setup, twice: bool) -> Report {
-    let (mut report, _) = once(seed, setup);
+    let (knobs, plan) = World::draw(seed, setup);
+    drawn(seed, setup, twice, &knobs, &plan)
+}
+
+/// Runs a seed of which is known what is drawn.
+pub(crate) fn drawn(seed: u64, setup: &Setup, twice: bool, knobs: &Knobs, plan: &Plan) -> Report {
+    let mut report = once(seed, setup, knobs, plan);
     if twice {
-        let (again, _) = once(seed, setup);
+        let again = once(seed, setup, knobs, plan);
         if again.hash != report.hash || again.steps != report.steps {
             let why = format!("the traces are {:016x} and {:016x}", report.hash, again.hash);
             report.violations.push(fault(Check::C14, report.lasted, why));
@@ -48,27 +62,29 @@ pub fn run(seed: u64, setup: &Setup, twice: bool) -> Report {
     report
 }
 
-/// Runs a seed once and tells what was planned in it.
-pub(crate) fn once(seed: u64, setup: &Setup) -> (Report, Option<(Plan, Knobs)>) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| World::new(seed, setup.clone()).run()));
-    match outcome {
-        Ok(outcome) => {
-            let report = Report {
-                seed,
-                violations: outcome.trace.checks.violations().to_vec(),
-                tally: outcome.trace.checks.tally(),
-                hash: outcome.trace.hash,
-                lasted: outcome.lasted,
-                steps: outcome.steps,
-                cheated: outcome.cheated,
-            };
-            (report, Some((outcome.plan, outcome.knobs)))
-        }
+fn once(seed: u64, setup: &Setup, knobs: &Knobs, plan: &Plan) -> Report {
+    let life = || World::with(seed, setup.clone(), knobs.clone(), plan.clone()).run();
+    match catch_unwind(AssertUnwindSafe(life)) {
+        Ok(outcome) => Report {
+            seed,
+            violations: outcome.trace.checks.violations().to_vec(),
+            tally: outcome.trace.checks.tally(),
+            figures: outcome.trace.checks.figures().clone(),
+            dropped: outcome.trace.dropped,
+            faults: {
+                let deeds = outcome.deeds.iter().map(|(deed, times)| (deed.name(), times));
+                outcome.faults.into_iter().chain(deeds).filter(|(_, times)| *times > 0).collect()
+            },
+            hash: outcome.trace.hash,
+            lasted: outcome.lasted,
+            steps: outcome.steps,
+            cheated: outcome.cheated,
+        },
         Err(panic) => {
             let words = panic.downcast_ref::<String>().map(String::as_str);
             let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("something");
             let violations = vec![fault(Check::C13, 0, format!("a panic: {words}"))];
-            (Report { seed, violations, ..Report::default() }, None)
+            Report { seed, violations, ..Report::default() }
         }
     }
 }

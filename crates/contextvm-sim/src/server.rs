@@ -1,9 +1,11 @@
 //! A server: its machine, and the application whose tools answer, stream, ask back, fail, or never end.
+mod saving;
+mod streaming;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 use contextvm_core::rewrite;
-use contextvm_engine::server::Delivery;
+use contextvm_engine::server::{Delivery, Question};
 use contextvm_engine::{RequestKey, ServerConfig, ServerInput, ServerLoad, ServerMachine, ServerOutput};
 use nostr::key::PublicKey;
 
@@ -13,7 +15,7 @@ use crate::end::{self, Desk, Effect, Input, TOOL_FAILED};
 use crate::hostile::{App, Chances, Does};
 use crate::journal::Journal;
 use crate::kernel::{Act, Due};
-use crate::plan::{Acts, CallPlan};
+use crate::plan::{Acts, CallPlan, Point};
 use crate::rng::Rng;
 use crate::time::{MS, SEC};
 use crate::trace::{Call, Digest, Ending, What};
@@ -22,8 +24,6 @@ use crate::trace::{Call, Digest, Ending, What};
 pub(crate) const ASKED_BACK: u64 = 2_000_000_000;
 /// How long an application waits for its caller's answer.
 const PATIENCE: u64 = 30 * SEC;
-/// Most text that is written at once.
-const PIECE: usize = 20_000;
 
 /// One request that an application works on.
 #[derive(Clone, Debug)]
@@ -43,6 +43,16 @@ struct Run {
     again: u8,
 }
 
+/// A moment at which a server is to die.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trap {
+    pub(crate) point: Point,
+    /// How often it comes there until then.
+    pub(crate) nth: u32,
+    pub(crate) torn: bool,
+    pub(crate) down: u64,
+}
+
 /// One life of a server.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -57,6 +67,9 @@ pub(crate) struct Server {
     load: ServerLoad,
     pub(crate) app: App,
     pub(crate) journal: Option<Journal>,
+    pub(crate) trap: Option<Trap>,
+    /// It is dead, and nobody has noticed.
+    has_fallen: bool,
     pub(crate) effects: VecDeque<Effect>,
 }
 
@@ -90,10 +103,30 @@ impl Server {
             load: ServerLoad::default(),
             app: App::new(app, rng_app),
             journal,
+            trap: None,
+            has_fallen: false,
             effects: VecDeque::new(),
         };
+        if desk.life == 0 {
+            let me = desk.me;
+            me.denied.iter().for_each(|caller| desk.emit(What::Denied { caller: *caller }));
+        }
         server.drain(desk);
         server
+    }
+
+    /// Requests that the application works on, and questions of its own that are open.
+    pub(crate) fn busy(&self) -> usize {
+        self.runs.len() + self.asked.len()
+    }
+
+    /// Records in the journal.
+    pub(crate) fn records(&self) -> usize {
+        self.journal.as_ref().map_or(0, Journal::len)
+    }
+
+    pub(crate) fn load(&self) -> ServerLoad {
+        self.machine.load()
     }
 
     pub(crate) fn timeout(&self) -> Option<contextvm_core::Mono> {
@@ -112,14 +145,30 @@ impl Server {
     }
 
     fn tell(&mut self, input: ServerInput, desk: &mut Desk<'_>) {
+        if self.has_fallen {
+            return;
+        }
         self.machine.handle(input, desk.now);
         self.drain(desk);
     }
 
+    /// The application closes the session of whom it works for longest.
+    pub(crate) fn close_session(&mut self, desk: &mut Desk<'_>) {
+        let Some(caller) = self.runs.values().next().map(|run| run.key.caller) else { return };
+        desk.kernel.happened("leaves");
+        desk.emit(What::Left { caller: Some(caller) });
+        self.runs.retain(|_, run| run.key.caller != caller);
+        self.by_key.retain(|key, _| key.caller != caller);
+        self.tell(ServerInput::SessionClosed(caller), desk);
+    }
+
     fn drain(&mut self, desk: &mut Desk<'_>) {
-        while let Some(output) = self.machine.poll_output() {
+        while !self.has_fallen
+            && let Some(output) = self.machine.poll_output()
+        {
             self.output(output, desk);
         }
+        self.write(desk);
         let load = self.machine.load();
         if load != self.load {
             self.load = load;
@@ -130,7 +179,14 @@ impl Server {
 
     fn output(&mut self, output: ServerOutput, desk: &mut Desk<'_>) {
         match output {
-            ServerOutput::Publish(outbound) => self.effects.push_back(Effect::Publish(outbound)),
+            ServerOutput::Publish(outbound) => {
+                let is_answer = outbound.draft.content.contains(r#""result":"#);
+                let point = if outbound.is_frame { Point::Frame } else { Point::Answers };
+                self.effects.push_back(Effect::Publish(outbound));
+                if is_answer || point == Point::Frame {
+                    self.falls(point, desk);
+                }
+            }
             ServerOutput::Deliver { caller, delivery, message, .. } => {
                 if !matches!(delivery, Delivery::Request { .. }) {
                     return self.deliver(caller, delivery, &message, desk);
@@ -138,13 +194,17 @@ impl Server {
                 if desk.kernel.cheater.now(Cheat::LogError) {
                     desk.emit(What::Error("on purpose"));
                 }
+                if self.falls(Point::Delivers, desk) {
+                    return;
+                }
                 for message in desk.kernel.cheater.requests(message) {
                     self.deliver(caller, delivery.clone(), &message, desk);
                 }
             }
-            ServerOutput::Ask { id, .. } => {
+            ServerOutput::Ask { id: question, question: about } => {
                 let wait = self.rng.delay(20 * MS);
-                self.later(wait, Act::Decide(id), desk);
+                let allow = matches!(about, Question::Key(key) if !desk.me.denied.contains(&key));
+                self.later(wait, Act::Decide { question, allow }, desk);
             }
             ServerOutput::StreamRoom(key) => self.resume(key, desk),
             ServerOutput::StreamEnded { key, .. } => {
@@ -153,16 +213,17 @@ impl Server {
                 }
             }
             ServerOutput::Remember { number, record } => {
-                if let Some(journal) = &mut self.journal {
-                    let at = journal.write(number, record, desk.kernel.now());
-                    let due = Due::App { peer: desk.me.peer, life: desk.life, act: Act::Stored(number) };
-                    desk.kernel.queue.at(at, due);
+                let now = desk.kernel.now();
+                let due = self.journal.as_mut().map(|journal| journal.push(number, record, now));
+                if let Some(due) = due.filter(|due| *due > now) {
+                    self.later(due - now, Act::Write, desk);
                 }
+                self.falls(Point::Written, desk);
             }
-            ServerOutput::Restarted(_)
-            | ServerOutput::Ended(_)
-            | ServerOutput::Undeliverable { .. }
-            | ServerOutput::Drop(_) => {}
+            ServerOutput::Restarted(_) | ServerOutput::Ended(_) | ServerOutput::Undeliverable { .. } => {}
+            ServerOutput::Refused { reason, .. } | ServerOutput::Drop(reason) => {
+                desk.kernel.dropped(desk.me.host, reason)
+            }
         }
     }
 
@@ -180,7 +241,10 @@ impl Server {
                 let (args, bytes) = end::asked(&message);
                 // A client's machine pings by itself.
                 if method != "ping" {
-                    desk.emit(What::Executed { caller, id: Some(key.id), args, bytes });
+                    desk.emit(What::Executed { caller, id: Some(key.id), args, bytes, unix: desk.now.unix });
+                    if desk.kernel.cheater.now(Cheat::WrongCancel) {
+                        return desk.emit(What::Stopped { caller, args });
+                    }
                 }
                 let number = end::call_of(end::args(&message)).unwrap_or(u64::MAX);
                 let plan = desk.kernel.calls.get(&number).cloned();
@@ -190,8 +254,9 @@ impl Server {
                 let id = rewrite::cancelled_request_id(message.params);
                 let id = id.and_then(|id| serde_json::from_str(id.get()).ok());
                 let nth = id.and_then(|id| self.by_key.remove(&RequestKey { caller, id }));
-                if let Some(nth) = nth {
-                    self.runs.remove(&nth);
+                let run = nth.and_then(|nth| self.runs.remove(&nth)).filter(|run| run.method != "ping");
+                if let Some(run) = run {
+                    desk.emit(What::Stopped { caller, args: run.args });
                 }
             }
             Delivery::Notification { method } => {
@@ -233,6 +298,11 @@ impl Server {
         let handling = self.app.handles();
         acts.fails |= handling.does == Does::Fails;
         acts.panics |= handling.does == Does::Panics;
+        let is_slow = takes.is_some_and(|takes| takes >= SEC);
+        let wrongs = [("app_slow", is_slow), ("app_fails", acts.fails), ("app_silent", takes.is_none())];
+        for (fault, _) in wrongs.into_iter().filter(|(_, happens)| *happens) {
+            desk.kernel.happened(fault);
+        }
         let takes = takes.filter(|_| handling.does != Does::Nothing).map(|takes| takes + handling.after);
         let takes = takes.map(|takes| takes + self.app.blocks());
         if handling.strange {
@@ -261,28 +331,35 @@ impl Server {
     }
 
     pub(crate) fn act(&mut self, act: Act, desk: &mut Desk<'_>) {
+        if self.has_fallen {
+            return;
+        }
         match act {
             Act::Run(nth) => self.run(nth, desk),
             Act::Stream(nth) => self.stream(nth, desk),
             Act::AskBack(nth) => self.ask_back(nth, desk),
             Act::Strange(to) => self.strange(to, desk),
             Act::Chatter(to) => self.chatter(to, desk),
-            Act::Decide(question) => self.tell(ServerInput::Verdict { question, allow: true }, desk),
+            Act::Decide { question, allow } => {
+                if !allow {
+                    desk.kernel.happened("denied");
+                }
+                self.tell(ServerInput::Verdict { question, allow }, desk);
+            }
             Act::GiveUp(nth) => {
                 if let Some(call) = self.asked.remove(&nth) {
                     desk.emit(What::Ended { call, ending: Ending::Cancelled });
                 }
             }
-            Act::Stored(number) => {
-                let Some(journal) = &mut self.journal else { return };
-                let input = if journal.sync(number) {
-                    ServerInput::Remembered { through: number }
-                } else {
-                    ServerInput::Unstored { through: number }
-                };
-                self.tell(input, desk);
-            }
-            Act::Begin | Act::Begun | Act::Issue | Act::Cancel(_) | Act::Take(_) | Act::Reply(_) => {}
+            Act::Write => self.write(desk),
+            Act::Stored => self.stored(desk),
+            Act::Begin
+            | Act::Begun
+            | Act::Late(_)
+            | Act::Issue
+            | Act::Cancel(_)
+            | Act::Take(_)
+            | Act::Reply(_) => {}
         }
     }
 
@@ -304,11 +381,13 @@ impl Server {
         if run.progress > 0 {
             run.progress -= 1;
             let done = run.acts.progress - run.progress;
-            let pace = run.pace;
+            let (pace, number) = (run.pace, run.number);
             self.later(pace, Act::Run(nth), desk);
             let message = format!(
-                r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":"{id}","progress":{done}}}}}"#
+                r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":"{id}","progress":{done},"message":"{number}"}}}}"#
             );
+            let said = end::progressed(number, &done.to_string());
+            desk.emit(What::Told { to: Some(to), said });
             self.tell(ServerInput::Send { to, message }, desk);
             return;
         }
@@ -364,55 +443,10 @@ impl Server {
         );
         let Some(message) = end::read(&text) else { return };
         let (args, bytes) = end::asked(&message);
-        desk.emit(What::Issued { call, to, args, bytes, reads: false });
+        desk.emit(What::Issued { call, to, args, bytes, reads: false, simple: false });
         self.asked.insert(question, call);
         self.later(PATIENCE, Act::GiveUp(question), desk);
         self.tell(ServerInput::Send { to, message: text }, desk);
-    }
-
-    /// Writes as much of a stream as is taken.
-    fn stream(&mut self, nth: u64, desk: &mut Desk<'_>) {
-        loop {
-            let Some(run) = self.runs.get_mut(&nth) else { return };
-            let (Some(done), key) = (run.streamed, run.key) else { return };
-            let (caller, args, number) = (key.caller, run.args, run.number);
-            let total = run.acts.streams;
-            if run.acts.gives_up && done * 2 >= total {
-                run.streamed = None;
-                // It may be over already, by the caller or by a fault.
-                let _ = self.machine.abort_stream(&key, Some("not now"), desk.now);
-                return self.drain(desk);
-            }
-            if done >= total {
-                run.streamed = None;
-                if self.machine.close_stream(&key, desk.now).is_ok() {
-                    desk.emit(What::Closed { caller, args });
-                }
-                return self.drain(desk);
-            }
-            let text = end::fill(number ^ done, (total - done).min(PIECE as u64));
-            match self.machine.write_stream(&key, &text, desk.now) {
-                Ok(taken) => {
-                    run.streamed = Some(done + taken as u64);
-                    let data = Arc::from(text.get(..taken).unwrap_or_default());
-                    desk.emit(What::Wrote { caller, args, data });
-                    self.drain(desk);
-                    if taken < text.len() {
-                        return;
-                    }
-                }
-                Err(_) => {
-                    run.streamed = None;
-                    return self.drain(desk);
-                }
-            }
-        }
-    }
-
-    fn resume(&mut self, key: RequestKey, desk: &mut Desk<'_>) {
-        if let Some(nth) = self.by_key.get(&key) {
-            self.later(MS, Act::Stream(*nth), desk);
-        }
     }
 }
 

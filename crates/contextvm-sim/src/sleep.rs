@@ -1,6 +1,6 @@
 //! Hosts whose lid is closed: nothing runs, nothing arrives, and the monotonic clock stands still.
 use crate::kernel::Due;
-use crate::trace::Host;
+use crate::trace::{Host, What};
 use crate::world::World;
 
 impl World {
@@ -12,11 +12,19 @@ impl World {
             return;
         };
         alive.port.clock.boot += lasts;
+        self.kernel.emit(host, What::Slept { lasts });
         self.asleep.insert(number, (now, now + lasts));
         // Its relays give it up meanwhile, and it does not hear of that.
         for relay in 0..self.relays.len() as u16 {
             self.kernel.net.half_open(number, relay);
         }
+    }
+
+    /// Whether the lid of a host is closed.
+    pub(crate) fn is_asleep(&self, host: Host) -> bool {
+        let number = self.numbers.get(&host);
+        let asleep = number.and_then(|number| self.asleep.get(number));
+        asleep.is_some_and(|(_, until)| self.kernel.now() < *until)
     }
 
     /// Returns what is due at a peer, unless the peer sleeps: its timers wait, everything else is lost.

@@ -1,13 +1,14 @@
 //! What happened in one simulated life: entries that the hosts write, a running hash over them, and the checks they feed.
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use contextvm_engine::ServerLoad;
-use contextvm_engine::client::Lost;
+use contextvm_engine::client::{ClientLoad, Lost};
+use contextvm_engine::{DropReason, ServerLoad};
 use nostr::event::EventId;
 use nostr::key::PublicKey;
 
 use crate::check::Checks;
-use crate::hash::{Running, short};
+use crate::hash::Running;
 
 /// One process or relay of a simulated world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +91,8 @@ pub enum What {
         bytes: u64,
         /// The application reads the stream of this call.
         reads: bool,
+        /// It is small, and nothing lengthens it: no progress, no stream, no question back.
+        simple: bool,
     },
     /// An endpoint's draft was signed. Hostile hosts write this too, for whatever they sign.
     Signed {
@@ -99,6 +102,8 @@ pub enum What {
         to: PublicKey,
         /// Whether it leaves in a gift wrap.
         encrypted: bool,
+        /// The Unix second that its author stamped on it.
+        stamp: u64,
     },
     /// A request reached an application.
     Executed {
@@ -110,6 +115,15 @@ pub enum What {
         args: Digest,
         /// How long that is.
         bytes: u64,
+        /// The Unix second, as the host's own clock has it.
+        unix: u64,
+    },
+    /// A caller's cancellation reached the application, which stopped at once.
+    Stopped {
+        /// Whose request it was.
+        caller: PublicKey,
+        /// What had been asked.
+        args: Digest,
     },
     /// An application answered a request that it had executed.
     Returned {
@@ -129,7 +143,8 @@ pub enum What {
         /// How.
         ending: Ending,
     },
-    /// An application sent a notification of its own (no cancellation, progress or frame), to one peer or to all.
+    /// An application sent a notification (no cancellation, no frame), to one peer or to all. Progress counts, too: what it
+    /// says is the number of its call and how far that is.
     Told {
         /// Whom it is for.
         to: Option<PublicKey>,
@@ -176,7 +191,7 @@ pub enum What {
         complete: bool,
     },
     /// Whether a client and a server had, from this moment on, an honest relay in common that is up, that both are
-    /// connected to and that loses nothing, while both processes run.
+    /// connected to and that loses nothing, while both processes run and their clocks agree.
     Path {
         /// The client's number.
         client: u16,
@@ -184,9 +199,63 @@ pub enum What {
         server: u16,
         /// From now on.
         good: bool,
+        /// Whether the clocks agree.
+        clocks: bool,
+    },
+    /// An application will not serve this key: nothing of it may ever be executed.
+    Denied {
+        /// Whom.
+        caller: PublicKey,
+    },
+    /// A client closed itself, or a server closed a session.
+    Left {
+        /// Whose session; `None`: the client's own.
+        caller: Option<PublicKey>,
+    },
+    /// A tool gave its stream up before the end of it.
+    GaveUp {
+        /// Who reads it.
+        caller: PublicKey,
+        /// What was asked.
+        args: Digest,
+    },
+    /// The application has read enough of a stream.
+    HadEnough {
+        /// Whose stream.
+        call: Call,
+    },
+    /// A signer was late, or refused.
+    SignerFailed,
+    /// A host slept, and its machine's clock with it.
+    Slept {
+        /// Microseconds.
+        lasts: u64,
+    },
+    /// A wall clock jumped.
+    Jumped {
+        /// Seconds.
+        by: i64,
+    },
+    /// Calls of the plan that no application made: their client was down, or died before their turn.
+    NotMade {
+        /// How many.
+        calls: u64,
     },
     /// The sizes of a server's tables after a step.
     Load(ServerLoad),
+    /// The sizes of a client's tables.
+    ClientLoad(ClientLoad),
+    /// The sizes of a driver's tables.
+    PortLoad(PortLoad),
+    /// Nothing has happened for so long that tables should be empty now; their sizes were written just before this.
+    Rest {
+        /// Requests that the application works on, or calls that it has not seen end.
+        busy: usize,
+        /// A long silence, at night: also what is forgotten by age is gone.
+        deep: bool,
+        /// Records in the journal of a server.
+        records: usize,
+    },
     /// A machine asked to be woken at this time (microseconds of the world's clock), where that changed.
     Timer {
         /// When.
@@ -196,6 +265,19 @@ pub enum What {
     Woke,
     /// Something happened that the drivers log as an error.
     Error(&'static str),
+}
+
+/// Sizes of everything a driver holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortLoad {
+    /// Signed events that are kept under their ticket.
+    pub kept: usize,
+    /// Publications that have no outcome yet.
+    pub publishing: usize,
+    /// Events that wait to be opened.
+    pub opening: usize,
+    /// Events that wait to be signed or sealed.
+    pub sealing: usize,
 }
 
 /// Who did or saw what, and when.
@@ -216,6 +298,7 @@ pub struct Trace {
     entries: u64,
     kept: Option<Vec<Entry>>,
     checks: Checks,
+    dropped: BTreeMap<&'static str, u64>,
 }
 
 impl Trace {
@@ -241,6 +324,26 @@ impl Trace {
         if let Some(kept) = &mut self.kept {
             kept.push(entry);
         }
+    }
+
+    /// Takes the reason for which something inbound was not acted on, and which part of the host said so.
+    pub fn dropped(&mut self, at: u64, host: Host, reason: DropReason) {
+        self.hash.all(30, &[at, reason as u64]);
+        *self.dropped.entry(reason.name()).or_default() += 1;
+        self.checks.dropped(at, host, reason);
+    }
+
+    /// Takes the text of a reason for which an event that had passed the gate could not be opened.
+    pub fn unopened(&mut self, at: u64, host: Host, why: &str) {
+        self.hash.mix(31);
+        self.hash.bytes(why.as_bytes());
+        *self.dropped.entry("unopened").or_default() += 1;
+        self.checks.unopened(at, host, why);
+    }
+
+    /// Something was brought to a host, or (a timer of its connections) the host had asked to be woken.
+    pub fn stirred(&mut self, at: u64, host: Host, by_timer: bool) {
+        self.checks.stirred(at, host, by_timer);
     }
 
     /// Takes numbers that belong to the course of the world and to no check: what a relay passed on, what a link lost.
@@ -277,9 +380,9 @@ impl Trace {
     /// Ends the world: the checks look at what should have happened by now, and give their verdict.
     #[must_use]
     pub fn finish(self, at: u64) -> Finished {
-        let Self { hash, entries, kept, mut checks } = self;
+        let Self { hash, entries, kept, mut checks, dropped } = self;
         checks.finish(at);
-        Finished { hash: hash.value(), entries, kept: kept.unwrap_or_default(), checks }
+        Finished { hash: hash.value(), entries, kept: kept.unwrap_or_default(), checks, dropped }
     }
 }
 
@@ -294,83 +397,6 @@ pub struct Finished {
     pub kept: Vec<Entry>,
     /// The checks with their verdict.
     pub checks: Checks,
-}
-
-impl Entry {
-    /// Hashes the whole entry.
-    fn mix(&self, hash: &mut Running) {
-        hash.mix(self.at);
-        hash.mix(match self.host {
-            Host::Client(number) => 1 << 16 | u64::from(number),
-            Host::Server(number) => 2 << 16 | u64::from(number),
-            Host::Relay(number) => 3 << 16 | u64::from(number),
-        });
-        self.what.mix(hash);
-    }
-}
-
-impl What {
-    fn mix(&self, hash: &mut Running) {
-        match self {
-            Self::Joined { key, honest, encrypted } => {
-                hash.all(1, &[short(key.as_bytes()), u64::from(*honest), u64::from(*encrypted)])
-            }
-            Self::Crashed => hash.mix(2),
-            Self::Restarted { journal } => hash.all(3, &[u64::from(*journal)]),
-            Self::Issued { call, to, args, bytes, reads } => {
-                hash.all(4, &[call.0, short(to.as_bytes()), args.0, *bytes, u64::from(*reads)]);
-            }
-            Self::Signed { id, to, encrypted } => {
-                hash.all(5, &[short(id.as_bytes()), short(to.as_bytes()), u64::from(*encrypted)])
-            }
-            Self::Executed { caller, id, args, bytes } => {
-                let id = id.map_or(0, |id| short(id.as_bytes()));
-                hash.all(6, &[short(caller.as_bytes()), id, args.0, *bytes]);
-            }
-            Self::Returned { caller, args, result, bytes } => {
-                hash.all(7, &[short(caller.as_bytes()), args.0, result.0, *bytes])
-            }
-            Self::Ended { call, ending } => {
-                hash.all(8, &[call.0]);
-                ending.mix(hash);
-            }
-            Self::Told { to, said } => hash.all(9, &[to.map_or(0, |to| short(to.as_bytes())), said.0]),
-            Self::Heard { from, said } => hash.all(10, &[short(from.as_bytes()), said.0]),
-            Self::Wrote { caller, args, data } => {
-                hash.all(11, &[short(caller.as_bytes()), args.0]);
-                hash.bytes(data.as_bytes());
-            }
-            Self::Closed { caller, args } => hash.all(12, &[short(caller.as_bytes()), args.0]),
-            Self::Chunk { call, index, data } => {
-                hash.all(13, &[call.0, *index]);
-                hash.bytes(data.as_bytes());
-            }
-            Self::StreamEnded { call, complete } => hash.all(14, &[call.0, u64::from(*complete)]),
-            Self::Path { client, server, good } => {
-                hash.all(15, &[u64::from(*client), u64::from(*server), u64::from(*good)])
-            }
-            Self::Load(load) => hash.all(
-                16,
-                &[load.seen_ids, load.in_flight, load.publications, load.ledger_bytes]
-                    .map(|size| size as u64),
-            ),
-            Self::Timer { due } => hash.all(17, &[*due]),
-            Self::Woke => hash.mix(18),
-            Self::Error(text) => {
-                hash.mix(19);
-                hash.bytes(text.as_bytes());
-            }
-        }
-    }
-}
-
-impl Ending {
-    fn mix(self, hash: &mut Running) {
-        match self {
-            Self::Answer { result, bytes } => hash.all(1, &[result.0, bytes]),
-            Self::Error(code) => hash.all(2, &[code.cast_unsigned()]),
-            Self::Lost(lost) => hash.all(3, &[lost as u64]),
-            Self::Cancelled => hash.mix(4),
-        }
-    }
+    /// How often something was not acted on, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
 }

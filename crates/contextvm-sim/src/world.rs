@@ -5,19 +5,21 @@ use std::rc::Rc;
 use crate::build;
 use crate::cheat::{Cheat, Cheater};
 use crate::check::{Checks, Expect};
+use crate::days;
 use crate::frame::Said;
 use crate::guest::Guests;
 use crate::hostile::{Chances, Deeds, HostileRelay};
 use crate::kernel::{Due, Kernel};
-use crate::knobs::{Knobs, Mix};
+use crate::knobs::Knobs;
 use crate::net::Net;
 use crate::omit::Omit;
 use crate::peer::{End, Peer};
 use crate::plan::{Happening, Plan};
 use crate::queue::Queue;
 use crate::relay::{Relay, Sayings};
-use crate::time::SEC;
-use crate::trace::{Finished, Host, Trace, What};
+pub use crate::scene::Scene;
+use crate::time::{MS, SEC};
+use crate::trace::{Digest, Finished, Host, Trace, What};
 use crate::workload;
 
 /// Most things that may happen at one instant before the world is taken for stuck.
@@ -28,20 +30,10 @@ const PATIENCE: u64 = 3_000 * SEC;
 const CALM: u64 = 5 * SEC;
 /// How long hostile relays and peers go on after the plan.
 const HOSTILE: u64 = 60 * SEC;
-
-/// What kind of world it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Scene {
-    /// Everything that the knobs say.
-    #[default]
-    Swarm,
-    /// Nothing goes wrong.
-    Calm,
-    /// Two hostile relays, and one that is honest and loses nothing; every call is answered.
-    HostileRelays,
-    /// One server and light traffic for so many days.
-    Days(u32),
-}
+/// How long they do where what is late matters: until the last ids may have been forgotten.
+const REPLAYED: u64 = 720 * SEC;
+/// Time between two ticks when little happens any more.
+const SLOW_TICK: u64 = 10 * SEC;
 
 /// What a world is made from beside its seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +82,8 @@ pub struct Outcome {
     pub deeds: Deeds,
     /// Whether the cheat of the setup had its opportunity.
     pub cheated: bool,
+    /// How often each fault happened.
+    pub faults: BTreeMap<&'static str, u64>,
     /// How many peers began to connect to each relay in each second.
     pub dials: BTreeMap<(u16, u64), u32>,
 }
@@ -106,11 +100,12 @@ pub struct World {
     pub(crate) peers: Vec<Peer>,
     pub(crate) numbers: BTreeMap<Host, u16>,
     /// Pairs of a client and its server, with what was last said of their path.
-    pub(crate) paths: Vec<(u16, u16, bool)>,
+    pub(crate) paths: Vec<(u16, u16, (bool, bool))>,
     pub(crate) steps: u64,
     pub(crate) last: (u64, u64),
     pub(crate) deeds: Deeds,
     pub(crate) guests: Guests,
+    scene: Scene,
     /// Time between two ticks, microseconds.
     tick: u64,
     dials: BTreeMap<(u16, u64), u32>,
@@ -122,14 +117,34 @@ impl World {
     /// Draws a world.
     #[must_use]
     pub fn new(seed: u64, setup: Setup) -> Self {
-        let knobs = knobs_of(seed, setup.scene).without(&setup.omit);
-        let quiet = build::quiet(seed, setup.scene, &knobs);
-        let mut drawn = knobs.clone();
-        if let Scene::Days(days) = setup.scene {
-            drawn.work.pause = u64::from(days) * 86_400 * SEC / setup.calls.max(1);
+        let (knobs, plan) = Self::draw(seed, &setup);
+        Self::with(seed, setup, knobs, plan)
+    }
+
+    /// Draws the knobs and the plan of a world, without what is left out.
+    ///
+    /// Events are those of the whole seed, and keep their places in the plan whichever knobs are left out; those of an
+    /// omitted knob do not happen.
+    #[must_use]
+    pub fn draw(seed: u64, setup: &Setup) -> (Knobs, Plan) {
+        let all = setup.scene.knobs(seed);
+        let plan = |knobs: &Knobs| {
+            let quiet = build::quiet(seed, setup.scene, knobs);
+            workload::draw(seed, setup.scene, knobs, setup.calls, &quiet)
+        };
+        let mut whole = plan(&all);
+        if setup.omit.knobs.is_empty() {
+            return (all, whole);
         }
-        let plan = workload::draw(seed, &drawn, setup.calls, &quiet);
-        Self::build(seed, setup, knobs, plan, quiet)
+        let knobs = all.without(&setup.omit);
+        whole.take_calls(plan(&knobs));
+        (knobs, whole)
+    }
+
+    /// Returns a hash over what is drawn for a world: another one means that the code draws something else by now.
+    #[must_use]
+    pub fn draws(seed: u64, setup: &Setup) -> u64 {
+        Digest::of(format!("{:?}", Self::draw(seed, setup)).as_bytes()).0
     }
 
     /// Makes a world with these knobs and this plan.
@@ -143,10 +158,12 @@ impl World {
         let relays = build::relays(seed, &setup, &knobs, &quiet);
         let peers = build::peers(seed, &setup, &knobs, &relays);
         let net = Net::new(seed, &knobs, peers.len() as u16, &quiet);
-        let limits = build::limits(seed, setup.scene);
+        let limits = build::limits(setup.scene, &knobs);
         let complete = setup.scene == Scene::HostileRelays;
-        let ends_within = build::ends_within(&limits, &knobs);
-        let expect = Expect { limits, ends_within, complete };
+        let honest = knobs.hostile_relays + knobs.hostile_clients + knobs.hostile_servers == 0;
+        // Up and down and back, each a half more than the mean, and what is asked of a disk or a signer beside that.
+        let prompt = complete.then_some(6 * knobs.delay.min(50 * MS) + SEC);
+        let expect = Expect { limits, complete, prompt, honest };
         let mut trace = Trace::new(Checks::new(&expect));
         if setup.keep {
             trace = trace.keeping();
@@ -159,6 +176,7 @@ impl World {
             net,
             trace,
             cheater: Cheater::new(setup.cheat),
+            faults: BTreeMap::new(),
             calls: calls.collect(),
         };
         for (nth, planned) in plan.planned.iter().enumerate() {
@@ -169,7 +187,8 @@ impl World {
         let (steps, last, deeds) = (0, (0, 0), Deeds::default());
         let honest: Vec<_> = build::servers(&peers);
         let guests = Guests::new(seed, &knobs, setup.chances.as_ref(), &honest, &setup.omit);
-        let tick = if matches!(setup.scene, Scene::Days(_)) { 60 * SEC } else { SEC };
+        let scene = setup.scene;
+        let tick = if matches!(scene, Scene::Days(_)) { 60 * SEC } else { SEC };
         let (omit, dials, asleep) = (setup.omit, BTreeMap::new(), BTreeMap::new());
         let mut world = Self {
             omit,
@@ -185,6 +204,7 @@ impl World {
             last,
             deeds,
             guests,
+            scene,
             tick,
             dials,
             asleep,
@@ -202,7 +222,11 @@ impl World {
         }
         guests.join(kernel);
         for peer in peers.iter_mut().filter(|peer| !omit.host(peer.me.host)) {
-            peer.start(kernel);
+            if peer.comes == 0 {
+                peer.start(kernel);
+            } else {
+                kernel.queue.at(peer.comes, Due::Start { peer: peer.me.peer, life: 0 });
+            }
         }
         kernel.queue.after(SEC, Due::Tick);
     }
@@ -228,6 +252,9 @@ impl World {
     pub fn run(mut self) -> Outcome {
         // Looking through all calls costs more than a step.
         while !(self.steps.is_multiple_of(64) && self.is_over()) && self.step() {}
+        if self.kernel.now() < self.plan.ends + PATIENCE.max(self.knobs.lingers * SEC) {
+            self.rest(false);
+        }
         self.finish()
     }
 
@@ -241,11 +268,16 @@ impl World {
             .iter()
             .filter_map(|relay| relay.mind.as_ref())
             .for_each(|mind| deeds.merge(&mind.mood().deeds));
-        let Kernel { queue, net, mut trace, cheater, .. } = kernel;
+        let Kernel { queue, net, mut trace, cheater, mut faults, .. } = kernel;
+        let of_relays =
+            relays.iter().flat_map(|relay| relay.faults.iter().map(|(name, times)| (*name, *times)));
+        for (name, times) in net.faults.named().into_iter().chain(of_relays).filter(|(_, times)| *times > 0) {
+            *faults.entry(name).or_default() += times;
+        }
         let cheated = cheater.done() > 0;
         let lasted = queue.now();
-        trace.note(&[steps, net.lost, net.doubled]);
-        Outcome { trace: trace.finish(lasted), lasted, steps, plan, knobs, deeds, cheated, dials }
+        trace.note(&[steps, net.faults.lost_up + net.faults.lost_down, net.faults.doubled]);
+        Outcome { trace: trace.finish(lasted), lasted, steps, plan, knobs, deeds, cheated, faults, dials }
     }
 
     fn is_over(&self) -> bool {
@@ -253,10 +285,11 @@ impl World {
         let open = || {
             self.peers.iter().filter_map(|peer| peer.alive.as_ref()).any(|alive| match &alive.end {
                 End::Client(client) => client.open_calls() > 0,
-                End::Server(_) => false,
+                End::Server(_) | End::Waits => false,
             })
         };
-        now >= self.plan.ends + PATIENCE || (now >= self.plan.ends + CALM && !open())
+        let lingers = self.knobs.lingers * SEC;
+        now >= self.plan.ends + PATIENCE.max(lingers) || (now >= self.plan.ends + CALM + lingers && !open())
     }
 
     /// Lets the next thing happen; returns whether there was one.
@@ -264,6 +297,9 @@ impl World {
         let Some(due) = self.kernel.queue.take() else { return false };
         self.steps += 1;
         let now = self.kernel.now();
+        // Also what no application has seen yet is part of the trace.
+        let course = due.course();
+        self.kernel.trace.note(&[now, course]);
         self.last = if self.last.0 == now { (now, self.last.1 + 1) } else { (now, 0) };
         if self.last.1 > STUCK {
             self.kernel.emit(Host::Relay(u16::MAX), What::Error("time stands still"));
@@ -294,11 +330,28 @@ impl World {
             Due::Planned(nth) => self.planned(nth),
             Due::Tick => {
                 // What is hostile by itself rests once the plan is done, or a world of slow calls would never end.
-                if self.plan.planned.is_empty() || self.kernel.now() < self.plan.ends + HOSTILE {
+                let now = self.kernel.now();
+                let lasts = if self.knobs.lingers > 0 { REPLAYED } else { HOSTILE };
+                let sleeps = matches!(self.scene, Scene::Days(_)) && days::is_night(now);
+                if (self.plan.planned.is_empty() || now < self.plan.ends + lasts) && !sleeps {
                     self.idle();
                 }
+                if matches!(self.scene, Scene::Days(_)) && Self::is_floor(self.kernel.now(), self.tick) {
+                    self.rest(true);
+                } else {
+                    self.measure();
+                }
                 self.kernel.net.is_changed = true;
-                self.kernel.queue.after(self.tick, Due::Tick);
+                let is_late = now > self.plan.ends + HOSTILE && !self.plan.planned.is_empty();
+                self.kernel
+                    .queue
+                    .after(if is_late { SLOW_TICK.max(self.tick) } else { self.tick }, Due::Tick);
+            }
+            Due::Falls { peer, life, torn, down } => {
+                let host = self.peers.get(usize::from(peer)).filter(|peer| peer.life == life);
+                if let Some(host) = host.map(|peer| peer.me.host) {
+                    self.crash(host, torn, down);
+                }
             }
             Due::Dial { peer, relay, connection } => self.dial(peer, relay, connection),
             Due::ToRelay { peer, relay, connection, said } => {
@@ -348,7 +401,7 @@ impl World {
         let Self { peers, kernel, .. } = self;
         let Some(peer) = peers.get_mut(usize::from(number)) else { return };
         if let Due::Start { life, .. } = due {
-            if peer.life == life && peer.alive.is_none() {
+            if peer.life == life && peer.is_to_start() {
                 if life > 0 && !peer.has_barrier {
                     let journal = peer.journal.is_some();
                     kernel.emit(peer.me.host, What::Restarted { journal });
@@ -366,7 +419,11 @@ impl World {
             | Due::App { life, .. } => life,
             _ => peer.life,
         };
+        let host = peer.me.host;
         let Some(alive) = peer.alive(life) else { return };
+        if !matches!(due, Due::Wake { .. }) {
+            kernel.stirred(host, matches!(due, Due::Pool { .. }));
+        }
         match due {
             Due::Dialled { relay, connection, open, .. } => {
                 alive.port.dialled(relay, connection, open, kernel);
@@ -414,21 +471,11 @@ impl World {
         }
         let Some(relay) = self.relays.get(usize::from(number)) else { return };
         let open = relay.accepts(now);
-        let wait = self.kernel.net.delay(peer, number);
+        let wait = self.kernel.net.delay(peer, number, now);
         self.kernel.queue.after(wait, Due::Dialled { peer, relay: number, connection, open });
         if open {
             self.kernel.net.open(peer, number);
             self.relay(number, |relay, out| relay.opened(peer, out));
         }
-    }
-}
-
-/// Draws the knobs of a scene.
-fn knobs_of(seed: u64, scene: Scene) -> Knobs {
-    match scene {
-        Scene::Swarm => Knobs::draw(seed),
-        Scene::Calm => Knobs { work: Mix::small(), ..Knobs::calm() },
-        Scene::HostileRelays => Knobs { relays: 1, hostile_relays: 2, ..Knobs::calm() },
-        Scene::Days(_) => Knobs::days(),
     }
 }

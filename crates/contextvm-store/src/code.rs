@@ -1,11 +1,13 @@
-//! How records are written: fixed fields first, then texts behind their lengths.
+//! How records are written: fixed fields first, then texts behind their lengths; a row holds those of one batch.
 use contextvm_core::{Draft, Protection, WrapKind};
 use contextvm_engine::{Origin, Record, RequestKey};
 use nostr::event::{EventId, Tag, Tags};
 use nostr::key::PublicKey;
 
-/// Seconds, then the inner id: keys are in the order of time.
-pub(crate) type Key = [u8; 40];
+/// What a record is about: seconds, then the inner id.
+pub(crate) type Key = [u8; KEY];
+
+const KEY: usize = 40;
 
 const PLAIN: u8 = 0;
 const PERSISTENT: u8 = 1;
@@ -27,6 +29,42 @@ pub(crate) fn key(seconds: u64, id: &EventId) -> Key {
 /// Returns the seconds of a key.
 pub(crate) fn seconds(key: &Key) -> u64 {
     key.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// One record in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry<'a> {
+    pub(crate) is_answer: bool,
+    pub(crate) key: &'a Key,
+    pub(crate) value: &'a [u8],
+}
+
+/// Adds a record to a row.
+pub(crate) fn push(row: &mut Vec<u8>, entry: Entry<'_>) {
+    row.push(u8::from(entry.is_answer));
+    row.extend(count(entry.value.len()));
+    row.extend_from_slice(entry.key);
+    row.extend_from_slice(entry.value);
+}
+
+/// Returns the records of a row; `None` in place of what was not written by [`push`].
+pub(crate) fn entries(row: &[u8]) -> impl Iterator<Item = Option<Entry<'_>>> {
+    let mut row = Reader(row);
+    core::iter::from_fn(move || {
+        if row.0.is_empty() {
+            return None;
+        }
+        let record = row.entry();
+        if record.is_none() {
+            row = Reader(&[]);
+        }
+        Some(record)
+    })
+}
+
+/// Returns the inner id of a key.
+pub(crate) fn id(key: &Key) -> [u8; 32] {
+    key.last_chunk().map_or([0; 32], |bytes| *bytes)
 }
 
 /// Writes the value of an acceptance.
@@ -123,6 +161,17 @@ impl<'a> Reader<'a> {
         usize::try_from(u32::from_be_bytes(bytes)).ok()
     }
 
+    fn entry(&mut self) -> Option<Entry<'a>> {
+        let is_answer = match self.byte()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
+        let length = self.count()?;
+        let key = self.take(KEY)?.first_chunk()?;
+        Some(Entry { is_answer, key, value: self.take(length)? })
+    }
+
     fn head(&mut self, key: &Key) -> Option<(RequestKey, u64, Protection)> {
         let caller = PublicKey::from_slice(self.take(32)?).ok()?;
         let id = EventId::from_byte_array(*key.last_chunk()?);
@@ -182,9 +231,20 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_in_the_order_of_time() {
-        let (low, high) = (EventId::from_byte_array([0; 32]), EventId::from_byte_array([255; 32]));
-        assert!(key(1, &high) < key(2, &low));
-        assert!(key(255, &high) < key(256, &low));
+    fn a_row_holds_what_was_put_into_it_and_says_when_it_is_none() {
+        let keys = [1, 2, 3].map(|n| key(n, &EventId::from_byte_array([n as u8; 32])));
+        let values = [vec![], vec![7; 10], vec![7; 20]];
+        let put: Vec<_> = keys
+            .iter()
+            .zip(&values)
+            .map(|(key, value)| Entry { is_answer: value.len() == 10, key, value })
+            .collect();
+        let mut row = Vec::new();
+        put.iter().for_each(|entry| push(&mut row, *entry));
+        assert_eq!(entries(&row).collect::<Option<Vec<_>>>(), Some(put));
+        for length in 0..row.len() {
+            let read: Option<Vec<_>> = entries(&row[..length]).collect();
+            assert_eq!(read.is_some(), [0, 45, 100].contains(&length), "{length}");
+        }
     }
 }

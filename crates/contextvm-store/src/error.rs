@@ -15,8 +15,8 @@ pub enum StoreError {
     /// The store belongs to another server.
     #[error("{} belongs to a server with another key", .0.display())]
     OtherServer(PathBuf),
-    /// A newer version wrote the store.
-    #[error("{} has format {found}, which this version does not know", .path.display())]
+    /// Another version wrote the store.
+    #[error("{} has format {found}, which this version does not know; move it away to begin anew", .path.display())]
     Format {
         /// The file.
         path: PathBuf,

@@ -3,6 +3,7 @@
 //! [`Store::open`] returns what an earlier run left, for [`ServerMachine::restore`](contextvm_engine::ServerMachine::restore);
 //! [`Store::commit`] has a batch of records on disk when it returns. Both block; call them beside an async loop.
 
+mod base;
 mod code;
 mod error;
 mod file;
@@ -11,4 +12,4 @@ mod power;
 mod store;
 
 pub use error::StoreError;
-pub use store::{Restored, Store};
+pub use store::{Discarded, Restored, Store};

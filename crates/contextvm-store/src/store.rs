@@ -1,41 +1,24 @@
-//! The store itself: two tables in the order of time, and a few words about whose they are.
+//! The store itself: opened once, written batch by batch, and begun anew in a fresh file where the old one cannot be trusted.
 use std::fmt;
-use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use contextvm_core::Limits;
 use contextvm_engine::Record;
 use nostr::key::PublicKey;
+use redb::Database;
 use redb::backends::FileBackend;
-use redb::{
-    Builder, Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, StorageBackend,
-    StorageError, Table, TableDefinition, WriteTransaction,
-};
 
 use crate::StoreError;
-use crate::code::{self, Key};
-use crate::file::{self, Lock, io_error};
+use crate::base::{self, Failed, Kept, Tally, guarded};
+use crate::file::{self, Lock};
 
-/// Changes whenever an older version would read a store wrongly.
-const FORMAT: u64 = 1;
-/// Memory for pages, bytes: what is written is hardly ever read.
-const CACHE: usize = 4 * 1024 * 1024;
 /// How often what is too old is taken out, seconds.
 const PRUNE_EVERY: u64 = 10;
-/// What an answer is taken to need beside its text, as in the machine's ledger.
-const OVERHEAD: u64 = 512;
 /// How far ahead of our clock the start of a store may be, seconds.
 const AHEAD: u64 = 60;
-
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
-const ACCEPTED: TableDefinition<'_, &Key, &[u8]> = TableDefinition::new("accepted");
-const ANSWERED: TableDefinition<'_, &Key, &[u8]> = TableDefinition::new("answered");
-
-const FORMAT_NAME: &str = "format";
-const SERVER: &str = "public_key";
-const SINCE: &str = "since";
+/// Longest time for which a disk that fails is left alone, seconds.
+const LONGEST_PAUSE: u64 = 30;
 
 /// What an earlier run left.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,61 +33,47 @@ pub struct Restored {
     pub is_new: bool,
 }
 
-type Opening = Box<dyn Fn() -> Result<Database, StoreError> + Send + Sync>;
+/// Fills a database that was made.
+pub(crate) type Fill<'a> = Box<dyn FnOnce(&Database) -> Result<Tally, Failed> + 'a>;
+
+/// Where the file of a store lies.
+pub(crate) trait Place: Send + Sync {
+    /// Opens what is there, every page of it checked; `None` when there is nothing.
+    fn open(&self) -> Result<Option<Database>, StoreError>;
+    /// Makes a fresh file, has it filled, and puts it in the place of what was there, for good.
+    fn replace(&self, fill: Fill<'_>) -> Result<(Database, Tally), StoreError>;
+}
 
 /// An open store. It stays locked until it is dropped.
 pub struct Store {
     path: PathBuf,
-    opening: Opening,
-    limits: Kept,
+    place: Box<dyn Place>,
+    server: PublicKey,
+    kept: Kept,
     state: Mutex<State>,
     _lock: Option<Lock>,
 }
 
-/// How long and how much is kept.
-#[derive(Clone, Copy, Debug)]
-struct Kept {
-    accepted: u64,
-    answered: u64,
-    answered_bytes: u64,
-}
-
-impl Kept {
-    const fn new(limits: &Limits) -> Self {
-        Self {
-            accepted: limits.age_window.saturating_add(limits.age_skew),
-            answered: limits.ledger_ttl.as_secs(),
-            answered_bytes: limits.ledger_bytes as u64,
-        }
-    }
-}
-
 struct State {
-    /// Absent after a failure: it is opened again for the next batch.
+    /// Absent after a failure: then nothing of it is trusted, and its records go into a fresh file.
     database: Option<Database>,
-    answered_bytes: u64,
+    tally: Tally,
     pruned: u64,
+    failure: Option<Failure>,
 }
 
-/// Why a transaction failed; what the database says is put into few words at once.
-pub(crate) enum Failed {
-    Storage(StorageError),
-    Panic,
-    Damaged,
+/// The last failure, unless something was kept since.
+struct Failure {
+    error: StoreError,
+    at: u64,
+    /// How long the disk is left alone, seconds.
+    pause: u64,
 }
 
-impl<E: Into<redb::Error>> From<E> for Failed {
-    fn from(error: E) -> Self {
-        let error = error.into();
-        if let redb::Error::Io(error) = error {
-            Self::Storage(StorageError::Io(error))
-        } else if let redb::Error::PreviousIo = error {
-            Self::Storage(StorageError::PreviousIo)
-        } else {
-            // Corrupt, or with tables of another kind: somebody else's database.
-            Self::Damaged
-        }
-    }
+/// A place whose store was removed, and which nobody else can use until this is dropped.
+#[derive(Debug)]
+pub struct Discarded {
+    _lock: Lock,
 }
 
 impl fmt::Debug for Store {
@@ -116,11 +85,13 @@ impl fmt::Debug for Store {
 impl Store {
     /// Opens the store of a server, or makes one; `now` is the Unix second. Missing directories are made (mode 0700).
     ///
-    /// `limits` must be those of the machine: what it would have forgotten is forgotten here, too.
+    /// What is young enough is copied into a fresh file, which takes the place of the old one: no write of an earlier run that
+    /// the disk may have lost is built upon. `limits` must be those of the machine: what it would have forgotten is
+    /// forgotten here, too.
     ///
     /// # Errors
-    /// Refuses a store that another process uses, that belongs to another key, that is damaged or in the future, or that
-    /// others may read. Nothing is ever overwritten or begun anew in its place.
+    /// Refuses a store that another process uses, that belongs to another key or has another format, that is damaged or in the
+    /// future, or that others may read. Such a one is never overwritten, and nothing is begun anew in its place.
     pub fn open(
         path: &Path,
         server: &PublicKey,
@@ -128,41 +99,64 @@ impl Store {
         now: u64,
     ) -> Result<(Self, Restored), StoreError> {
         let lock = Lock::take(path)?;
-        let is_new = file::open(path)?.is_none();
-        if is_new {
-            file::make(path, |file| {
-                let database = database(path, backend(path, file)?)?;
-                begin(&database, server, now.saturating_add(1)).map_err(|failed| failed.at(path))
-            })?;
-        }
-        let name = path.to_owned();
-        let opening = Box::new(move || {
-            let file = file::open(&name)?.ok_or_else(|| StoreError::Damaged(name.clone()))?;
-            database(&name, backend(&name, file)?)
-        });
-        let (mut store, mut restored) = Self::with(path, opening, server, limits, now)?;
-        store._lock = Some(lock);
-        restored.is_new = is_new;
-        Ok((store, restored))
+        file::check_owner(path)?;
+        let place = Box::new(OnDisk(path.to_owned()));
+        Self::with(path, place, Some(lock), server, limits, now)
     }
 
     pub(crate) fn with(
         path: &Path,
-        opening: Opening,
+        place: Box<dyn Place>,
+        lock: Option<Lock>,
         server: &PublicKey,
         limits: &Limits,
         now: u64,
     ) -> Result<(Self, Restored), StoreError> {
-        let database = opening()?;
-        let limits = Kept::new(limits);
-        let read = guarded(|| read(&database, server, limits, now)).map_err(|failed| failed.at(path))?;
-        let read = read.map_err(|refusal| refusal.at(path))?;
-        if let Some(ahead) = read.restored.since.checked_sub(now).filter(|ahead| *ahead > AHEAD) {
-            return Err(StoreError::Clock { path: path.to_owned(), ahead });
+        let (kept, server) = (Kept::new(limits), *server);
+        let (restored, fill): (_, Fill<'_>) = if let Some(old) = place.open()? {
+            let read = guarded(|| base::read(&old, &server, kept, now)).map_err(|failed| failed.at(path));
+            let restored = match read.and_then(|restored| check_clock(path, restored, now)) {
+                Ok(restored) => restored,
+                Err(error) => {
+                    close(old);
+                    return Err(error);
+                }
+            };
+            (restored, Box::new(move |new| copied(old, new, &server, kept, now)))
+        } else {
+            let since = now.saturating_add(1);
+            let fill: Fill<'_> = Box::new(move |new| base::begin(new, &server, since).map(|()| Tally::EMPTY));
+            (Restored { since, records: Vec::new(), is_new: true }, fill)
+        };
+        let (database, tally) = place.replace(fill)?;
+        let state = State { database: Some(database), tally, pruned: 0, failure: None };
+        let path = path.to_owned();
+        Ok((Self { path, place, server, kept, state: Mutex::new(state), _lock: lock }, restored))
+    }
+
+    /// Removes the store of a server that is about to serve without one, and holds its place.
+    ///
+    /// What such a server executes is in no store. One that was made before would let it be executed again; the next one
+    /// begins after it. What cannot be read as a store is put aside, as `PATH.damaged`. Missing directories are made.
+    ///
+    /// # Errors
+    /// Refuses a store that another process uses, and one of another key. Fails when the host does.
+    pub fn discard(path: &Path, server: &PublicKey) -> Result<Discarded, StoreError> {
+        let lock = Lock::take(path)?;
+        let found = OnDisk(path.to_owned()).open().and_then(|old| match old {
+            Some(old) => {
+                let since = guarded(|| base::since(&old, server)).map_err(|failed| failed.at(path));
+                close(old);
+                since.map(|_| ())
+            }
+            None => Ok(()),
+        });
+        match found {
+            Ok(()) => file::remove_for_good(path)?,
+            Err(error @ (StoreError::OtherServer(_) | StoreError::InUse(_))) => return Err(error),
+            Err(_) => file::put_aside(path)?,
         }
-        let state = State { database: Some(database), answered_bytes: read.answered_bytes, pruned: 0 };
-        let store = Self { path: path.to_owned(), opening, limits, state: Mutex::new(state), _lock: None };
-        Ok((store, read.restored))
+        Ok(Discarded { _lock: lock })
     }
 
     /// Returns the path of the store.
@@ -171,251 +165,122 @@ impl Store {
         &self.path
     }
 
-    /// Keeps a batch; when this returns, it survives a power cut. Now and then takes out what is too old at `now`.
+    /// Keeps a batch; when this returns, it survives a power cut. Now and then takes out what is too old at `now`, a bounded
+    /// piece at once; an empty batch does only that.
     ///
     /// # Errors
-    /// Nothing of the batch can be relied on then. The next batch finds the file opened again, so a disk that has room
-    /// again is used again.
+    /// Nothing of the batch can be relied on then, nor of the file: the next batch begins with a fresh one, into which goes
+    /// what the old one holds. If that fails as well, the disk is left alone for a while, a second at first and thirty in the
+    /// end; until then every batch fails at once with the same error.
     pub fn commit(&self, batch: &[Record], now: u64) -> Result<(), StoreError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { database, answered_bytes, pruned } = &mut *state;
-        let open = match database.take() {
-            Some(open) => open,
-            None => (self.opening)()?,
-        };
-        let is_due = now.abs_diff(*pruned) >= PRUNE_EVERY;
-        let written = guarded(|| write(&open, batch, *answered_bytes, (self.limits, now), is_due));
-        *answered_bytes = written.map_err(|failed| failed.at(&self.path))?;
-        if is_due {
-            *pruned = now;
+        if let Some(Failure { error, at, pause }) = &state.failure
+            && now.abs_diff(*at) < *pause
+        {
+            return Err(error.clone());
         }
-        *database = Some(open);
+        let kept = self.keep(&mut state, batch, now);
+        state.failure = kept.as_ref().err().map(|error| {
+            let pause = state.failure.as_ref().map_or(0, |last| (last.pause * 2).clamp(1, LONGEST_PAUSE));
+            Failure { error: error.clone(), at: now, pause }
+        });
+        kept
+    }
+
+    /// Returns the Unix second from which on something is to be taken out, if there is anything: for a server that nobody
+    /// calls, and that has an empty batch kept then.
+    #[must_use]
+    pub fn next_prune(&self) -> Option<u64> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.tally.due.map(|due| due.max(state.pruned.saturating_add(PRUNE_EVERY)))
+    }
+
+    fn keep(&self, state: &mut State, batch: &[Record], now: u64) -> Result<(), StoreError> {
+        let database = match state.database.take() {
+            Some(open) => open,
+            None => self.begin_anew(&mut state.tally, now)?,
+        };
+        let is_old = state.tally.due.is_some_and(|due| due <= now);
+        let prunes = is_old && now.abs_diff(state.pruned) >= PRUNE_EVERY;
+        let (tally, kept) = (state.tally, (self.kept, now));
+        let written = guarded(|| base::write(&database, batch, tally, kept, prunes));
+        let (database, tally) = or_close(database, written).map_err(|failed| failed.at(&self.path))?;
+        (state.database, state.tally) = (Some(database), tally);
+        if prunes && tally.due.is_none_or(|due| due > now) {
+            state.pruned = now;
+        }
         Ok(())
     }
-}
 
-fn backend(path: &Path, file: File) -> Result<FileBackend, StoreError> {
-    FileBackend::new(file).map_err(|error| refused(path, error))
-}
-
-/// Opens a database, every page of it checked.
-pub(crate) fn database(path: &Path, backend: impl StorageBackend) -> Result<Database, StoreError> {
-    let mut builder = Builder::new();
-    builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
-    let opened = catch_unwind(AssertUnwindSafe(|| builder.create_with_backend(backend)));
-    let Ok(opened) = opened else { return Err(StoreError::Damaged(path.to_owned())) };
-    opened.map_err(|error| refused(path, error))
-}
-
-fn refused(path: &Path, error: DatabaseError) -> StoreError {
-    if let DatabaseError::Storage(error) = error {
-        Failed::Storage(error).at(path)
-    } else if matches!(error, DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch) {
-        StoreError::InUse(path.to_owned())
-    } else {
-        StoreError::Damaged(path.to_owned())
+    /// Copies what was kept into a fresh file: of what a failed sync was to write, nobody knows what the disk has, though
+    /// it can still be read.
+    fn begin_anew(&self, tally: &mut Tally, now: u64) -> Result<Database, StoreError> {
+        let old = self.place.open()?.ok_or_else(|| StoreError::Damaged(self.path.clone()))?;
+        let (server, kept) = (&self.server, self.kept);
+        let replaced = self.place.replace(Box::new(move |new| copied(old, new, server, kept, now)));
+        let (database, copied) = replaced?;
+        *tally = copied;
+        Ok(database)
     }
 }
 
-/// Writes what a new store says of itself.
-pub(crate) fn begin(database: &Database, server: &PublicKey, since: u64) -> Result<(), Failed> {
-    let transaction = transaction(database)?;
-    {
-        let mut meta = transaction.open_table(META)?;
-        meta.insert(FORMAT_NAME, FORMAT.to_be_bytes().as_slice())?;
-        meta.insert(SERVER, server.as_bytes().as_slice())?;
-        meta.insert(SINCE, since.to_be_bytes().as_slice())?;
-        transaction.open_table(ACCEPTED)?;
-        transaction.open_table(ANSWERED)?;
+fn check_clock(path: &Path, restored: Restored, now: u64) -> Result<Restored, StoreError> {
+    match restored.since.checked_sub(now) {
+        Some(ahead) if ahead > AHEAD => Err(StoreError::Clock { path: path.to_owned(), ahead }),
+        Some(_) | None => Ok(restored),
     }
-    transaction.commit()?;
-    Ok(())
 }
 
-fn transaction(database: &Database) -> Result<WriteTransaction, Failed> {
-    let mut transaction = database.begin_write()?;
-    transaction.set_durability(Durability::Immediate)?;
-    Ok(transaction)
+/// A place in the file system.
+struct OnDisk(PathBuf);
+
+impl Place for OnDisk {
+    fn open(&self) -> Result<Option<Database>, StoreError> {
+        let Some(file) = file::open(&self.0)? else { return Ok(None) };
+        let backend = FileBackend::new(file).map_err(|error| base::refused(&self.0, error))?;
+        base::database(&self.0, backend, true).map(Some)
+    }
+
+    fn replace(&self, fill: Fill<'_>) -> Result<(Database, Tally), StoreError> {
+        file::replace(&self.0, |file| {
+            let backend = FileBackend::new(file).map_err(|error| base::refused(&self.0, error))?;
+            fill_new(&self.0, base::database(&self.0, backend, false)?, fill)
+        })
+    }
 }
 
-struct Read {
-    restored: Restored,
-    answered_bytes: u64,
+/// Fills a database that was just made.
+pub(crate) fn fill_new(
+    path: &Path,
+    database: Database,
+    fill: Fill<'_>,
+) -> Result<(Database, Tally), StoreError> {
+    let filled = guarded(|| fill(&database));
+    or_close(database, filled).map_err(|failed| failed.at(path))
 }
 
-/// A store that is in order, and not ours to use.
-enum Refusal {
-    OtherServer,
-    Format(u64),
-    Damaged,
+/// Fills a database with what another one holds, and closes that.
+fn copied(old: Database, new: &Database, server: &PublicKey, kept: Kept, now: u64) -> Result<Tally, Failed> {
+    let copied = guarded(|| base::copy(&old, new, server, kept, now));
+    close(old);
+    copied
 }
 
-impl Refusal {
-    fn at(self, path: &Path) -> StoreError {
-        let path = path.to_owned();
-        match self {
-            Self::OtherServer => StoreError::OtherServer(path),
-            Self::Format(found) => StoreError::Format { path, found },
-            Self::Damaged => StoreError::Damaged(path),
+/// Keeps a database open with which all went well.
+fn or_close<T>(database: Database, outcome: Result<T, Failed>) -> Result<(Database, T), Failed> {
+    match outcome {
+        Ok(outcome) => Ok((database, outcome)),
+        Err(failed) => {
+            close(database);
+            Err(failed)
         }
     }
 }
 
-fn read(
-    database: &Database,
-    server: &PublicKey,
-    limits: Kept,
-    now: u64,
-) -> Result<Result<Read, Refusal>, Failed> {
-    let transaction = database.begin_read()?;
-    let meta = transaction.open_table(META)?;
-    match meta.get(FORMAT_NAME)?.and_then(|value| number(value.value())) {
-        Some(FORMAT) => {}
-        Some(found) => return Ok(Err(Refusal::Format(found))),
-        None => return Ok(Err(Refusal::Damaged)),
-    }
-    if meta.get(SERVER)?.is_none_or(|value| value.value() != server.as_bytes()) {
-        return Ok(Err(Refusal::OtherServer));
-    }
-    let Some(since) = meta.get(SINCE)?.and_then(|value| number(value.value())) else {
-        return Ok(Err(Refusal::Damaged));
-    };
-    let mut restored = Restored { since, records: Vec::new(), is_new: false };
-    for entry in transaction.open_table(ACCEPTED)?.iter()? {
-        let (key, value) = entry?;
-        let seconds = code::seconds(key.value());
-        if seconds.saturating_add(limits.accepted) < now {
-            restored.since = restored.since.max(seconds.saturating_add(1));
-            continue;
-        }
-        let Some(record) = code::read_accepted(key.value(), value.value()) else {
-            return Ok(Err(Refusal::Damaged));
-        };
-        restored.records.push(record);
-    }
-    let mut answered_bytes: u64 = 0;
-    for entry in transaction.open_table(ANSWERED)?.iter()? {
-        let (key, value) = entry?;
-        answered_bytes = answered_bytes.saturating_add(weight(value.value()));
-        if code::seconds(key.value()).saturating_add(limits.answered) < now {
-            continue;
-        }
-        let Some(record) = code::read_answered(*server, key.value(), value.value()) else {
-            return Ok(Err(Refusal::Damaged));
-        };
-        restored.records.push(record);
-    }
-    Ok(Ok(Read { restored, answered_bytes }))
-}
-
-/// Writes a batch in one transaction and returns the weight of all answers then.
-fn write(
-    database: &Database,
-    batch: &[Record],
-    mut answered_bytes: u64,
-    (limits, now): (Kept, u64),
-    prunes: bool,
-) -> Result<u64, Failed> {
-    let transaction = transaction(database)?;
-    {
-        let mut accepted = transaction.open_table(ACCEPTED)?;
-        let mut answered = transaction.open_table(ANSWERED)?;
-        for record in batch {
-            match record {
-                Record::Accepted { key, stamp, protection, origin } => {
-                    let value = code::accepted(&key.caller, *protection, origin);
-                    accepted.insert(&code::key(*stamp, &key.id), value.as_slice())?;
-                }
-                Record::Answered { key, draft, protection } => {
-                    let value = code::answered(&key.caller, *protection, draft);
-                    answered_bytes = answered_bytes.saturating_add(weight(&value));
-                    let place = code::key(draft.created_at, &key.id);
-                    if let Some(old) = answered.insert(&place, value.as_slice())? {
-                        answered_bytes = answered_bytes.saturating_sub(weight(old.value()));
-                    }
-                }
-            }
-        }
-        while answered_bytes > limits.answered_bytes
-            && let Some((_, value)) = answered.pop_first()?
-        {
-            answered_bytes = answered_bytes.saturating_sub(weight(value.value()));
-        }
-        if prunes {
-            let bytes = prune(&transaction, (&mut accepted, &mut answered), limits, now)?;
-            answered_bytes = answered_bytes.saturating_sub(bytes);
-        }
-    }
-    transaction.commit()?;
-    Ok(answered_bytes)
-}
-
-type Entries<'t> = Table<'t, &'static Key, &'static [u8]>;
-
-/// Takes out what is too old and returns the weight of the answers among it. The barrier moves behind every id that is
-/// forgotten, so that a clock that goes back brings none of them back.
-fn prune(
-    transaction: &WriteTransaction,
-    (accepted, answered): (&mut Entries<'_>, &mut Entries<'_>),
-    limits: Kept,
-    now: u64,
-) -> Result<u64, Failed> {
-    let mut forgotten = None;
-    while let Some(stamp) = first(accepted)? {
-        if stamp.saturating_add(limits.accepted) >= now {
-            break;
-        }
-        accepted.pop_first()?;
-        forgotten = Some(stamp);
-    }
-    if let Some(stamp) = forgotten {
-        let mut meta = transaction.open_table(META)?;
-        let since = meta.get(SINCE)?.and_then(|value| number(value.value())).unwrap_or(0);
-        meta.insert(SINCE, since.max(stamp.saturating_add(1)).to_be_bytes().as_slice())?;
-    }
-    let mut bytes: u64 = 0;
-    while let Some(at) = first(answered)? {
-        if at.saturating_add(limits.answered) >= now {
-            break;
-        }
-        if let Some((_, value)) = answered.pop_first()? {
-            bytes = bytes.saturating_add(weight(value.value()));
-        }
-    }
-    Ok(bytes)
-}
-
-/// Returns the seconds of the oldest entry.
-fn first(table: &Entries<'_>) -> Result<Option<u64>, Failed> {
-    let first = table.first()?;
-    Ok(first.map(|(key, _)| code::seconds(key.value())))
-}
-
-fn weight(value: &[u8]) -> u64 {
-    OVERHEAD.saturating_add(value.len() as u64)
-}
-
-fn number(value: &[u8]) -> Option<u64> {
-    value.try_into().ok().map(u64::from_be_bytes)
-}
-
-/// Runs a transaction; where the database finds its own pages impossible, it panics, and that is damage to us.
-fn guarded<T>(act: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
-    catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(Failed::Panic))
-}
-
-impl Failed {
-    fn at(self, path: &Path) -> StoreError {
-        use std::io::ErrorKind::{InvalidData, Other, UnexpectedEof};
-        match self {
-            // What is cut short ends too early.
-            Self::Storage(StorageError::Io(error))
-                if !matches!(error.kind(), InvalidData | UnexpectedEof) =>
-            {
-                io_error(path, &error)
-            }
-            Self::Storage(StorageError::PreviousIo) => StoreError::Io { path: path.to_owned(), kind: Other },
-            Self::Storage(_) | Self::Panic | Self::Damaged => StoreError::Damaged(path.to_owned()),
-        }
-    }
+/// Closes a database. That writes, too, and may panic like everything else.
+fn close(database: Database) {
+    let _lost = guarded(|| {
+        drop(database);
+        Ok(())
+    });
 }

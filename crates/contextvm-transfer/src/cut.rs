@@ -64,7 +64,7 @@ fn digits(number: u64) -> usize {
 }
 
 /// Returns what a content takes inside its event, quotes not counted.
-fn content_len(content: &str) -> usize {
+pub(crate) fn content_len(content: &str) -> usize {
     let escaped = |byte: u8| match byte {
         b'"' | b'\\' | 0x08 | 0x09 | 0x0a | 0x0c | 0x0d => 2,
         0x00..=0x1f => 6,

@@ -1,5 +1,5 @@
 //! The sending machine: one message, given out frame by frame as credit and a window allow.
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -17,6 +17,8 @@ const ACCEPT_TIME: Duration = Duration::from_secs(3);
 /// Up to so many chunks the number behind the start stays free for an accept, as CEP-22 says; beyond it a server of the
 /// TypeScript SDK would take the gap for a loss.
 const MOST_GATED: usize = 21;
+/// By how much frames of one size differ at most, bytes.
+const SLACK: usize = 64;
 
 /// Whether the peer is asked to accept before the chunks go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,7 +38,9 @@ pub enum SenderInput {
     Published(u64),
     /// No relay took the frame with this number, and none will.
     Unpublished(u64),
-    /// Relays refused a frame for its size; from now on a content may take this many bytes in its event.
+    /// Relays refused a frame for its size; from now on a content may take this many bytes in its event. Of a frame that is
+    /// smaller than one that was taken this is not believed, and it counts as unpublished: begun again after its end, a
+    /// transfer would be two requests.
     TooLarge {
         /// The frame.
         progress: u64,
@@ -105,7 +109,10 @@ pub struct Sender {
     given: usize,
     /// The highest number given out.
     highest: u64,
-    in_flight: BTreeSet<u64>,
+    /// The numbers of the frames on their way, and what each takes in its event.
+    in_flight: BTreeMap<u64, usize>,
+    /// What the largest frame took in its event that a relay has taken.
+    taken: usize,
     window: usize,
     credit: usize,
     stage: Stage,
@@ -152,7 +159,8 @@ impl Sender {
             first: 0,
             given: 0,
             highest: 0,
-            in_flight: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
+            taken: 0,
             window: 1,
             credit: 0,
             stage: Stage::Start,
@@ -176,7 +184,7 @@ impl Sender {
     pub fn sent_bytes(&self) -> u64 {
         let end_of = |chunks: usize| chunks.checked_sub(1).and_then(|last| self.ends.get(last)).copied();
         let given = end_of(self.given).unwrap_or(0);
-        let chunks = self.in_flight.iter().filter_map(|progress| progress.checked_sub(self.first));
+        let chunks = self.in_flight.keys().filter_map(|progress| progress.checked_sub(self.first));
         let lengths = chunks.filter_map(|chunk| usize::try_from(chunk).ok()).filter_map(|chunk| {
             let to = self.ends.get(chunk).filter(|_| chunk < self.given)?;
             Some(to - end_of(chunk).unwrap_or(0))
@@ -205,14 +213,14 @@ impl Sender {
             SenderInput::Credit(frames) => self.credit = self.credit.saturating_add(frames),
             SenderInput::Published(progress) => self.on_published(progress, now),
             SenderInput::Unpublished(progress) => {
-                if self.in_flight.contains(&progress) {
+                if self.in_flight.contains_key(&progress) {
                     self.fail(TransferError::NotPublished);
                 }
             }
             SenderInput::TooLarge { progress, content_limit } => {
                 // The other frames of the old size are refused as well.
-                if self.in_flight.contains(&progress) {
-                    self.on_too_large(content_limit);
+                if let Some(size) = self.in_flight.get(&progress).copied() {
+                    self.on_too_large(size, content_limit);
                 }
             }
             SenderInput::Accepted => {
@@ -270,7 +278,7 @@ impl Sender {
             Stage::Chunks => {
                 // What overtakes one chunk that is held up counts as well.
                 let next = self.first + self.given as u64;
-                let is_near = self.in_flight.first().is_none_or(|oldest| next - oldest < WINDOW as u64);
+                let is_near = self.in_flight.keys().next().is_none_or(|oldest| next - oldest < WINDOW as u64);
                 self.given < self.ends.len() && self.in_flight.len() < self.window && is_near
             }
         }
@@ -296,7 +304,7 @@ impl Sender {
         self.given += usize::from(frame_type == FrameType::Chunk);
         self.highest = progress;
         self.credit -= 1;
-        self.in_flight.insert(progress);
+        self.in_flight.insert(progress, cut::content_len(&content));
         Some(SenderOutput::Frame { frame_type, progress, content })
     }
 
@@ -317,9 +325,8 @@ impl Sender {
     }
 
     fn on_published(&mut self, progress: u64, now: Now) {
-        if !self.in_flight.remove(&progress) {
-            return;
-        }
+        let Some(size) = self.in_flight.remove(&progress) else { return };
+        self.taken = self.taken.max(size);
         match self.stage {
             Stage::Restart => self.stage = Stage::Start,
             Stage::Start if self.accepted => self.stage = Stage::Chunks,
@@ -341,7 +348,11 @@ impl Sender {
     /// Begins again with smaller chunks, once.
     ///
     /// Numbers go on where they were, so that nothing of the first attempt can be taken for the second.
-    fn on_too_large(&mut self, content_limit: usize) {
+    fn on_too_large(&mut self, size: usize, content_limit: usize) {
+        if self.stage == Stage::End || size + SLACK < self.taken {
+            self.fail(TransferError::NotPublished);
+            return;
+        }
         if self.shrunk || content_limit >= self.content_limit {
             self.fail(TransferError::StillTooLarge);
             return;

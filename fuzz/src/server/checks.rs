@@ -15,8 +15,8 @@ use super::Run;
 const UNSENT: &str = "Answer could not be sent";
 /// What the machine says to a caller that is not let in. It may say so again, and let the caller in later.
 const UNAUTHORIZED: &str = "Unauthorized";
-/// What the machine says about a request of an earlier run.
-const INTERRUPTED: &str = "Interrupted by a restart";
+/// What the machine says about a request whose answer it does not have: one of an earlier run, or answered long ago.
+const LOST: &str = "its answer is not kept";
 
 impl Run {
     pub(super) fn check_load(&self) {
@@ -39,7 +39,17 @@ impl Run {
         assert_eq!(self.events.get(&event.id), Some(event), "only what came in is delivered");
         let key = RequestKey { caller, id: event.id };
         assert!(self.delivered.insert(key), "one event is delivered once, whatever restarts come between");
-        assert!(!self.config.durable || self.store.holds(&key), "what is acted on was remembered before");
+        let needs_record = match delivery {
+            Delivery::Request { .. } => true,
+            // What means nothing to another run, or does no harm there.
+            Delivery::Notification { method } => !matches!(
+                method.as_str(),
+                "notifications/cancelled" | "notifications/progress" | "notifications/initialized"
+            ),
+            Delivery::Response => false,
+        };
+        let is_remembered = !self.config.durable || !needs_record || self.store.holds(&key);
+        assert!(is_remembered, "what is acted on was remembered before");
         let parsed = Envelope::parse(message, &self.limits).expect("what is delivered is JSON-RPC");
         let hex = format!("\"{}\"", event.id.to_hex());
         match delivery {
@@ -60,10 +70,10 @@ impl Run {
                     let named = rewrite::cancelled_request_id(parsed.params).expect("it names a request");
                     let id = serde_json::from_str::<EventId>(named.get()).expect("by its inner event id");
                     let key = RequestKey { caller, id };
-                    // With a store it may be taken back before the application was to hear of it.
-                    let is_its_own = self.events.get(&id).is_some_and(|event| event.pubkey == caller);
-                    let is_known = self.requests.contains(&key) || self.config.durable && is_its_own;
-                    assert!(is_known, "a caller takes back what is its own");
+                    assert!(
+                        self.requests.contains(&key),
+                        "a caller takes back what is its own, and was delivered"
+                    );
                     assert!(self.cancelled.insert(key), "and does so once");
                 }
             }
@@ -120,8 +130,10 @@ impl Run {
         if draft.content.contains(UNSENT) && self.answers.contains_key(&key) {
             return;
         }
-        if draft.content.contains(INTERRUPTED) {
-            return assert!(self.interrupted.contains(&key), "a restart came between");
+        if draft.content.contains(LOST) {
+            let is_open = self.requests.contains(&key)
+                && !(self.answers.contains_key(&key) || self.cancelled.contains(&key) || self.stops);
+            return assert!(!is_open, "what is under way is not called lost");
         }
         let first = !self.answers.contains_key(&key);
         assert!(!(first && self.cancelled.contains(&key)), "what was taken back is not answered");

@@ -78,10 +78,6 @@ impl Run {
         });
         let kept: BTreeSet<RequestKey> = kept.collect();
         self.answers.retain(|key, _| kept.contains(key));
-        self.interrupted.extend(held.iter().filter_map(|record| match record {
-            Record::Accepted { key, .. } => Some(*key),
-            Record::Answered { .. } => None,
-        }));
         self.requests.clear();
         self.cancelled.clear();
         self.tickets.clear();

@@ -28,8 +28,6 @@ struct Run {
     machine: ServerMachine,
     config: ServerConfig,
     store: Store,
-    /// Requests that were delivered before a restart.
-    interrupted: BTreeSet<RequestKey>,
     limits: Limits,
     encryption: EncryptionMode,
     now: Now,
@@ -146,7 +144,6 @@ impl Run {
             machine: machine(&config, me),
             config,
             store: Store::default(),
-            interrupted: BTreeSet::new(),
             limits,
             encryption,
             now: moment(0),
@@ -218,6 +215,7 @@ impl Run {
                 ServerOutput::Restarted(_)
                 | ServerOutput::Ended(_)
                 | ServerOutput::Undeliverable { .. }
+                | ServerOutput::Refused { .. }
                 | ServerOutput::Drop(_) => {}
             }
         }

@@ -17,7 +17,9 @@ use crate::shell::command;
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The key of the servers, that of the callers, and that of a host.
-const KEYS: [&str; 3] = ["canary", "caller", "host"];
+pub(super) const KEYS: [&str; 3] = ["canary", "caller", "host"];
+/// The entry of an MCP host's configuration that is served under a key of its own.
+pub(super) const ENTRY: &str = "echo";
 const HELLO: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"h","version":"1"}}}
 {"jsonrpc":"2.0","method":"notifications/initialized"}
 {"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo","arguments":{"message":"x"}}}
@@ -56,6 +58,12 @@ pub(super) struct Dumps {
 impl Dumps {
     pub(super) fn document(&self) -> Value {
         json!({ "possible": self.possible, "of_cvm": self.of_cvm })
+    }
+
+    /// Says what was not shown where the system writes no dumps, or pipes them to somebody.
+    pub(super) fn skipped(&self) -> Option<String> {
+        (!self.possible)
+            .then(|| "core dumps (this system writes none; see /proc/sys/kernel/core_pattern)".to_owned())
     }
 
     pub(super) fn wrong(&self) -> Option<String> {
@@ -100,14 +108,36 @@ impl Scene {
         let address = free_address()?;
         let http = ["use", &server, "-k", "host", "-r", &url, "-vvv", "--http", &address];
         let http = self.start(&self.cvm(&http), "use-http", None)?;
-        let with = ["-k", "caller", "-r", &url, "-vvv"];
-        let ways: [(&str, &[&str], &str, i32); 12] = [
+        let with = ["-k", "caller", "-r", &url, "--discovery", &url, "--local-relays", "-vvv"];
+        let echo = self.cvm.display().to_string();
+        let ways: [(&str, &[&str], &str, i32); 17] = [
             ("call", &["call", &server, "echo", "message=x"], "", 0),
             ("call-json", &["call", &server, "echo", "message=x", "--json"], "", 0),
             ("call-wrong", &["call", &server, "no-such-tool"], "", 1),
             ("ls", &["ls", &server, "--json"], "", 0),
             ("use", &["use", &server], HELLO, 0),
             ("inspect", &["inspect", &server, "--json"], "", 0),
+            (
+                "announce",
+                &[
+                    "announce",
+                    "publish",
+                    "--name",
+                    "n",
+                    "--bootstrap",
+                    "none",
+                    "--",
+                    &echo,
+                    "demo",
+                    "--stdio",
+                ],
+                "",
+                0,
+            ),
+            ("announced", &["announce", "show", &server, "--json"], "", 0),
+            ("unannounce", &["announce", "delete", "--yes"], "", 0),
+            ("review", &["review", "add", &server, "fast", "--yes", "--json"], "", 0),
+            ("relay-check", &["relay", "check", &url], "", 0),
             ("discover", &["discover", "--json"], "", 0),
             ("add", &["server", "add", "friend", &server], "", 0),
             ("status", &["ctl", "status", "--json"], "", 0),
@@ -119,7 +149,7 @@ impl Scene {
             let args = if name == "unreachable" {
                 [args, &["-k", "caller"]].concat()
             } else {
-                [args, &with].concat()
+                [&with[..], args].concat()
             };
             self.to_end(name, &args, input, code)?;
         }
@@ -130,6 +160,7 @@ impl Scene {
         }
         end(http)?;
         end(serve)?;
+        self.play_host(&url, &with, canary, evidence)?;
         // One identity is served by one process at a time.
         let told = self.start(&self.serving(&url), "serve-told", Some(&canary.nsec))?;
         let server = first(&told, "server")?;
@@ -210,6 +241,47 @@ impl Scene {
         self.cvm(&["serve", "-vvv", "--json", "--open", "-k", "canary", "-r", url, "--", "sh", "-c", &child])
     }
 
+    /// Serves an MCP host's configuration in public, under keys that are made of one, and calls what is served.
+    fn play_host(
+        &self,
+        url: &str,
+        with: &[&str],
+        canary: &Canary,
+        evidence: &mut Evidence,
+    ) -> Result<(), Vec<String>> {
+        let public = self.start(&self.hosting(url)?, "serve-from", None)?;
+        let made = first(&public, "servers/0/server")?;
+        // Nothing is taken that may have been said before a new store began.
+        sleep(Duration::from_millis(1_500));
+        self.to_end("call-made", &[with, &["call", &made, "echo", "message=x"]].concat(), "", 0)?;
+        evidence.search_processes(public.child.id(), false, canary);
+        end(public)
+    }
+
+    /// An announced server of each entry of a configuration, under keys made of one.
+    fn hosting(&self, url: &str) -> Result<Vec<String>, Vec<String>> {
+        let file = self.place.join("said/host.json");
+        let entry = json!({ "command": self.cvm.display().to_string(), "args": ["demo", "--stdio"] });
+        let config = json!({ "mcpServers": { ENTRY: entry } });
+        fs::write(&file, config.to_string()).map_err(failed(&file))?;
+        let from = file.display().to_string();
+        Ok(self.cvm(&[
+            "serve",
+            "-vvv",
+            "--json",
+            "--open",
+            "--announce",
+            "--bootstrap",
+            "none",
+            "-k",
+            "canary",
+            "-r",
+            url,
+            "--from",
+            &from,
+        ]))
+    }
+
     /// Prepares a command that may leave core dumps; `secret` goes into its environment instead of a reference to it.
     fn prepare(&self, words: &[String], name: &str, secret: Option<&str>) -> Result<Command, Vec<String>> {
         *self.commands.borrow_mut() += 1;
@@ -218,7 +290,12 @@ impl Scene {
         let told = |word: &&String| secret.is_none() || !matches!(word.as_str(), "-k" | "canary");
         shell.args(words.iter().filter(told));
         let home = self.place.join("home");
-        shell.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &home).env("CVM_LOG", "trace");
+        shell
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", &home)
+            .env("CVM_LOG", "trace")
+            .env("RUST_BACKTRACE", "full");
         if let Some(secret) = secret {
             shell.env("CVM_KEY", secret);
         }
@@ -257,7 +334,7 @@ impl Scene {
     }
 }
 
-/// Waits for the first line of a command and takes a text out of it.
+/// Waits for the first line of a command and takes the text at a path of names out of it.
 fn first(running: &Running, name: &str) -> Result<String, Vec<String>> {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
@@ -265,7 +342,7 @@ fn first(running: &Running, name: &str) -> Result<String, Vec<String>> {
         if let Some((line, _)) = text.split_once('\n') {
             let document: Value =
                 serde_json::from_str(line).map_err(|error| vec![format!("{error}: {line}")])?;
-            let found = document.get(name).and_then(Value::as_str).map(str::to_owned);
+            let found = document.pointer(&format!("/{name}")).and_then(Value::as_str).map(str::to_owned);
             return found.ok_or_else(|| vec![format!("no {name} in {line}")]);
         }
         sleep(Duration::from_millis(20));

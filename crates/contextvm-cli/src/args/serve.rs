@@ -20,7 +20,7 @@ pub(crate) struct Serve {
     /// Use a key that is made for this run and then forgotten
     #[arg(long, conflicts_with = "key")]
     pub(crate) ephemeral: bool,
-    /// Remember nothing across restarts: what was sent before the start is refused
+    /// Remember nothing across restarts, and remove what earlier runs have kept: what was sent before the start is refused
     #[arg(long)]
     pub(crate) in_memory: bool,
     /// Take encrypted messages only

@@ -44,15 +44,32 @@ pub(crate) async fn run(options: &Ctl, out: &mut Out) -> Result<(), Problem> {
         });
         out.line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
     }
-    for (name, why) in units_with_reason(&processes) {
-        out.line(&format!("{}: {}", Printable::short(name, 60), Printable::short(why, 300)))?;
+    for unit in processes.iter().filter_map(|process| process.get("units")?.as_array()).flatten() {
+        let name =
+            Printable::short(unit.get("name").and_then(Value::as_str).unwrap_or_default(), 60).to_string();
+        for remark in remarks(unit) {
+            out.line(&format!("{name}: {remark}"))?;
+        }
     }
     Ok(())
 }
 
-fn units_with_reason(processes: &[Value]) -> impl Iterator<Item = (&str, &str)> {
-    let units = processes.iter().filter_map(|process| process.get("units")?.as_array()).flatten();
-    units.filter_map(|unit| Some((unit.get("name")?.as_str()?, unit.get("why")?.as_str()?)))
+/// What there is to say of a unit beside its row: why it is not ready, what it remembers with, and what went wrong.
+fn remarks(unit: &Value) -> Vec<String> {
+    let text = |name: &str| unit.get(name).and_then(Value::as_str);
+    let number = |name: &str| unit.get(name).and_then(Value::as_u64).filter(|number| *number > 0);
+    let runs = matches!(text("state"), Some("ready" | "degraded"));
+    let memory = match text("store") {
+        Some(path) => Some(format!("remembers in {}", Printable::short(path, 300))),
+        None if runs => Some("remembers until its process ends".to_owned()),
+        None => None,
+    };
+    let why = text("why").map(|why| Printable::short(why, 300).to_string());
+    let unstored = number("unstored")
+        .map(|count| format!("{count} records could not be kept; the requests among them were not executed"));
+    let dropped =
+        number("dropped").map(|count| format!("{count} events came too fast from a relay and were dropped"));
+    [why, memory, unstored, dropped].into_iter().flatten().collect()
 }
 
 fn row(unit: &Value) -> [String; 7] {
@@ -83,5 +100,25 @@ fn age(ms: u64) -> String {
         seconds @ 120..=7_199 => format!("{} min", seconds / 60),
         seconds @ 7_200..=172_799 => format!("{} h", seconds / 3_600),
         seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_unit_remembers_with_and_what_it_lost_is_said() {
+        let unit = serde_json::json!({
+            "name": "one", "state": "degraded", "why": "no relay listens", "store": "/x/served/ab",
+            "unstored": 3, "dropped": 4_000,
+        });
+        let said = remarks(&unit);
+        assert_eq!(said[..2], ["no relay listens", "remembers in /x/served/ab"]);
+        assert!(said[2].starts_with("3 records") && said[3].starts_with("4000 events"), "{said:?}");
+        let unit = serde_json::json!({ "name": "one", "state": "ready", "unstored": 0, "dropped": 0 });
+        assert_eq!(remarks(&unit), ["remembers until its process ends"]);
+        let unit = serde_json::json!({ "name": "one", "state": "failed", "why": "it is off" });
+        assert_eq!(remarks(&unit), ["it is off"]);
     }
 }

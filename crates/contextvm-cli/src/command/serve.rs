@@ -229,14 +229,14 @@ fn banner(facts: &Facts<'_>, handle: &ServerHandle, talk: &Talk) {
 async fn watch(handle: ServerHandle, board: Board, talk: Talk) {
     let mut known: BTreeMap<String, bool> = handle.status().relays.into_iter().collect();
     loop {
-        let relays = handle.status().relays;
-        for (url, up) in &relays {
+        let status = handle.status();
+        for (url, up) in &status.relays {
             if known.insert(url.clone(), *up) != Some(*up) {
                 let state = if *up { "up" } else { "down; it is tried again" };
                 talk.say(&format!("relay {} {state}", Printable(url)));
             }
         }
-        board.relays(ONLY, relays);
+        board.watched(ONLY, status);
         tokio::time::sleep(WATCH).await;
     }
 }

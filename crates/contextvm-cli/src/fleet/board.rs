@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use contextvm::server::ServerStatus;
 use serde::Serialize;
 
 /// What a unit is doing.
@@ -50,6 +51,10 @@ pub(crate) struct Unit {
     /// The file that remembers across restarts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) store: Option<String>,
+    /// Records that it failed to keep.
+    pub(crate) unstored: u64,
+    /// Events that relays sent too fast, and that newer ones pushed out.
+    pub(crate) dropped: u64,
     /// Why it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) why: Option<String>,
@@ -90,6 +95,8 @@ impl Board {
             pid: None,
             restarts: 0,
             store: None,
+            unstored: 0,
+            dropped: 0,
             why: None,
             relays: Vec::new(),
         };
@@ -112,11 +119,13 @@ impl Board {
         changed
     }
 
-    /// Notes which relays listen for a unit; one that is ready is degraded without any. Says whether that has changed.
-    pub(crate) fn relays(&self, name: &str, relays: Vec<(String, bool)>) -> bool {
-        let listening = relays.iter().any(|(_, up)| *up);
+    /// Notes how a server is, and which relays listen for it; one that is ready is degraded without any. Says whether that has
+    /// changed.
+    pub(crate) fn watched(&self, name: &str, status: ServerStatus) -> bool {
+        let listening = status.relays.iter().any(|(_, up)| *up);
         self.change(name, |unit| {
-            unit.relays = relays.into_iter().map(|(url, up)| Relay { url, up }).collect();
+            (unit.unstored, unit.dropped) = (status.stats.unstored, status.dropped);
+            unit.relays = status.relays.into_iter().map(|(url, up)| Relay { url, up }).collect();
             if unit.state == State::Ready && !listening {
                 unit.state = State::Degraded;
                 unit.why = Some("no relay listens".to_owned());

@@ -1,5 +1,4 @@
 //! What is the same for every server that one `cvm serve` puts on Nostr.
-use std::path::PathBuf;
 
 use contextvm::Keys;
 use contextvm::core::{Printable, ServerIdentity};
@@ -79,9 +78,14 @@ impl Plan {
 
     /// Starts listening under a key.
     pub(crate) async fn listen(&self, keys: Keys, own: Option<String>) -> Result<Listener, Problem> {
-        let store = self.store(&keys)?;
+        let place = store::path(&keys.public_key());
         let mut options = self.server_options(keys, own)?;
-        options.store = store;
+        if self.options.in_memory && !self.chosen.ephemeral {
+            // Where there is no place for a store, none was made.
+            options.discarded_store = place.ok();
+        } else if !self.chosen.ephemeral {
+            options.store = Some(place?);
+        }
         Server::start(options).await.map_err(|error| {
             if let Error::Store(error) = &error {
                 return store::refused(error);
@@ -93,14 +97,6 @@ impl Plan {
             };
             Problem::new(code, error.to_string()).hint("use another relay: --relay wss://...")
         })
-    }
-
-    /// Returns the file that remembers across restarts what a key has served; none for a key that is forgotten itself.
-    fn store(&self, keys: &Keys) -> Result<Option<PathBuf>, Problem> {
-        if self.chosen.ephemeral || self.options.in_memory {
-            return Ok(None);
-        }
-        store::path(&keys.public_key()).map(Some)
     }
 
     /// Makes a listener that is on no relay: for a look at what would be published.

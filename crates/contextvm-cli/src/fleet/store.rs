@@ -17,13 +17,20 @@ pub(super) fn path(server: &PublicKey) -> Result<PathBuf, Problem> {
 pub(super) fn refused(error: &StoreError) -> Problem {
     let shown = Printable(&error.to_string()).to_string();
     let problem = Problem::new(Code::ConfigInvalid, shown);
-    if matches!(error, StoreError::InUse(_)) {
-        problem
+    match error {
+        StoreError::InUse(_) => problem
             .fact("two processes under one key would execute requests twice")
-            .hint("end the other one (cvm ctl status shows it), or serve under another key")
-    } else {
-        problem
+            .hint("end the other one (cvm ctl status shows it), or serve under another key"),
+        StoreError::Io { .. } => problem
             .fact("it keeps requests from being executed twice across restarts")
-            .hint("move the file away to begin anew")
+            .hint("see to the disk; or remember nothing, and remove what is there: --in-memory"),
+        StoreError::Damaged(_)
+        | StoreError::OtherServer(_)
+        | StoreError::Format { .. }
+        | StoreError::Exposed(_)
+        | StoreError::Clock { .. }
+        | _ => problem
+            .fact("it keeps requests from being executed twice across restarts")
+            .hint("move the file away to begin anew"),
     }
 }

@@ -173,9 +173,9 @@ impl Unit {
     /// Looks at the relays; never ends.
     async fn watch(&self, handle: ServerHandle) {
         loop {
-            let relays = handle.status().relays;
-            let listening = relays.iter().any(|(_, up)| *up);
-            if self.board.relays(&self.entry.name, relays) {
+            let status = handle.status();
+            let listening = status.relays.iter().any(|(_, up)| *up);
+            if self.board.watched(&self.entry.name, status) {
                 self.say(if listening { "ready again" } else { "degraded: no relay listens" });
             }
             tokio::time::sleep(WATCH).await;

@@ -101,7 +101,7 @@ fn what_is_sent_while_it_is_away_is_answered_when_it_is_back() {
 }
 
 #[test]
-fn one_identity_is_served_once_unless_it_remembers_nothing() {
+fn one_identity_is_served_once_with_a_store_or_without() {
     let home = Home::new();
     let (_relay, url) = Running::relay(&home);
     home.run(&["key", "new", "me"]);
@@ -116,6 +116,8 @@ fn one_identity_is_served_once_unless_it_remembers_nothing() {
     );
     let status = home.run(&["ctl", "status", "--json"]);
     assert!(status.out.contains("/served/"), "{status:?}");
+    let status = home.run(&["ctl", "status"]);
+    assert!(status.out.contains("remembers in /"), "{status:?}");
     drop(serving);
 
     let store = stored(&home);
@@ -129,6 +131,35 @@ fn one_identity_is_served_once_unless_it_remembers_nothing() {
     assert_eq!(std::fs::read(&store).unwrap().len(), whole.len() / 2, "nothing was begun anew");
     let (serving, again) = serve(&home, &url, &path, &["--in-memory"]);
     assert_eq!(again, server);
+    let aside = PathBuf::from(format!("{}.damaged", store.display()));
+    assert!(!store.exists() && aside.exists(), "what cannot be read is put aside");
+    let ran = home.run(&["serve", "-k", "me", "--open", "-r", &url, "--json", "--", CVM, "demo", "--stdio"]);
+    assert!(ran.code != 0 && ran.err.contains("in use by another process"), "in memory, too: {ran:?}");
+    let status = home.run(&["ctl", "status"]);
+    assert!(status.out.contains("remembers until its process ends"), "{status:?}");
     let (code, err) = serving.end();
     assert!(code == 0 && err.contains("remembers until this process ends"), "{err}");
+}
+
+/// What a disk leaves that has not written what it was told to sync.
+#[test]
+fn a_store_that_loses_what_it_acknowledged_is_found_out() {
+    let home = Home::new();
+    let (_relay, url) = Running::relay(&home);
+    home.run(&["key", "new", "me"]);
+    let path = home.path().join("marks");
+    let mut old = Vec::new();
+    for round in 0..2 {
+        let (serving, server) = serve(&home, &url, &path, &[]);
+        if round == 1 {
+            old = std::fs::read(stored(&home)).unwrap();
+        }
+        let (n, ran) = call(&home, &server, &url, format!("round {round}"), "10s").join().unwrap();
+        assert_eq!((ran.code, ran.out.trim()), (0, &*n), "{ran:?}");
+        drop(serving);
+    }
+    assert_eq!(marks(&path), ["round 0", "round 1"]);
+    std::fs::write(stored(&home), old).unwrap();
+    let (_serving, _) = serve(&home, &url, &path, &[]);
+    until("a second execution", || (marks(&path) == ["round 0", "round 1", "round 1"]).then_some(()));
 }

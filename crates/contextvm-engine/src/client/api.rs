@@ -40,6 +40,10 @@ pub enum ClientInput {
     Published(Ticket, Outcome),
     /// A relay connection came (back) up and its subscription is live.
     RelayUp,
+    /// Our clock is so many seconds ahead of those of the relays, by what they say; behind, if negative.
+    ///
+    /// It changes nothing but the words of calls that are lost: more than `limits.age_skew` is named there.
+    ClockAhead(i64),
     /// The client goes away: cancel what is open, end every pending call.
     Close,
     /// A time that [`ClientMachine::poll_timeout`](super::ClientMachine::poll_timeout) named has come.

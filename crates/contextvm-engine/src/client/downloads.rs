@@ -33,6 +33,11 @@ impl Downloads {
         Self { receiver: Receiver::for_responses(&limits), ends: BTreeMap::new() }
     }
 
+    /// Returns how many there are.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
     pub(super) fn next_due(&self) -> Option<Mono> {
         self.receiver.poll_timeout().map(|(at, _)| at)
     }

@@ -22,10 +22,13 @@ pub(super) enum Ending<'a> {
     NoReply {
         waited_ms: u64,
         retryable: bool,
+        /// Seconds by which our clock is ahead of the relays', if that may be the reason.
+        clock_ahead: Option<i64>,
     },
     NotSent {
         waited_ms: u64,
         relay: &'a str,
+        clock_ahead: Option<i64>,
     },
     Closed {
         retryable: bool,
@@ -78,9 +81,12 @@ impl Ending<'_> {
 
     fn message(&self) -> String {
         match self {
-            Self::NoReply { waited_ms, .. } => format!("no reply from the server within {waited_ms} ms"),
-            Self::NotSent { relay, .. } => {
-                format!("no relay took the request: {}", Printable::short(relay, RELAY_TEXT))
+            Self::NoReply { waited_ms, clock_ahead, .. } => {
+                format!("no reply from the server within {waited_ms} ms{}", off_words(*clock_ahead))
+            }
+            Self::NotSent { relay, clock_ahead, .. } => {
+                let relay = Printable::short(relay, RELAY_TEXT);
+                format!("no relay took the request: {relay}{}", off_words(*clock_ahead))
             }
             Self::Closed { .. } => String::from("the client was closed before the server replied"),
             Self::Busy { limit, of } => {
@@ -98,12 +104,16 @@ impl Ending<'_> {
 
     fn data(&self) -> String {
         match self {
-            Self::NoReply { waited_ms, retryable } => {
-                format!(r#"{{"reason":"no_reply","waitedMs":{waited_ms},"retryable":{retryable}}}"#)
+            Self::NoReply { waited_ms, retryable, clock_ahead } => {
+                let off = off_member(*clock_ahead);
+                format!(r#"{{"reason":"no_reply","waitedMs":{waited_ms}{off},"retryable":{retryable}}}"#)
             }
-            Self::NotSent { waited_ms, relay } => {
+            Self::NotSent { waited_ms, relay, clock_ahead } => {
                 let relay = object::quote(&format!("{}", Printable::short(relay, RELAY_TEXT)));
-                format!(r#"{{"reason":"not_sent","waitedMs":{waited_ms},"relay":{relay},"retryable":true}}"#)
+                let off = off_member(*clock_ahead);
+                format!(
+                    r#"{{"reason":"not_sent","waitedMs":{waited_ms},"relay":{relay}{off},"retryable":true}}"#
+                )
             }
             Self::Closed { retryable } => format!(r#"{{"reason":"closed","retryable":{retryable}}}"#),
             Self::Busy { limit, .. } => format!(r#"{{"reason":"busy","limit":{limit},"retryable":true}}"#),
@@ -117,4 +127,15 @@ impl Ending<'_> {
             }
         }
     }
+}
+
+/// Says how wrong our clock is, behind what went wrong.
+fn off_words(clock_ahead: Option<i64>) -> String {
+    let Some(off) = clock_ahead else { return String::new() };
+    let which = if off > 0 { "ahead of" } else { "behind" };
+    format!("; the clock of this host is {} s {which} the relays'", off.unsigned_abs())
+}
+
+fn off_member(clock_ahead: Option<i64>) -> String {
+    clock_ahead.map_or_else(String::new, |off| format!(r#","clockAheadSeconds":{off}"#))
 }

@@ -97,6 +97,11 @@ impl LooseEnds {
         waiting.into_iter().filter(|ticket| self.open.remove(ticket).is_some()).map(Step::Forget).collect()
     }
 
+    /// Returns how many there are.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     pub(super) fn next_due(&self) -> Option<Mono> {
         self.open.values().filter_map(|loose| loose.same_at).min()
     }

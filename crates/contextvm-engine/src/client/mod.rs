@@ -11,6 +11,7 @@ mod heard;
 mod incoming;
 mod json;
 mod leaving;
+mod load;
 mod loose;
 mod outgoing;
 mod pending;
@@ -49,6 +50,7 @@ use crate::{ClientConfig, Wake};
 
 pub use self::api::{ClientInput, ClientOutput, Direction, Exchange, Lost, StreamNews, Transferred};
 pub use self::ending::{LOST_CODE, MALFORMED_CODE};
+pub use self::load::ClientLoad;
 
 /// The client endpoint: one client key talking to one server key.
 ///
@@ -82,8 +84,10 @@ pub struct ClientMachine {
     facts: Facts,
     chance: Chance,
     next_ticket: u64,
-    /// When calls that wait since a relay came up are wrapped again.
-    settled_at: Option<Mono>,
+    /// Relays came up: the first one then, and at the latter time calls that wait are wrapped again.
+    settling: Option<(Mono, Mono)>,
+    /// Seconds by which our clock is ahead of the relays'.
+    clock_ahead: i64,
     closed: bool,
     outputs: VecDeque<ClientOutput>,
 }
@@ -112,7 +116,8 @@ impl ClientMachine {
             facts: Facts::default(),
             chance: Chance::new(seed),
             next_ticket: 0,
-            settled_at: None,
+            settling: None,
+            clock_ahead: 0,
             closed: false,
             outputs: VecDeque::new(),
         }
@@ -129,6 +134,7 @@ impl ClientMachine {
             ClientInput::RelayLimit(bytes) => self.relay.set(bytes),
             ClientInput::Published(ticket, outcome) => self.on_published(ticket, &outcome, now),
             ClientInput::RelayUp => self.on_relay_up(now),
+            ClientInput::ClockAhead(seconds) => self.clock_ahead = seconds,
             ClientInput::Close => self.on_close(now),
             ClientInput::Wake => self.on_wake(now),
         }
@@ -149,7 +155,7 @@ impl ClientMachine {
         let downloads = self.downloads.next_due().map(|at| (at, Wake::Deadline));
         let streams = self.streams.next_due().map(|at| (at, Wake::Deadline));
         let greeting = self.greeting.next_due().map(|at| (at, Wake::Retry));
-        let settled = self.settled_at.map(|at| (at, Wake::Retry));
+        let settled = self.settling.map(|(_, at)| (at, Wake::Retry));
         let all = [self.pending.next_due(), settled, loose, asked, greeting, uploads, downloads, streams];
         all.into_iter().flatten().min_by_key(|(at, _)| *at)
     }

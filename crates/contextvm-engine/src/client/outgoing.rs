@@ -201,7 +201,7 @@ impl ClientMachine {
     pub(super) fn ask_with(&mut self, mut call: Pending, (draft, size): (Draft, usize), now: Now) {
         call.bytes = size;
         call.uploading = false;
-        (call.started, call.last_out) = (now.mono, now.mono);
+        (call.started, call.last_out, call.last_wrap) = (now.mono, now.mono, now.mono);
         call.deadline = Some(now.mono.after(self.config.limits.request_timeout));
         let (event, ticket, reading) = (draft.id, call.ticket, core::mem::take(&mut call.reading));
         self.enter(event, call);
@@ -239,6 +239,7 @@ impl ClientMachine {
             deadline: Some(now.mono.after(timeout)),
             sent: Sent::Fresh,
             last_out: now.mono,
+            last_wrap: now.mono,
             same_at: None,
             same_for_relay: false,
             rewrap_at: None,

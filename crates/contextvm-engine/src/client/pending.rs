@@ -56,6 +56,8 @@ pub(super) struct Pending {
     pub(super) sent: Sent,
     /// When anything was last published for it.
     pub(super) last_out: Mono,
+    /// When it was last wrapped: relays that saw the wrap since then do not pass it on again.
+    pub(super) last_wrap: Mono,
     /// When the same outer event is due again.
     pub(super) same_at: Option<Mono>,
     /// It is due for a relay that came up, not because it was refused.

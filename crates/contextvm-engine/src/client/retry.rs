@@ -23,9 +23,11 @@ const RESEND_MOST_MS: u64 = 4_000;
 const REWRAP_FIRST_MS: u64 = 2_000;
 const REWRAP_MOST_MS: u64 = 30_000;
 /// How long everybody has to come back to a relay that came up; then calls that may be repeated are wrapped again.
-pub(super) const SETTLED: Duration = Duration::from_secs(1);
-/// What went out within this time met whoever is back by then.
-const LATELY: Duration = Duration::from_millis(500);
+pub(super) const SETTLED: Duration = Duration::from_millis(750);
+/// That is not put off by more, however often a relay comes up meanwhile.
+pub(super) const SETTLED_MOST: Duration = Duration::from_secs(2);
+/// What was wrapped within this time met whoever is back by then: half a second of delay before a connection is tried.
+const LATELY: Duration = Duration::from_millis(250);
 /// A call that was wrapped so often keeps to its plan, however often relays come and go.
 const HASTY: u32 = 5;
 /// After a sign of life the wait is as long as after this many new wraps.
@@ -210,11 +212,15 @@ impl Pending {
 
     /// Plans the next new wrap, where one is allowed and none is planned.
     pub(super) fn arm_rewrap(&mut self, tags: &PeerTags, now: Mono, chance: &mut Chance) {
-        let reached = !matches!(self.sent, Sent::Nowhere(_));
-        let is_out = self.wrapped && !self.uploading;
-        if is_out && reached && self.rewrap_at.is_none() && self.may_repeat(tags) {
+        if self.rewrap_at.is_none() && self.may_rewrap(tags) {
             self.rewrap_at = Some(now.after(rewrap_delay(self.rewraps, chance)));
         }
+    }
+
+    /// Whether a new wrap may help and does no harm.
+    const fn may_rewrap(&self, tags: &PeerTags) -> bool {
+        let reached = !matches!(self.sent, Sent::Nowhere(_));
+        self.wrapped && !self.uploading && reached && self.may_repeat(tags)
     }
 
     /// The server was heard on this call: it has the request, so more time and fewer repeats.
@@ -260,12 +266,14 @@ impl Pending {
         }
     }
 
-    /// A relay came up a while ago, and the server should be on it again: a new wrap is due now if none went out of late.
+    /// A relay came up a while ago, and the server should be on it again: a new wrap is due now if none was made of late.
     ///
-    /// What the relay took before may have met nobody, or the answer was lost with it; the same event would be a copy then.
-    pub(super) fn on_settled(&mut self, now: Mono) {
-        if self.rewraps < HASTY && self.last_out.after(LATELY) <= now {
-            self.rewrap_at = self.rewrap_at.map(|planned| planned.min(now));
+    /// What the relay took before may have met nobody, or the answer was lost with it; the same event is a copy then, which
+    /// is confirmed and passed on to nobody. Relays that confirm nothing or late are not waited for.
+    pub(super) fn on_settled(&mut self, tags: &PeerTags, now: Mono) {
+        let is_stale = self.rewraps < HASTY && self.last_wrap.after(LATELY) <= now;
+        if is_stale && self.may_rewrap(tags) {
+            self.rewrap_at = Some(self.rewrap_at.map_or(now, |planned| planned.min(now)));
         }
     }
 
@@ -294,7 +302,7 @@ impl Pending {
             return Due::Nothing;
         }
         self.rewraps = self.rewraps.saturating_add(1);
-        self.last_out = now;
+        (self.last_out, self.last_wrap) = (now, now);
         self.arm_rewrap(tags, now, chance);
         Due::Rewrap
     }

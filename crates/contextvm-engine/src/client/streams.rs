@@ -51,6 +51,11 @@ impl Streams {
         Self { readers: Readers::new(&limits), open: BTreeMap::new() }
     }
 
+    /// Returns how many there are.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     pub(super) fn next_due(&self) -> Option<Mono> {
         if self.open.is_empty() { None } else { self.readers.poll_timeout().map(|(at, _)| at) }
     }

@@ -8,7 +8,7 @@ use nostr::event::EventId;
 use super::ending::Ending;
 use super::loose::Step;
 use super::pending::{Pending, Sent};
-use super::retry::{Due, SETTLED};
+use super::retry::{Due, SETTLED, SETTLED_MOST};
 use super::{ClientMachine, ClientOutput};
 use crate::size::is_about_size;
 use crate::{Outcome, Ticket};
@@ -54,8 +54,9 @@ impl ClientMachine {
             pending.change(event, |call| call.on_relay_up(&session.tags, now.mono));
         }
         self.loose.relay_up(now.mono);
-        // Also for calls that begin before the server is back.
-        self.settled_at.get_or_insert(now.mono.after(SETTLED));
+        // Also for calls that begin before the server is back; the relay that it is on may be the last one to come up.
+        let (first, _) = self.settling.unwrap_or((now.mono, now.mono));
+        self.settling = Some((first, now.mono.after(SETTLED).min(first.after(SETTLED_MOST))));
         // Deadlines are left for the wake that belongs to them: an answer may be waiting in the driver.
         for event in &events {
             if self.pending.get(event).is_some_and(|call| !is_over(call, now.mono)) {
@@ -82,13 +83,14 @@ impl ClientMachine {
 
     /// Wraps again what waits since a relay came up.
     fn wake_settled(&mut self, now: Now) {
-        if self.settled_at.is_none_or(|at| at > now.mono) {
+        if self.settling.is_none_or(|(_, at)| at > now.mono) {
             return;
         }
-        self.settled_at = None;
-        let events: Vec<EventId> = self.pending.in_order().collect();
+        let Self { pending, session, settling, .. } = self;
+        *settling = None;
+        let events: Vec<EventId> = pending.in_order().collect();
         for event in events {
-            self.pending.change(&event, |call| call.on_settled(now.mono));
+            pending.change(&event, |call| call.on_settled(&session.tags, now.mono));
         }
     }
 
@@ -113,7 +115,7 @@ impl ClientMachine {
             self.take_step(Some(step));
         }
         self.asked.clear();
-        self.settled_at = None;
+        self.settling = None;
         self.closed = true;
     }
 
@@ -179,16 +181,21 @@ impl ClientMachine {
         let Some(call) = self.pending.take(event) else {
             return;
         };
+        // What is within the skew is no reason for a call to be lost.
+        let clock_ahead =
+            Some(self.clock_ahead).filter(|off| off.unsigned_abs() > self.config.limits.age_skew);
         let waited_ms = u64::try_from(now.mono.since(call.started).as_millis()).unwrap_or(u64::MAX);
         match &call.sent {
             _ if call.uploading => {
                 let what = TransferError::TimedOut.to_string();
                 self.end(event, &call, &Ending::Transfer { what: &what, retryable: true }, now);
             }
-            Sent::Nowhere(relay) => self.end(event, &call, &Ending::NotSent { waited_ms, relay }, now),
+            Sent::Nowhere(relay) => {
+                self.end(event, &call, &Ending::NotSent { waited_ms, relay, clock_ahead }, now);
+            }
             Sent::Fresh | Sent::Perhaps | Sent::Taken => {
                 let retryable = call.is_retryable();
-                self.end(event, &call, &Ending::NoReply { waited_ms, retryable }, now);
+                self.end(event, &call, &Ending::NoReply { waited_ms, retryable, clock_ahead }, now);
                 if call.is_cancellable() {
                     self.publish_cancellation(&call.id, "timed out", now);
                 }

@@ -17,7 +17,7 @@ use super::tokens::Wire;
 use super::{ClientMachine, ClientOutput, Direction, Transferred};
 use crate::flight::{Flights, Landing};
 use crate::size::{RelayLimit, event_len};
-use crate::{DropReason, Outbound, Outcome, Ticket};
+use crate::{DropReason, Outbound, Outcome, Reach, Ticket};
 
 /// Longest reason of a server in an error, characters.
 const REASON: usize = 200;
@@ -49,6 +49,11 @@ pub(super) struct Uploads {
 }
 
 impl Uploads {
+    /// Returns how many there are.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     pub(super) fn next_due(&self) -> Option<Mono> {
         let senders = self.open.values().filter_map(|upload| upload.sender.poll_timeout());
         senders.map(|(at, _)| at).chain(self.flights.next_due()).min()
@@ -340,6 +345,8 @@ impl ClientMachine {
             recipient,
             protection,
             is_frame: false,
+            about: None,
+            reach: Reach::All,
         }));
     }
 }

@@ -96,13 +96,13 @@ impl Access {
     }
 }
 
-/// Refusals that may still be published in this minute, and the requests refused lately: copies of a refused
+/// Refusals published in the last minute, whenever that began, and the requests refused lately: copies of a refused
 /// request that other relays deliver are not answered again, and one key cannot use up what is there for all.
 #[derive(Debug)]
 pub(super) struct Refusals {
     per_minute: u32,
-    left: u32,
-    renew: Mono,
+    /// When those of the last minute were given.
+    given: VecDeque<Mono>,
     lately: VecDeque<(Mono, RequestKey)>,
 }
 
@@ -112,17 +112,16 @@ const MINUTE: core::time::Duration = core::time::Duration::from_secs(60);
 
 impl Refusals {
     pub(super) fn new(limits: &Limits) -> Self {
-        let per_minute = limits.refusals_per_minute;
-        Self { per_minute, left: per_minute, renew: Mono::default().after(MINUTE), lately: VecDeque::new() }
+        Self { per_minute: limits.refusals_per_minute, given: VecDeque::new(), lately: VecDeque::new() }
     }
 
     /// Whether this request may be answered with a refusal; if so, it is counted. One key gets a tenth at most.
     pub(super) fn take(&mut self, key: RequestKey, now: Mono) -> bool {
-        if now >= self.renew {
-            self.left = self.per_minute;
-            self.renew = now.after(MINUTE);
+        while self.given.front().is_some_and(|at| at.after(MINUTE) <= now) {
+            self.given.pop_front();
         }
-        if self.left == 0 || self.lately.iter().any(|(_, other)| *other == key) {
+        let most = usize::try_from(self.per_minute).unwrap_or(usize::MAX);
+        if self.given.len() >= most || self.lately.iter().any(|(_, other)| *other == key) {
             return false;
         }
         let of_one = |(at, other): &&(Mono, RequestKey)| other.caller == key.caller && at.after(MINUTE) > now;
@@ -130,7 +129,7 @@ impl Refusals {
         if self.lately.iter().filter(of_one).count() >= most_of_one {
             return false;
         }
-        self.left -= 1;
+        self.given.push_back(now);
         if self.lately.len() >= LATELY {
             self.lately.pop_front();
         }
@@ -204,6 +203,23 @@ mod tests {
         assert!(refusals.take(request(2), Mono(2)));
         assert!(!refusals.take(request(3), Mono(3)));
         assert!(refusals.take(request(3), Mono(60_000)));
+    }
+
+    #[test]
+    fn no_sixty_seconds_see_more_refusals_than_a_minute_may() {
+        let mut refusals = Refusals::new(&Limits { refusals_per_minute: 60, ..Limits::default() });
+        let mut given = alloc::vec::Vec::new();
+        for n in 0..20_000_u16 {
+            let at = Mono(u64::from(n) * 10);
+            let [high, low] = n.to_be_bytes();
+            let mut id = [0; 32];
+            (id[0], id[1]) = (high, low);
+            if refusals.take(RequestKey { caller: key(low), id: EventId::from_byte_array(id) }, at) {
+                given.push(at.0);
+            }
+        }
+        assert!(given.len() >= 180, "{}", given.len());
+        assert!(given.iter().zip(given.iter().skip(60)).all(|(first, later)| later - first >= 60_000));
     }
 
     #[test]

@@ -90,6 +90,11 @@ impl Answers {
         (self.map.len(), self.bytes)
     }
 
+    /// Whether an answer is under way, or kept.
+    pub(super) fn holds(&self, key: &RequestKey) -> bool {
+        self.map.contains_key(key)
+    }
+
     pub(super) fn telling(&self, key: &RequestKey) -> Telling {
         self.map.get(key)?.telling
     }
@@ -191,7 +196,7 @@ impl ServerMachine {
             content_limit,
             telling: None,
             is_counted: false,
-            pace: Pace::new(now.mono),
+            pace: Pace::of_transfer(now.mono),
             bytes,
         };
         self.answers.insert(key, answer);
@@ -329,7 +334,7 @@ impl ServerMachine {
                 draft
             }
             FrameType::Abort if is_over => {
-                return self.publish_once(key.caller, Some(key.id), protection, content, now);
+                return self.publish_once((key.caller, Some(key.id)), Some(key.id), protection, content, now);
             }
             FrameType::End => self.end_frame(key, content, now),
             FrameType::Accept | FrameType::Chunk | FrameType::Abort => {

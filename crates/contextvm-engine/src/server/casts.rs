@@ -64,7 +64,7 @@ impl ServerMachine {
         cast.last = next;
         let (message, now) = (cast.message.clone(), cast.now);
         let sent = match next {
-            Some(caller) => self.publish_other(caller, self.floor(&caller), None, message, now),
+            Some(caller) => self.publish_other(caller, self.floor(&caller), None, None, message, now),
             None => {
                 self.casts.pop_front();
                 return true;

@@ -1,15 +1,16 @@
 //! Events that wait for the application's word about their caller, or for their second.
 use core::time::Duration;
 
-use contextvm_core::Now;
 use contextvm_core::capability::Capability;
 use contextvm_core::envelope::Envelope;
+use contextvm_core::{Mono, Now};
 use nostr::event::Event;
 use nostr::key::PublicKey;
 
 use super::access::{Question, Verdict};
-use super::inbound::reason;
+use super::inbound::{Entered, reason};
 use super::outbound::is_progress;
+use super::refusing::Refused;
 use super::waiting::{Held, Letter};
 use super::{ServerMachine, ServerOutput};
 use crate::DropReason;
@@ -20,19 +21,22 @@ const EARLY_LOOK: Duration = Duration::from_millis(100);
 impl ServerMachine {
     /// Whether an event must wait for its second, so that what was done before a restart is stamped before it.
     pub(super) const fn is_early(&self, event: &Event, now: Now) -> bool {
-        self.config.accept_from > 0 && event.created_at.as_secs() > now.unix
+        (self.config.accept_from > 0 || self.config.durable) && event.created_at.as_secs() > now.unix
     }
 
     /// Lets an event that was let in wait for its second, unless by then nobody waits for its answer.
-    pub(super) fn hold(&mut self, held: Held, now: Now) -> Result<(), DropReason> {
+    pub(super) fn hold(&mut self, held: Held, now: Now) -> Result<(), Refused> {
         let ahead = Duration::from_secs(held.letter.event.created_at.as_secs().saturating_sub(now.unix));
         if ahead > self.config.limits.request_timeout {
-            return Err(DropReason::Stale);
+            return Err(Refused::new(held.letter, DropReason::Stale));
         }
         // The clock shows whole seconds: the next one may begin at any moment.
-        let next_look = now.mono.after(ahead.saturating_sub(Duration::from_secs(1)) + EARLY_LOOK);
+        let look = now.mono.after(ahead.saturating_sub(Duration::from_secs(1)) + EARLY_LOOK);
+        // However many wait, they all look in the same moment.
+        let next_look = Mono(look.0.next_multiple_of(EARLY_LOOK.as_millis() as u64));
         let established = self.sessions.is_established(&held.letter.event.pubkey);
-        if self.waiting.hold(held, next_look, established) { Ok(()) } else { Err(DropReason::Busy) }
+        let refused = self.waiting.hold(held, next_look, established);
+        refused.map_or(Ok(()), |held| Err(Refused::new(held.letter, DropReason::Busy)))
     }
 
     /// Takes note of the application's word, or of its silence.
@@ -71,23 +75,37 @@ impl ServerMachine {
                 return;
             }
             let Some(held) = self.waiting.pop(&caller) else { return };
-            if let Err(reason) = self.release(held, now) {
-                self.drop(reason);
-            }
+            self.release(held, now);
         }
     }
 
     /// Goes on with an event whose verdict is known by now.
-    pub(super) fn release(&mut self, held: Held, now: Now) -> Result<(), DropReason> {
-        let Letter { event, protection, .. } = &held.letter;
-        self.check_policy(event, *protection)?;
-        if matches!(held.verdict, Verdict::Pass { .. }) && self.is_early(event, now) {
-            return self.hold(held, now);
+    pub(super) fn release(&mut self, held: Held, now: Now) {
+        let event = held.letter.event.id;
+        let is_passed = matches!(held.verdict, Verdict::Pass { .. });
+        let gone_on = if is_passed && self.is_early(&held.letter.event, now) {
+            self.hold(held, now)
+        } else {
+            let Held { letter, verdict } = held;
+            match self.go_on(&letter, &verdict, now) {
+                Ok(entered) => {
+                    self.hand_over(letter, entered, now);
+                    Ok(())
+                }
+                Err(reason) => Err(Refused::new(letter, reason)),
+            }
+        };
+        if let Err(refused) = gone_on {
+            let reason = self.turned_down(*refused.letter, refused.reason, now);
+            self.out.push_back(ServerOutput::Refused { event, reason });
         }
-        let Held { letter, verdict } = held;
+    }
+
+    fn go_on(&mut self, letter: &Letter, verdict: &Verdict, now: Now) -> Entered {
+        self.check_policy(&letter.event, letter.protection)?;
         let message =
             Envelope::parse(letter.message(), &self.config.limits).map_err(|error| reason(&error))?;
-        let Verdict::Pass { member } = verdict else {
+        let Verdict::Pass { member } = *verdict else {
             if let Some(session) = self.sessions.get_mut(&letter.event.pubkey) {
                 session.member = false;
             }
@@ -97,10 +115,8 @@ impl ServerMachine {
             && is_progress(&message)
             && let Some(taken) = self.take_frame(&letter.event, &message, letter.protection, now)
         {
-            return taken;
+            return taken.map(|()| None);
         }
-        let (delivery, text) = self.enter(&letter.event, &message, letter.protection, member, now)?;
-        self.deliver(letter.event, delivery, text);
-        Ok(())
+        self.enter(&letter.event, &message, letter.protection, member, now)
     }
 }

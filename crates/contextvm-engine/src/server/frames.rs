@@ -7,7 +7,6 @@ use contextvm_core::{Draft, Mono, Now, Protection, tags};
 use nostr::event::{EventId, Tag, Tags};
 use nostr::key::PublicKey;
 
-use super::post::Publication;
 use super::{RequestKey, ServerMachine, ServerOutput};
 use crate::Outcome;
 use crate::flight::{Flights, Landing};
@@ -168,10 +167,10 @@ impl ServerMachine {
         self.post_out(outbound);
     }
 
-    /// Publishes a frame once, and does not look after it: an accept, or an abort.
+    /// Publishes a frame once, and does not look after it: an accept, or an abort. It goes to somebody about something.
     pub(super) fn publish_once(
         &mut self,
-        to: PublicKey,
+        (to, about): (PublicKey, Option<EventId>),
         e: Option<EventId>,
         protection: Protection,
         text: String,
@@ -179,7 +178,7 @@ impl ServerMachine {
     ) {
         let tags = frame_tags(to, e, Vec::new());
         let draft = self.unique.draft(self.me, now.unix, tags, text);
-        self.publish(Publication { to, told: None, answer: None }, draft, protection);
+        self.publish(self.publication(to, about), draft, protection);
     }
 }
 

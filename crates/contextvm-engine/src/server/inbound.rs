@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use contextvm_core::capability::Capability;
-use contextvm_core::envelope::{self, Envelope, EnvelopeError, MessageKind};
+use contextvm_core::envelope::{Envelope, EnvelopeError, MessageKind};
 use contextvm_core::object;
 use contextvm_core::rewrite::{self, CLIENT_PUBKEY, PROGRESS_TOKEN, REQUEST_EVENT_ID, REQUEST_ID, Rewrite};
 use contextvm_core::{Now, Opened, Protection, WrapKind, tags};
@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 
 use super::access::Verdict;
 use super::outbound::is_progress;
+use super::refusing::Refused;
 use super::route::{Route, StreamUse, list_method};
 use super::waiting::{Held, Letter};
 use super::{Delivery, RequestKey, ServerMachine, ServerOutput};
@@ -23,20 +24,38 @@ use crate::{DropReason, EncryptionMode, GiftWrapMode};
 
 /// JSON-RPC error code of refusals by the transport.
 pub(super) const REFUSED: i64 = -32000;
+/// What a caller says once its session has begun.
+pub(super) const INITIALIZED: &str = "notifications/initialized";
+/// Longest JSON-RPC id of a transferred request, bytes: the store keeps it, since its end frame does not hold it.
+const TRANSFERRED_ID: usize = 128;
 /// `_meta` member that only means something inside a process.
 const STREAM: &str = "stream";
 
-type Entered = Result<(Delivery, String), DropReason>;
+/// A message for the application; `None` where it hears nothing of what was acted on.
+pub(super) type Entered = Result<Option<(Delivery, String)>, DropReason>;
+
+/// How far a message came at once.
+enum Judged {
+    Entered(Option<(Delivery, String)>),
+    Undecided(Verdict),
+}
 
 impl ServerMachine {
     pub(super) fn opened(&mut self, opened: Opened, now: Now) {
-        let protection = opened.protection();
-        if let Err(reason) = self.consider(opened.into_event(), protection, now) {
-            self.drop(reason);
+        let (protection, stored) = (opened.protection(), opened.is_stored());
+        let event = opened.event().id;
+        if let Err(reason) = self.consider(opened.into_event(), protection, stored, now) {
+            self.out.push_back(ServerOutput::Refused { event, reason });
         }
     }
 
-    fn consider(&mut self, event: Event, protection: Protection, now: Now) -> Result<(), DropReason> {
+    fn consider(
+        &mut self,
+        event: Event,
+        protection: Protection,
+        stored: bool,
+        now: Now,
+    ) -> Result<(), DropReason> {
         if !protection.is_encrypted()
             && let Some(session) = self.sessions.get_mut(&event.pubkey)
         {
@@ -44,18 +63,40 @@ impl ServerMachine {
         }
         self.check_policy(&event, protection)?;
         let key = RequestKey { caller: event.pubkey, id: event.id };
-        if self.seen.contains(event.created_at.as_secs(), event.id) {
-            let is_due = self.answer_again(key, now) || self.was_interrupted(&event, protection, now);
+        // An answer may be on disk without the acceptance that failed to get there.
+        if self.seen.contains(event.created_at.as_secs(), event.id) || self.ledger.holds(&key) {
+            let is_due = self.repeat(&event, protection, stored, now);
             return if is_due { Ok(()) } else { Err(DropReason::Duplicate) };
         }
         if self.waiting.holds(&key.caller, key.id) {
             return Err(DropReason::Duplicate);
         }
-        self.admit(Letter { event, protection, text: None }, now)
+        self.admit(Letter { event, protection, text: None }, stored, now)
     }
 
     /// Decides about a message, which may have come in one event or in many.
-    pub(super) fn admit(&mut self, letter: Letter, now: Now) -> Result<(), DropReason> {
+    pub(super) fn admit(&mut self, letter: Letter, stored: bool, now: Now) -> Result<(), DropReason> {
+        let refused = match self.judge(&letter, stored, now) {
+            Ok(Judged::Entered(entered)) => {
+                self.hand_over(letter, entered, now);
+                return Ok(());
+            }
+            Ok(Judged::Undecided(verdict)) => {
+                let caller = letter.event.pubkey;
+                let established = self.sessions.is_established(&caller);
+                let is_decided = established || matches!(verdict, Verdict::Pass { .. });
+                let Some(held) = self.waiting.push(Held { letter, verdict }, established) else {
+                    self.advance(caller, None, now);
+                    return Ok(());
+                };
+                Refused::new(held.letter, if is_decided { DropReason::Busy } else { DropReason::Undecided })
+            }
+            Err(reason) => Refused::new(letter, reason),
+        };
+        Err(self.turned_down(*refused.letter, refused.reason, now))
+    }
+
+    fn judge(&mut self, letter: &Letter, stored: bool, now: Now) -> Result<Judged, DropReason> {
         let (event, protection) = (&letter.event, letter.protection);
         let message =
             Envelope::parse(letter.message(), &self.config.limits).map_err(|error| reason(&error))?;
@@ -64,24 +105,20 @@ impl ServerMachine {
             && is_progress(&message)
             && let Some(taken) = self.take_frame(event, &message, protection, now)
         {
-            return taken;
+            return taken.map(|()| Judged::Entered(None));
+        }
+        // A relay had it while we were away, and whoever asked has given up: nobody would expect it to be done now.
+        if stored && message.kind == MessageKind::Request && self.is_late(event, now) {
+            return Err(DropReason::Stale);
         }
         let caller = event.pubkey;
-        let verdict = self.config.access.decide(&caller, Capability::of(&message));
-        match verdict {
+        match self.config.access.decide(&caller, Capability::of(&message)) {
             Verdict::Pass { member } if !self.waiting.has_line(&caller) && !self.is_early(event, now) => {
-                let (delivery, text) = self.enter(event, &message, protection, member, now)?;
-                self.deliver(letter.event, delivery, text);
-                Ok(())
+                self.enter(event, &message, protection, member, now).map(Judged::Entered)
             }
             Verdict::Deny => Err(self.refuse(event, &message, protection, now)),
-            Verdict::Pass { .. } | Verdict::AskCapability(_) | Verdict::AskKey => {
-                let established = self.sessions.is_established(&caller);
-                if !self.waiting.push(Held { letter, verdict }, established) {
-                    return Err(DropReason::Busy);
-                }
-                self.advance(caller, None, now);
-                Ok(())
+            verdict @ (Verdict::Pass { .. } | Verdict::AskCapability(_) | Verdict::AskKey) => {
+                Ok(Judged::Undecided(verdict))
             }
         }
     }
@@ -109,23 +146,6 @@ impl ServerMachine {
         }
     }
 
-    /// A private server is silent; an announced one answers requests, as far as its budget goes.
-    pub(super) fn refuse(
-        &mut self,
-        event: &Event,
-        message: &Envelope<'_>,
-        protection: Protection,
-        now: Now,
-    ) -> DropReason {
-        let id = message.id.filter(|_| message.kind == MessageKind::Request && self.config.access.announced);
-        let key = RequestKey { caller: event.pubkey, id: event.id };
-        if let Some(id) = id.filter(|_| self.refusals.take(key, now.mono)) {
-            let text = envelope::response_error(id, REFUSED, "Unauthorized", None);
-            self.publish_refusal(event, protection, text, now);
-        }
-        DropReason::NotAllowed
-    }
-
     pub(super) fn enter(
         &mut self,
         event: &Event,
@@ -144,25 +164,46 @@ impl ServerMachine {
         match message.kind {
             MessageKind::Request => self.enter_request(event, message, protection, member, now),
             MessageKind::Notification => {
+                let method = message.method.as_deref().unwrap_or_default();
+                let is_passing = matches!(method, "notifications/cancelled" | "notifications/progress");
+                if is_passing && !self.journal.is_of_this_run(event) {
+                    return Err(DropReason::BeforeStart);
+                }
                 self.greet(event, protection, member, now)?;
-                self.accept(event, protection, None, now);
-                self.enter_notification(event, message, now)
+                if is_passing {
+                    self.take(event, protection, now);
+                } else {
+                    self.accept(event, protection, None, now);
+                }
+                self.enter_notification(event, message, method, now)
             }
             MessageKind::Response | MessageKind::Error => {
                 let key = tags::answered_id(&event.tags).map(|id| RequestKey { caller: event.pubkey, id });
                 let key = key.filter(|key| self.asked.contains(key)).ok_or(DropReason::Uncorrelated)?;
                 self.greet(event, protection, member, now)?;
-                self.accept(event, protection, None, now);
+                // After a restart nobody has asked, so no record is needed.
+                self.take(event, protection, now);
                 let question = self.asked.take(&key).ok_or(DropReason::Uncorrelated)?;
-                Ok((Delivery::Response, rewrite::with_id(message, &question.id)))
+                Ok(Some((Delivery::Response, rewrite::with_id(message, &question.id))))
             }
         }
     }
 
-    /// Remembers the id of an event that is acted on; `request` when somebody waits for an answer.
-    fn accept(&mut self, event: &Event, protection: Protection, request: Option<&Envelope<'_>>, now: Now) {
-        self.seen.insert(event.created_at.as_secs(), event.id);
+    /// Remembers the id of an event that is acted on, also across a restart; `request` when somebody waits for an answer.
+    pub(super) fn accept(
+        &mut self,
+        event: &Event,
+        protection: Protection,
+        request: Option<&Envelope<'_>>,
+        now: Now,
+    ) {
         self.remember_accepted(event, protection, request);
+        self.take(event, protection, now);
+    }
+
+    /// Remembers the id of an event that is acted on and means nothing to another run.
+    fn take(&mut self, event: &Event, protection: Protection, now: Now) {
+        self.seen.insert(event.created_at.as_secs(), event.id);
         if let Some(session) = self.sessions.get_mut(&event.pubkey) {
             session.floor.hear(event.id, protection);
             session.accept(self.seen.period(now.unix));
@@ -180,6 +221,9 @@ impl ServerMachine {
         let key = RequestKey { caller: event.pubkey, id: event.id };
         let id = message.id.ok_or(DropReason::Malformed)?;
         let method = message.method.as_deref().unwrap_or_default();
+        if message.text() != event.content && id.get().len() > TRANSFERRED_ID {
+            return Err(DropReason::Malformed);
+        }
         if !self.has_room(&key.caller, message.text().len()) {
             return Err(self.busy(event, message, id, protection, now));
         }
@@ -191,7 +235,6 @@ impl ServerMachine {
             message.text().len(),
         );
         match method {
-            "initialize" => self.restart(&key.caller, now),
             "subscriptions/listen" => route.listens = true,
             "resources/subscribe" => {
                 let subscribed = |uri: &String| {
@@ -215,26 +258,13 @@ impl ServerMachine {
         }
         self.accept(event, protection, Some(message), now);
         self.routes.insert(key, route);
+        if self.config.durable {
+            // Until the store has it. What was held for longer is not executed: nobody would expect that.
+            self.routes.end_at(&key, now.mono.after(self.config.limits.request_timeout));
+        }
         self.sessions.open(&key.caller);
         let delivery = Delivery::Request { key, method: method.to_string(), streams };
-        Ok((delivery, self.delivered_text(event, message)))
-    }
-
-    /// There is no room for a request: an established caller is told, anybody else may ask again.
-    fn busy(
-        &mut self,
-        event: &Event,
-        message: &Envelope<'_>,
-        id: &RawValue,
-        protection: Protection,
-        now: Now,
-    ) -> DropReason {
-        if self.sessions.is_established(&event.pubkey) {
-            self.accept(event, protection, Some(message), now);
-            let text = envelope::response_error(id, REFUSED, "Busy", None);
-            self.publish_answer(RequestKey { caller: event.pubkey, id: event.id }, protection, text, now);
-        }
-        DropReason::Busy
+        Ok(Some((delivery, self.delivered_text(event, message))))
     }
 
     /// The request as the application sees it: our id and token, and only our word on who asked.
@@ -253,15 +283,15 @@ impl ServerMachine {
         edit.to_text()
     }
 
-    fn enter_notification(&mut self, event: &Event, message: &Envelope<'_>, now: Now) -> Entered {
-        let method = message.method.as_deref().unwrap_or_default();
+    fn enter_notification(
+        &mut self,
+        event: &Event,
+        message: &Envelope<'_>,
+        method: &str,
+        now: Now,
+    ) -> Entered {
         let mut edit = sanitised(message);
         match method {
-            "notifications/initialized" => {
-                if let Some(session) = self.sessions.get_mut(&event.pubkey) {
-                    session.initialised = true;
-                }
-            }
             "notifications/cancelled" => {
                 let id = rewrite::cancelled_request_id(message.params);
                 let key = id.and_then(|id| self.routes.find(event.pubkey, |other| is_same(id, other)));
@@ -270,6 +300,11 @@ impl ServerMachine {
                     self.stop_answer(event.pubkey, |other| id.is_some_and(|id| is_same(id, other)), now);
                     return Err(DropReason::UnknownRequest);
                 };
+                if self.routes.get(&key).is_some_and(|route| !route.heard) {
+                    // The application never hears of either.
+                    self.end_unheard(key, None, now);
+                    return Ok(None);
+                }
                 if self.routes.get(&key).is_some_and(|route| route.listens) {
                     // Nothing goes on behind it, so it takes up no place any more.
                     self.stop_stream(&key, now);
@@ -292,7 +327,7 @@ impl ServerMachine {
             }
             _ => {}
         }
-        Ok((Delivery::Notification { method: method.to_string() }, edit.to_text()))
+        Ok(Some((Delivery::Notification { method: method.to_string() }, edit.to_text())))
     }
 
     /// Returns the request whose stream a frame is about, if the application writes the frames of that stream itself.
@@ -303,13 +338,20 @@ impl ServerMachine {
         self.routes.get(&key).is_some_and(is_theirs).then_some(key)
     }
 
-    /// Whether one more request fits. Callers that are not established may only use half of what all share.
+    /// Whether one more request fits. Callers that are not established may only use half of what all share, and the last
+    /// quarter of all places is kept for established ones that have few.
     fn has_room(&self, caller: &PublicKey, bytes: usize) -> bool {
         let limits = &self.config.limits;
         let session = self.sessions.get(caller);
+        let open = session.map_or(0, |session| session.open);
         let part = if session.is_some_and(|session| session.established) { 1 } else { 2 };
-        session.map_or(0, |session| session.open) < limits.in_flight_per_caller
-            && self.routes.len() < limits.in_flight.div_ceil(part)
+        let most = match part {
+            1 if open < limits.in_flight.div_ceil(64) => limits.in_flight,
+            1 => limits.in_flight - limits.in_flight / 4,
+            _ => limits.in_flight.div_ceil(2),
+        };
+        open < limits.in_flight_per_caller
+            && self.routes.len() < most
             && self.routes.bytes().saturating_add(bytes) <= limits.in_flight_bytes.div_ceil(part)
             && self.has_share(caller, bytes)
     }
@@ -349,14 +391,15 @@ impl ServerMachine {
         Ok(())
     }
 
-    /// Begins a session anew. Requests of the old one end at the latest when nobody waits for them any more; answers to
-    /// what its application side asked would only confuse the new one.
-    fn restart(&mut self, caller: &PublicKey, now: Now) {
+    /// Begins a session anew with this request. What was asked before ends at the latest when nobody waits for it any
+    /// more; answers to what its application side asked would only confuse the new one.
+    fn restart(&mut self, key: &RequestKey, now: Now) {
         let end = now.mono.after(self.config.limits.request_timeout);
-        for key in self.routes.keys_of(*caller) {
-            self.stop_stream(&key, now);
-            self.routes.end_at(&key, end);
+        for older in self.routes.older_than(key) {
+            self.stop_stream(&older, now);
+            self.routes.end_at(&older, end);
         }
+        let caller = &key.caller;
         self.asked.forget_client(*caller);
         self.sessions.unsubscribe_all(caller);
         if let Some(session) = self.sessions.get_mut(caller) {
@@ -367,10 +410,34 @@ impl ServerMachine {
         self.out.push_back(ServerOutput::Restarted(*caller));
     }
 
-    pub(super) fn deliver(&mut self, event: Event, delivery: Delivery, message: String) {
-        let caller = event.pubkey;
+    /// The application hears of a message now.
+    pub(super) fn hear(&mut self, caller: PublicKey, delivery: &Delivery, now: Now) {
+        match delivery {
+            Delivery::Request { key, method, .. } => {
+                self.routes.hear(key);
+                if method == "initialize" {
+                    self.restart(key, now);
+                }
+            }
+            Delivery::Notification { method } if method == INITIALIZED => {
+                if let Some(session) = self.sessions.get_mut(&caller) {
+                    session.initialised = true;
+                }
+            }
+            Delivery::Notification { .. } | Delivery::Response => {}
+        }
+    }
+
+    /// Hands a message to the application, or to the journal, which holds it until the store has its record.
+    pub(super) fn hand_over(&mut self, letter: Letter, entered: Option<(Delivery, String)>, now: Now) {
+        let Some((delivery, message)) = entered else { return };
+        let caller = letter.event.pubkey;
+        if !self.config.durable {
+            self.hear(caller, &delivery, now);
+        }
         let tags = self.sessions.get(&caller).map(|session| Arc::clone(&session.tags)).unwrap_or_default();
-        self.out.push_back(ServerOutput::Deliver { caller, delivery, message, event: Arc::new(event), tags });
+        let event = Arc::new(letter.event);
+        self.out.push_back(ServerOutput::Deliver { caller, delivery, message, event, tags });
     }
 }
 

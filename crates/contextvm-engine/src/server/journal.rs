@@ -1,14 +1,15 @@
 //! Journal: what has to be on disk before the application hears of it, and what was on disk when we started.
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::{String, ToString};
+use core::time::Duration;
 
 use contextvm_core::envelope::Envelope;
-use contextvm_core::{Draft, Now, Protection};
+use contextvm_core::{Draft, Mono, Now, Protection};
 use nostr::event::Event;
 
-use super::inbound::REFUSED;
-use super::outbound::error_text;
-use super::{Delivery, RequestKey, ServerMachine, ServerOutput};
+use super::inbound::INITIALIZED;
+use super::{Delivery, RequestKey, ServerMachine, ServerOutput, ledger};
 use crate::record::{Origin, Record};
 use crate::{DropReason, ServerConfig};
 
@@ -16,19 +17,40 @@ use crate::{DropReason, ServerConfig};
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 /// What an accepted event takes there beside its text.
 const ACCEPTED: usize = 256;
-/// Longest JSON-RPC id of a transferred request that is kept, bytes.
-const ID: usize = 128;
-/// What the caller of a request is told that was taken by an earlier run and not answered, as far as we know.
-const INTERRUPTED: &str = "Interrupted by a restart";
 /// What the caller of a request is told that cannot be remembered.
 const UNSTORED: &str = "Not executed: storage failed";
+/// What it is told when the store has not said anything for as long as a caller waits.
+const TOO_SLOW: &str = "Not executed: storage is too slow";
+/// Pause before what could not be stored is given to a store that has failed twice in a row; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A request of an earlier run without a kept answer.
 #[derive(Debug)]
-struct Asked {
-    protection: Protection,
+pub(super) struct Interrupted {
+    pub(super) protection: Protection,
     /// The caller's own JSON-RPC id, where the event does not hold it.
-    id: Option<String>,
+    pub(super) id: Option<String>,
+}
+
+/// A record that the store has not spoken about.
+#[derive(Debug)]
+struct Open {
+    number: u64,
+    /// Bytes.
+    weight: usize,
+    /// An acceptance that must get there in the end.
+    accepted: Option<Box<Record>>,
+}
+
+/// Acceptances that the store failed to keep. What they are about is not executed and its caller is told so; after a
+/// restart it must not be executed either.
+#[derive(Debug, Default)]
+struct Owed {
+    records: VecDeque<Box<Record>>,
+    /// Failures in a row.
+    failures: u32,
+    due: Option<Mono>,
 }
 
 /// Records under way to the store, and what the application may hear once they are there.
@@ -41,22 +63,26 @@ pub(super) struct Journal {
     asked: u64,
     /// The store has spoken about all records up to this one.
     settled: u64,
-    /// Records that the store has not spoken about, and their weight in bytes.
-    open: VecDeque<(u64, usize)>,
+    open: VecDeque<Open>,
+    /// Of these records.
     bytes: usize,
+    owed: Owed,
     /// Outputs towards the application, each behind the acceptance with this number.
     held: VecDeque<(u64, ServerOutput)>,
     /// The same, waiting for nothing any more.
     free: VecDeque<ServerOutput>,
     /// Requests whose streams were offered and which the application never hears of.
     unheard: BTreeSet<RequestKey>,
-    interrupted: BTreeMap<RequestKey, Asked>,
+    /// Requests that somebody may still have waited for when we started.
+    interrupted: BTreeMap<RequestKey, Interrupted>,
     /// The Unix second from which on no event of an earlier run is young enough to be repeated.
     interrupted_until: u64,
+    /// The first Unix second of which no event was taken by an earlier run.
+    began: u64,
 }
 
 impl Journal {
-    pub(super) const fn new(config: &ServerConfig) -> Self {
+    pub(super) fn new(config: &ServerConfig) -> Self {
         Self {
             durable: config.durable,
             last: 0,
@@ -64,17 +90,33 @@ impl Journal {
             settled: 0,
             open: VecDeque::new(),
             bytes: 0,
+            owed: Owed::default(),
             held: VecDeque::new(),
             free: VecDeque::new(),
             unheard: BTreeSet::new(),
             interrupted: BTreeMap::new(),
             interrupted_until: 0,
+            began: 0,
         }
     }
 
     /// Whether the store is so far behind that nothing new may be accepted.
-    pub(super) const fn is_full(&self) -> bool {
-        self.bytes >= MOST_BYTES
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes + self.owed.records.len() * ACCEPTED >= MOST_BYTES
+    }
+
+    /// Whether no earlier run can have acted on an event.
+    pub(super) const fn is_of_this_run(&self, event: &Event) -> bool {
+        event.created_at.as_secs() >= self.began
+    }
+
+    pub(super) fn take_interrupted(&mut self, key: &RequestKey) -> Option<Interrupted> {
+        self.interrupted.remove(key)
+    }
+
+    /// Returns when what could not be stored is given to the store again.
+    pub(super) const fn next_due(&self) -> Option<Mono> {
+        self.owed.due
     }
 
     /// Returns how many outputs wait for the store, and how many records it has not spoken about.
@@ -88,27 +130,37 @@ impl Journal {
 
     /// Lets an output go out now, or holds it back until the store has everything that was accepted before it.
     pub(super) fn pass(&mut self, output: ServerOutput) -> Option<ServerOutput> {
-        match &output {
-            _ if !self.durable => {}
-            ServerOutput::Remember { number, record: Record::Accepted { .. } } => self.asked = *number,
-            ServerOutput::Deliver { .. }
-            | ServerOutput::Restarted(_)
-            | ServerOutput::Ended(_)
-            | ServerOutput::StreamRoom(_)
-            | ServerOutput::StreamEnded { .. } => {
-                if self.asked > self.settled || !self.held.is_empty() {
-                    self.held.push_back((self.asked, output));
-                    return None;
-                }
-                return self.is_heard(&output).then_some(output);
+        if !self.durable {
+            return Some(output);
+        }
+        if let ServerOutput::Remember { number, record: Record::Accepted { .. } } = &output {
+            self.asked = *number;
+        }
+        if is_for_application(&output) {
+            if self.asked > self.settled || !self.held.is_empty() {
+                self.held.push_back((self.asked, output));
+                return None;
             }
-            ServerOutput::Publish(_)
-            | ServerOutput::Ask { .. }
-            | ServerOutput::Remember { .. }
-            | ServerOutput::Undeliverable { .. }
-            | ServerOutput::Drop(_) => {}
+            return self.is_heard(&output).then_some(output);
         }
         Some(output)
+    }
+
+    /// Takes out a request that the application is not to hear of any more.
+    fn forget_held(&mut self, key: &RequestKey) {
+        let is_it = |output: &ServerOutput| {
+            matches!(
+                output,
+                ServerOutput::Deliver { delivery: Delivery::Request { key: held, .. }, .. } if held == key
+            )
+        };
+        let position = self.held.iter().position(|(_, output)| is_it(output));
+        let held = position.and_then(|position| self.held.remove(position));
+        if let Some((_, ServerOutput::Deliver { delivery: Delivery::Request { streams: true, .. }, .. })) =
+            held
+        {
+            self.unheard.insert(*key);
+        }
     }
 
     /// Takes the next output that waits for nothing newer than this record.
@@ -121,17 +173,21 @@ impl Journal {
         !matches!(output, ServerOutput::StreamEnded { key, .. } if self.unheard.remove(key))
     }
 
-    fn number(&mut self, weight: usize) -> u64 {
+    /// Asks for a record to be kept.
+    fn ask(&mut self, record: Record, weight: usize) -> ServerOutput {
         self.last = self.last.wrapping_add(1);
-        self.open.push_back((self.last, weight));
         self.bytes = self.bytes.saturating_add(weight);
-        self.last
+        let accepted = matches!(record, Record::Accepted { .. }).then(|| Box::new(record.clone()));
+        self.open.push_back(Open { number: self.last, weight, accepted });
+        ServerOutput::Remember { number: self.last, record }
     }
 
-    fn settle(&mut self, through: u64) {
+    /// The store has spoken about all records up to this one.
+    fn settle(&mut self, through: u64, is_kept: bool) {
         self.settled = self.settled.max(through.min(self.last));
-        while let Some((_, weight)) = self.open.pop_front_if(|(number, _)| *number <= through) {
-            self.bytes = self.bytes.saturating_sub(weight);
+        while let Some(open) = self.open.pop_front_if(|open| open.number <= through) {
+            self.bytes = self.bytes.saturating_sub(open.weight);
+            self.owed.records.extend(open.accepted.filter(|_| !is_kept));
         }
     }
 
@@ -149,8 +205,10 @@ impl ServerMachine {
     /// A request of the earlier run that comes again gets the very answer it got then, or is told that a restart came
     /// between. None is executed again. More ids than `seen_ids` are all taken; new work is refused until they are old.
     pub fn restore(&mut self, records: impl IntoIterator<Item = Record>, now: Now) {
+        self.journal.began = now.unix.saturating_add(1);
         let limits = &self.config.limits;
         let keep = limits.age_window.saturating_add(limits.age_skew);
+        let waits = limits.request_timeout.as_secs();
         for record in records {
             match record {
                 Record::Accepted { key, stamp, protection, origin } => {
@@ -162,8 +220,8 @@ impl ServerMachine {
                     };
                     let until = stamp.saturating_add(keep);
                     self.journal.interrupted_until = self.journal.interrupted_until.max(until);
-                    if self.ledger.get_mut(&key).is_none() {
-                        self.journal.interrupted.insert(key, Asked { protection, id });
+                    if stamp.saturating_add(waits) >= now.unix && !self.ledger.holds(&key) {
+                        self.journal.interrupted.insert(key, Interrupted { protection, id });
                     }
                 }
                 Record::Answered { key, draft, protection } => {
@@ -190,74 +248,134 @@ impl ServerMachine {
         let origin = match request {
             None => Origin::Note,
             Some(message) if message.text() == event.content => Origin::Request,
-            Some(message) => {
-                let id = message.id.map(|id| id.get()).filter(|id| id.len() <= ID);
-                id.map_or(Origin::Note, |id| Origin::Transfer(id.to_string()))
-            }
+            Some(message) => message.id.map_or(Origin::Note, |id| Origin::Transfer(id.get().to_string())),
         };
         // Requests are weighed while they are in flight.
         let text = if request.is_some() { 0 } else { event.content.len() };
-        let number = self.journal.number(ACCEPTED + text);
         let key = RequestKey { caller: event.pubkey, id: event.id };
         let record = Record::Accepted { key, stamp: event.created_at.as_secs(), protection, origin };
-        self.out.push_back(ServerOutput::Remember { number, record });
+        let asked = self.journal.ask(record, ACCEPTED + text);
+        self.out.push_back(asked);
     }
 
     /// Has a kept answer remembered, unless the store is far behind.
     pub(super) fn remember_answered(&mut self, key: RequestKey, draft: &Draft, protection: Protection) {
         if self.journal.durable && !self.journal.is_full() {
-            let number = self.journal.number(ACCEPTED + draft.content.len());
             let record = Record::Answered { key, draft: draft.clone(), protection };
-            self.out.push_back(ServerOutput::Remember { number, record });
+            let asked = self.journal.ask(record, ledger::weight(draft));
+            self.out.push_back(asked);
         }
     }
 
     /// Lets the application hear of what is on disk now, except of requests that ended meanwhile.
     pub(super) fn remembered(&mut self, through: u64, now: Now) {
-        self.journal.settle(through);
+        self.journal.settle(through, true);
         while let Some(output) = self.journal.release(through) {
-            if let ServerOutput::Deliver { delivery: Delivery::Request { key, streams, .. }, .. } = &output
-                && self.routes.get(key).is_none_or(|route| route.cancelled)
-            {
-                self.unheard(*key, *streams);
-                let _ = self.take_route(key, now);
-            } else if self.journal.is_heard(&output) {
-                self.journal.free.push_back(output);
-            }
+            self.let_out(output, now);
         }
+        // The store works, so what it failed to keep before gets there as well.
+        self.journal.owed.failures = 0;
+        self.ask_again(now);
     }
 
     /// Gives up what cannot be remembered: nothing of it is executed, and who waits for an answer is told so.
     pub(super) fn unstored(&mut self, through: u64, now: Now) {
-        self.journal.settle(through);
+        self.journal.settle(through, false);
+        self.owe(now);
         while let Some(output) = self.journal.release(through) {
-            if let ServerOutput::Deliver { delivery, .. } = &output {
-                if let Delivery::Request { key, streams, .. } = delivery {
-                    self.unheard(*key, *streams);
-                    let uri = self.routes.get(key).and_then(|route| route.subscribes.clone());
-                    if let Some(uri) = uri {
-                        self.sessions.unsubscribe(&key.caller, &uri);
-                    }
-                    self.end_route(*key, UNSTORED, now);
-                }
+            if let ServerOutput::Deliver { delivery: Delivery::Request { key, streams, .. }, .. } = &output {
+                self.unheard(*key, *streams);
+                self.end_unheard(*key, Some(UNSTORED), now);
                 self.drop(DropReason::Unstored);
-            } else if self.journal.is_heard(&output) {
-                self.journal.free.push_back(output);
+            } else if let ServerOutput::Deliver { delivery: Delivery::Notification { method }, .. } = &output
+                && has_record(method)
+            {
+                self.drop(DropReason::Unstored);
+            } else {
+                self.let_out(output, now);
             }
         }
     }
 
-    /// Tells a caller that a request was interrupted by a restart; says whether it was.
-    pub(super) fn was_interrupted(&mut self, event: &Event, protection: Protection, now: Now) -> bool {
-        let key = RequestKey { caller: event.pubkey, id: event.id };
-        let Some(asked) = self.journal.interrupted.remove(&key) else { return false };
-        let id = asked.id.or_else(|| {
-            let message = Envelope::parse(&event.content, &self.config.limits).ok()?;
-            Some(message.id?.get().to_string())
-        });
-        let Some(id) = id else { return false };
-        let asked = if asked.protection.is_encrypted() { asked.protection } else { protection };
-        self.publish_answer(key, asked, error_text(&id, REFUSED, INTERRUPTED), now)
+    /// What could not be stored is tried again, at once and before the errors that say so, and then ever more rarely.
+    fn owe(&mut self, now: Now) {
+        let owed = &mut self.journal.owed;
+        owed.failures = owed.failures.saturating_add(1);
+        if owed.failures == 1 {
+            self.ask_again(now);
+        } else if owed.due.is_none() && !owed.records.is_empty() {
+            let pause = FIRST_PAUSE * (1 << owed.failures.saturating_sub(2).min(5));
+            owed.due = Some(now.mono.after(pause.min(LONGEST_PAUSE)));
+        }
+    }
+
+    /// Gives the store what it has failed to keep, if the time for that has come.
+    pub(super) fn ask_when_due(&mut self, now: Now) {
+        if self.journal.owed.due.is_some_and(|due| due <= now.mono) {
+            self.ask_again(now);
+        }
+    }
+
+    /// Gives the store what it has failed to keep, as far as it could still come again.
+    fn ask_again(&mut self, now: Now) {
+        let limits = &self.config.limits;
+        let keep = limits.age_window.saturating_add(limits.age_skew);
+        self.journal.owed.due = None;
+        for record in core::mem::take(&mut self.journal.owed.records) {
+            if matches!(*record, Record::Accepted { stamp, .. } if stamp.saturating_add(keep) >= now.unix) {
+                let asked = self.journal.ask(*record, ACCEPTED);
+                self.out.push_back(asked);
+            }
+        }
+    }
+
+    /// Lets the application hear of something, unless it is about a request that it never heard of.
+    fn let_out(&mut self, output: ServerOutput, now: Now) {
+        if let ServerOutput::Deliver { caller, delivery, .. } = &output {
+            if let Delivery::Request { key, streams, .. } = delivery
+                && self.routes.get(key).is_none_or(|route| route.cancelled)
+            {
+                self.unheard(*key, *streams);
+                let _ = self.take_route(key, now);
+                return;
+            }
+            let before = self.out.len();
+            self.hear(*caller, delivery, now);
+            // What ends with a replaced session ends before the new one begins.
+            for news in self.out.split_off(before) {
+                if is_for_application(&news) {
+                    self.let_out(news, now);
+                } else {
+                    self.out.push_back(news);
+                }
+            }
+        }
+        if self.journal.is_heard(&output) {
+            self.journal.free.push_back(output);
+        }
+    }
+
+    /// Ends a request that the application has not heard of, and never will.
+    pub(super) fn end_unheard(&mut self, key: RequestKey, why: Option<&str>, now: Now) {
+        self.journal.forget_held(&key);
+        if let Some(uri) = self.routes.get(&key).and_then(|route| route.subscribes.clone()) {
+            self.sessions.unsubscribe(&key.caller, &uri);
+        }
+        match why {
+            Some(why) => self.end_route(key, why, now),
+            None => {
+                let _ = self.take_route(&key, now);
+            }
+        }
+    }
+
+    /// Ends a request whose time is over.
+    pub(super) fn end_overdue(&mut self, key: RequestKey, now: Now) {
+        if self.routes.get(&key).is_some_and(|route| route.heard) {
+            self.end_route(key, "Session restarted", now);
+        } else {
+            self.end_unheard(key, Some(TOO_SLOW), now);
+        }
     }
 
     fn unheard(&mut self, key: RequestKey, streams: bool) {
@@ -265,4 +383,20 @@ impl ServerMachine {
             self.journal.unheard.insert(key);
         }
     }
+}
+
+/// Whether a notification is told without having been stored: it does no harm when it is told again.
+fn has_record(method: &str) -> bool {
+    !matches!(method, INITIALIZED | "notifications/cancelled" | "notifications/progress")
+}
+
+const fn is_for_application(output: &ServerOutput) -> bool {
+    matches!(
+        output,
+        ServerOutput::Deliver { .. }
+            | ServerOutput::Restarted(_)
+            | ServerOutput::Ended(_)
+            | ServerOutput::StreamRoom(_)
+            | ServerOutput::StreamEnded { .. }
+    )
 }

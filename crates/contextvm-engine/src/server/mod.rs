@@ -22,6 +22,7 @@ mod outbound;
 mod post;
 mod protect;
 mod quiet;
+mod refusing;
 mod route;
 mod seen;
 mod session;
@@ -188,7 +189,14 @@ pub enum ServerOutput {
         /// Why not.
         reason: DropReason,
     },
-    /// Something inbound was not acted on, or a broadcast could not be sent.
+    /// An event was not acted on; it may have waited for that since long ago.
+    Refused {
+        /// Its inner id.
+        event: EventId,
+        /// Why not.
+        reason: DropReason,
+    },
+    /// Something else was not acted on, or a broadcast could not be sent.
     Drop(DropReason),
 }
 
@@ -246,6 +254,8 @@ pub struct ServerMachine {
     seen: Seen,
     waiting: Waiting,
     refusals: Refusals,
+    /// The same for established callers: what is said to them strangers cannot use up.
+    regrets: Refusals,
     sessions: Sessions,
     routes: Routes,
     asked: Asked,
@@ -275,6 +285,7 @@ impl ServerMachine {
             seen: Seen::new(limits),
             waiting: Waiting::new(limits),
             refusals: Refusals::new(limits),
+            regrets: Refusals::new(limits),
             sessions: Sessions::new(limits),
             routes: Routes::default(),
             asked: Asked::default(),
@@ -338,6 +349,7 @@ impl ServerMachine {
             (self.waiting.next_due(), Wake::Early),
             (self.routes.next_end(), Wake::Deadline),
             (self.post.next_retry(), Wake::Retry),
+            (self.journal.next_due(), Wake::Retry),
             (self.frames.next_wake(), Wake::Retry),
             (self.quiet.next_end(), Wake::Retry),
             (self.uploads.next_deadline(), Wake::Deadline),
@@ -394,6 +406,7 @@ impl ServerMachine {
     fn expire(&mut self, now: Now) {
         self.seen.forget(now.unix);
         self.journal.forget(now.unix);
+        self.ask_when_due(now);
         self.ledger.forget(now.mono);
         self.answers.forget(now.mono);
         self.end_pauses(now);
@@ -402,12 +415,10 @@ impl ServerMachine {
             self.verdict(question, false, now);
         }
         while let Some(held) = self.waiting.due(now.mono) {
-            if let Err(reason) = self.release(held, now) {
-                self.drop(reason);
-            }
+            self.release(held, now);
         }
         while let Some(key) = self.routes.overdue(now.mono) {
-            self.end_route(key, "Session restarted", now);
+            self.end_overdue(key, now);
         }
         while let Some(publication) = self.post.due(now.mono) {
             self.try_again(publication, now);

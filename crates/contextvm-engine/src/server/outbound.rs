@@ -17,7 +17,7 @@ use super::post::{Answer, Publication};
 use super::route::{Route, StreamUse};
 use super::{RequestKey, ServerMachine, ServerOutput};
 use crate::size::event_len;
-use crate::{DropReason, Outbound, Outcome, Ticket};
+use crate::{DropReason, Outbound, Outcome, Reach, Ticket};
 
 /// Why an answer was not sent.
 pub(super) enum Unsent {
@@ -134,7 +134,7 @@ impl ServerMachine {
             return self.correlate(RequestKey { caller: to, id }, message, now);
         }
         let protection = self.floor(&to);
-        self.publish_other(to, protection, None, message.text().to_string(), now).map(|_| ())
+        self.publish_other(to, protection, None, None, message.text().to_string(), now).map(|_| ())
     }
 
     /// Ends a subscription of a caller with the application's cancellation (MCP 2026-07-28), which is kept for repeats
@@ -180,7 +180,7 @@ impl ServerMachine {
             (rewrite::with_subscription_id(message, &route.id), Some(key.id))
         };
         let protection = self.mirrored(&key.caller, route.protection);
-        self.publish_other(key.caller, protection, answered, text, now).map(|_| ())
+        self.publish_other(key.caller, protection, Some(key.id), answered, text, now).map(|_| ())
     }
 
     fn send_request(&mut self, to: PublicKey, message: &Envelope<'_>, now: Now) -> Result<(), DropReason> {
@@ -196,7 +196,7 @@ impl ServerMachine {
         let until = now.mono.after(limits.session_idle);
         let token = message.progress_token().map(|token| rewrite::plain_text(token).into_owned());
         let protection = self.floor(&to);
-        let event = self.publish_other(to, protection, None, message.text().to_string(), now)?;
+        let event = self.publish_other(to, protection, None, None, message.text().to_string(), now)?;
         self.asked.insert(RequestKey { caller: to, id: event }, id, token, until);
         Ok(())
     }
@@ -212,7 +212,7 @@ impl ServerMachine {
     }
 
     pub(super) fn session_closed(&mut self, caller: PublicKey, now: Now) {
-        for key in self.routes.keys_of(caller) {
+        for key in self.routes.heard_of(caller) {
             self.end_route(key, "Session closed", now);
         }
         self.asked.forget_client(caller);
@@ -244,17 +244,25 @@ impl ServerMachine {
         } else {
             self.unique.draft(self.me, now.unix, draft.tags, draft.content)
         };
-        self.publish(Publication { to: key.caller, told: None, answer: None }, draft, protection);
+        let mut publication = self.publication(key.caller, Some(key.id));
+        if publication.reach == Reach::Asked && self.post.may_spread(now.mono) {
+            // Who asks again may listen elsewhere than it asked.
+            publication.reach = Reach::All;
+        }
+        if !self.post.is_trying(&key) {
+            publication.answer = Some(Answer { key, tries: 0, first: now.mono });
+        }
+        self.publish(publication, draft, protection);
         true
     }
 
-    /// Publishes an answer again that no relay took.
+    /// Publishes an answer again that no relay took where it was asked for; the others had their turn the first time.
     pub(super) fn try_again(&mut self, publication: Publication, now: Now) {
         let Some(answer) = &publication.answer else { return };
         let Some(kept) = self.ledger.get_mut(&answer.key) else { return };
         kept.pace.sent(now.mono);
         let (draft, protection) = (kept.draft.clone(), kept.protection);
-        self.publish(publication, draft, protection);
+        self.publish_to(Reach::Asked, publication, draft, protection);
     }
 
     /// Publishes an answer of a few words, keeps it for repeats, and says whether it was small enough.
@@ -326,13 +334,17 @@ impl ServerMachine {
         protection: Protection,
         now: Now,
     ) {
-        let is_kept = self.ledger.keep(key, draft.clone(), protection, now.mono);
+        // A first answer goes where a stranger's answer goes, although it makes its caller known.
+        let mut publication = self.publication(key.caller, Some(key.id));
+        publication.told = told;
+        self.establish_answered(&key.caller);
+        let is_known = self.sessions.is_established(&key.caller);
+        let is_kept = self.ledger.keep(key, draft.clone(), protection, is_known, now.mono);
         if is_kept {
             self.remember_answered(key, &draft, protection);
         }
-        let answer = is_kept.then_some(Answer { key, tries: 0, first: now.mono });
-        self.publish(Publication { to: key.caller, told, answer }, draft, protection);
-        self.establish_answered(&key.caller);
+        publication.answer = is_kept.then_some(Answer { key, tries: 0, first: now.mono });
+        self.publish(publication, draft, protection);
     }
 
     /// On a server that is open to all, who had a request answered is established while there is room.
@@ -347,13 +359,16 @@ impl ServerMachine {
         let protection = self.unmet(asked);
         let tags = Tags::from_list(alloc::vec![tags::recipient(&event.pubkey), tags::answered(&event.id)]);
         let draft = self.unique.draft(self.me, now.unix, tags, text);
-        self.publish(Publication { to: event.pubkey, told: None, answer: None }, draft, protection);
+        let publication = self.publication(event.pubkey, Some(event.id));
+        self.publish(publication, draft, protection);
     }
 
+    /// Publishes what is no answer: `about` is the request that it belongs to, `e` the one that it names.
     pub(super) fn publish_other(
         &mut self,
         to: PublicKey,
         protection: Protection,
+        about: Option<EventId>,
         e: Option<EventId>,
         text: String,
         now: Now,
@@ -363,14 +378,34 @@ impl ServerMachine {
             return Err(DropReason::TooLarge);
         }
         let id = draft.id;
-        self.publish(Publication { to, told, answer: None }, draft, protection);
+        let publication = Publication { told, ..self.publication(to, about) };
+        self.publish(publication, draft, protection);
         Ok(id)
     }
 
+    /// Begins to say something to somebody: about what, and nothing hangs on it yet.
+    ///
+    /// What a stranger makes us say goes where it asked: whoever floods one relay does not make us flood the others.
+    pub(super) fn publication(&self, to: PublicKey, about: Option<EventId>) -> Publication {
+        let is_known = about.is_none() || self.sessions.is_established(&to);
+        let reach = if is_known { Reach::All } else { Reach::Asked };
+        Publication { to, about, reach, told: None, answer: None }
+    }
+
     pub(super) fn publish(&mut self, publication: Publication, draft: Draft, protection: Protection) {
-        let recipient = publication.to;
+        self.publish_to(publication.reach, publication, draft, protection);
+    }
+
+    fn publish_to(
+        &mut self,
+        reach: Reach,
+        publication: Publication,
+        draft: Draft,
+        protection: Protection,
+    ) {
+        let Publication { to: recipient, about, .. } = publication;
         let ticket = self.post.ticket(publication);
-        self.post_out(Outbound { ticket, draft, recipient, protection, is_frame: false });
+        self.post_out(Outbound { ticket, draft, recipient, protection, is_frame: false, about, reach });
     }
 
     /// Makes a draft: `p`, `e`, then our discovery tags while the caller was not told, then further ones; returns whether

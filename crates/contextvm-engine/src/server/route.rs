@@ -54,6 +54,8 @@ pub(super) struct Route {
     pub(super) lists: Option<&'static str>,
     /// The caller does not wait any more: the answer is swallowed.
     pub(super) cancelled: bool,
+    /// The application has heard of it; until then it waits for the store.
+    pub(super) heard: bool,
     /// The stream that the application writes meanwhile.
     pub(super) stream: StreamUse,
     /// Length of the request, and of an answer that waits for the end of its stream.
@@ -72,6 +74,7 @@ impl Route {
             listens: false,
             lists: None,
             cancelled: false,
+            heard: false,
             stream: StreamUse::No,
             bytes,
             nth: 0,
@@ -162,9 +165,15 @@ impl Routes {
         own.is_some() && self.of(key.caller).any(|(other, route)| other != key && token(route) == own)
     }
 
-    /// Lists the request keys of one caller.
-    pub(super) fn keys_of(&self, caller: PublicKey) -> Vec<RequestKey> {
-        self.of(caller).map(|(key, _)| *key).collect()
+    /// Lists the requests of one caller of which the application has heard.
+    pub(super) fn heard_of(&self, caller: PublicKey) -> Vec<RequestKey> {
+        self.of(caller).filter(|(_, route)| route.heard).map(|(key, _)| *key).collect()
+    }
+
+    /// Lists what the caller of a request had asked before it.
+    pub(super) fn older_than(&self, key: &RequestKey) -> Vec<RequestKey> {
+        let nth = self.map.get(key).map_or(0, |route| route.nth);
+        self.of(key.caller).filter(|(_, route)| route.nth < nth).map(|(older, _)| *older).collect()
     }
 
     /// Marks a route whose answer nobody waits for; it ends at the given time at the latest.
@@ -173,6 +182,15 @@ impl Routes {
             route.cancelled = true;
         }
         self.end_at(key, end);
+    }
+
+    /// The application hears of a request, which may take its time from now on.
+    pub(super) fn hear(&mut self, key: &RequestKey) {
+        let Some(route) = self.map.get_mut(key) else { return };
+        route.heard = true;
+        if let Some(end) = route.ends.take_if(|_| !route.cancelled) {
+            self.ends.remove(&(end, *key));
+        }
     }
 
     /// Sets the time at which a route ends without an answer of the application.

@@ -43,11 +43,17 @@ impl Seen {
     }
 
     /// Whether one more id fits. The last quarter is kept for established callers who have not taken much lately:
-    /// `accepted` is what such a caller has had accepted in this [period](Self::period).
+    /// `accepted` is what such a caller has had accepted in this [period](Self::period). The very last ids are kept for
+    /// requests that are refused aloud.
     pub(super) fn has_room(&self, accepted: Option<usize>) -> bool {
         let is_modest = accepted.is_some_and(|accepted| accepted < self.most.div_ceil(16));
-        let most = if is_modest { self.most } else { self.most - self.most / 4 };
+        let most = if is_modest { self.most - self.most / 64 } else { self.most - self.most / 4 };
         self.ids.len() < most
+    }
+
+    /// Whether the id of a request that is refused aloud still fits.
+    pub(super) fn has_last_room(&self) -> bool {
+        self.ids.len() < self.most
     }
 
     /// Numbers the spans of time in which the acceptances of one caller are counted.

@@ -365,7 +365,7 @@ impl ServerMachine {
             }
             // Nobody looks after it any more.
             StreamFrameType::Abort => {
-                return self.publish_once(key.caller, Some(key.id), protection, content, now);
+                return self.publish_once((key.caller, Some(key.id)), Some(key.id), protection, content, now);
             }
             StreamFrameType::Accept
             | StreamFrameType::Chunk

@@ -13,7 +13,6 @@ use contextvm_transfer::{
 use nostr::event::{Event, EventId, Tags};
 
 use super::access::Verdict;
-use super::post::Publication;
 use super::waiting::{Held, Letter};
 use super::{RequestKey, ServerMachine};
 use crate::DropReason;
@@ -108,7 +107,8 @@ impl ServerMachine {
             }
             if self.is_early(event, now) {
                 let letter = Letter { event: event.clone(), protection, text: None };
-                return self.hold(Held { letter, verdict: Verdict::Pass { member: false } }, now);
+                let held = self.hold(Held { letter, verdict: Verdict::Pass { member: false } }, now);
+                return held.map_err(|refused| refused.reason);
             }
         }
         self.feed(event, frame, protection, now)
@@ -160,7 +160,8 @@ impl ServerMachine {
         let protection = self.unmet(protection);
         let tags = Tags::from_list(alloc::vec![tags::recipient(&event.pubkey)]);
         let draft = self.unique.draft(self.me, now.unix, tags, text);
-        self.publish(Publication { to: event.pubkey, told: None, answer: None }, draft, protection);
+        let publication = self.publication(event.pubkey, Some(event.id));
+        self.publish(publication, draft, protection);
     }
 
     /// Gives a frame to the receiver, and keeps the event of an end frame until its message is complete.
@@ -172,12 +173,11 @@ impl ServerMachine {
         now: Now,
     ) -> Result<(), DropReason> {
         let peer = event.pubkey;
-        let highest = frame.progress;
         let key = TransferKey { peer, request: None, token: frame.token.clone().into_owned() };
         let is_end = matches!(frame.body, FrameBody::End);
         let input = ReceiverInput::Frame { peer, request: None, frame, event: event.id };
         self.uploads.receiver.handle(input, now);
-        let taken = self.drain_uploads(Some(protection), now);
+        let taken = self.drain_uploads(Some((event.id, protection)), now);
         let mut end = is_end.then(|| End { event: event.clone(), protection });
         if taken.is_over {
             if let Some(kept) = self.uploads.open.remove(&key) {
@@ -197,26 +197,20 @@ impl ServerMachine {
             && event.id == id
         {
             self.hush(&event, now);
-            let admitted = self.admit(Letter { event, protection, text: Some(message) }, now);
-            if let Err(reason @ (DropReason::Malformed | DropReason::Budget | DropReason::SeenFull)) =
-                admitted
-            {
-                // Nobody can answer it, and its caller waits.
-                self.turn_away(&key, highest, reason, now);
-            }
-            return admitted;
+            return self.admit(Letter { event, protection, text: Some(message) }, false, now);
         }
         taken.refused.map_or(Ok(()), Err)
     }
 
-    /// Tells a caller that what it transferred is not acted on.
-    fn turn_away(&mut self, key: &TransferKey, highest: u64, reason: DropReason, now: Now) {
+    /// Tells a caller that what it transferred is not acted on; `end` is the event of its end frame.
+    pub(super) fn turn_away(&mut self, end: &Event, reason: DropReason, now: Now) {
+        let Ok(message) = Envelope::parse(&end.content, &self.config.limits) else { return };
+        let Ok(Some(TransferFrame { token, progress, .. })) = TransferFrame::read(&message) else { return };
         let reason = alloc::format!("the message is refused: {}", reason.name());
-        let progress = highest.saturating_add(1).min(MAX_SAFE_INTEGER);
-        let token = Cow::Borrowed(key.token.as_str());
+        let progress = progress.saturating_add(1).min(MAX_SAFE_INTEGER);
         let frame = TransferFrame { token, progress, body: FrameBody::Abort(Some(reason.into())) };
-        let protection = self.floor(&key.peer);
-        self.publish_once(key.peer, None, protection, frame.to_text(), now);
+        let protection = self.floor(&end.pubkey);
+        self.publish_once((end.pubkey, Some(end.id)), None, protection, frame.to_text(), now);
     }
 
     /// Lets go of transfers that have stood still, or lasted, for too long.
@@ -227,18 +221,19 @@ impl ServerMachine {
         }
     }
 
-    /// Does what the receiver wants, and sums up what became of the last frame, which travelled as `asked`.
-    fn drain_uploads(&mut self, asked: Option<Protection>, now: Now) -> Taken {
+    /// Does what the receiver wants, and sums up what became of the last frame, which came in and travelled as `asked`.
+    fn drain_uploads(&mut self, asked: Option<(EventId, Protection)>, now: Now) -> Taken {
         let mut taken = Taken::default();
         while let Some(output) = self.uploads.receiver.poll_output() {
             match output {
                 ReceiverOutput::Send { key, content, .. } => {
-                    let sealed = asked.filter(|asked| asked.is_encrypted());
+                    let sealed = asked.filter(|(_, asked)| asked.is_encrypted());
                     let protection = match sealed {
-                        Some(asked) => self.mirrored(&key.peer, asked),
+                        Some((_, asked)) => self.mirrored(&key.peer, asked),
                         None => self.floor(&key.peer),
                     };
-                    self.publish_once(key.peer, None, protection, content, now);
+                    let about = asked.map(|(frame, _)| frame);
+                    self.publish_once((key.peer, about), None, protection, content, now);
                 }
                 ReceiverOutput::Complete { message, end, .. } => {
                     (taken.is_over, taken.message) = (true, Some((message, end)));

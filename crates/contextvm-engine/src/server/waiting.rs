@@ -87,26 +87,26 @@ impl Waiting {
         in_line || self.early.values().any(|held| held.event().id == id)
     }
 
-    /// Puts an event at the end of its caller's line and says whether there was room.
-    pub(super) fn push(&mut self, held: Held, established: bool) -> bool {
+    /// Puts an event at the end of its caller's line; gives it back when there is no room.
+    pub(super) fn push(&mut self, held: Held, established: bool) -> Option<Held> {
         let caller = held.event().pubkey;
         let in_line = self.lines.get(&caller).map_or(0, |line| line.held.len());
         if in_line >= self.most_of_one || !self.take_room(&held, established) {
-            return false;
+            return Some(held);
         }
         self.lines.entry(caller).or_default().held.push_back(held);
-        true
+        None
     }
 
-    /// Keeps an event until the next look at it and says whether there was room.
-    pub(super) fn hold(&mut self, held: Held, until: Mono, established: bool) -> bool {
+    /// Keeps an event until the next look at it; gives it back when there is no room.
+    pub(super) fn hold(&mut self, held: Held, until: Mono, established: bool) -> Option<Held> {
         let of_one = self.early.values().filter(|other| other.event().pubkey == held.event().pubkey).count();
         if of_one >= self.most_of_one || !self.take_room(&held, established) {
-            return false;
+            return Some(held);
         }
         self.next = self.next.wrapping_add(1);
         self.early.insert((until, self.next), held);
-        true
+        None
     }
 
     /// Takes an event that is to be looked at, the earliest first.

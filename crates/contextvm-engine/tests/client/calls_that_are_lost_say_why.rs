@@ -28,6 +28,39 @@ fn no_reply_in_time() {
 }
 
 #[test]
+fn a_clock_that_is_wrong_by_more_than_a_minute_is_named_with_its_seconds() {
+    for (off, words, member) in [
+        ("60", "", ""),
+        ("-60", "", ""),
+        ("3600", "; the clock of this host is 3600 s ahead of the relays'", r#","clockAheadSeconds":3600"#),
+        ("-7200", "; the clock of this host is 7200 s behind the relays'", r#","clockAheadSeconds":-7200"#),
+    ] {
+        let script = r#"
+        > app {"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}
+        publish 1 plain +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}
+        > clock OFF
+        > wait 60000
+        deliver {"jsonrpc":"2.0","id":0,"error":{"code":-32001,"message":"no reply from the server within 60000 msWORDS","data":{"reason":"no_reply","waitedMs":60000MEMBER,"retryable":true}}}
+        lost NoReply
+        forget 1
+        "#;
+        let script = script.replace("OFF", off).replace("WORDS", words).replace("MEMBER", member);
+        check(ClientConfig { encryption: EncryptionMode::Disabled, ..config() }, &script);
+    }
+    let mut rig = Rig::new(config());
+    rig.send(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
+    rig.handle(ClientInput::ClockAhead(-90));
+    rig.wait(9_900);
+    let refused = contextvm_engine::Outcome::Refused("invalid: ephemeral event expired".to_owned());
+    let outputs = rig.handle(ClientInput::Published(contextvm_engine::Ticket(1), refused));
+    let said = outputs.first().map(|output| rig.show(output)).unwrap_or_default();
+    assert!(
+        said.contains("ephemeral event expired; the clock of this host is 90 s behind the relays'"),
+        "{said}"
+    );
+}
+
+#[test]
 fn initialize_is_not_cancelled_when_it_times_out_or_when_asked_to() {
     check(
         ClientConfig { encryption: EncryptionMode::Disabled, ..config() },

@@ -148,6 +148,7 @@ impl Rig {
                 self.outcome(ticket, Outcome::Refused(text.to_owned()))
             }
             "up" => self.handle(ClientInput::RelayUp),
+            "clock" => self.handle(ClientInput::ClockAhead(rest.parse().unwrap())),
             "read" => self.handle(ClientInput::SendReading(rest.to_owned())),
             "taken" => {
                 let (id, chunks) = rest.split_once(' ').unwrap();

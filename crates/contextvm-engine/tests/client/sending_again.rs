@@ -59,20 +59,21 @@ fn reading_is_wrapped_again_after_two_seconds_and_then_ever_more_slowly() {
 }
 
 #[test]
-fn a_call_that_may_be_repeated_is_wrapped_again_a_second_after_a_relay_came_back() {
-    let mut rig = sent(config(), PING);
-    rig.wait(100);
-    assert_eq!(again(&rig.handle(ClientInput::RelayUp)), (0, 0));
-    assert_eq!(again(&rig.wait(890)), (0, 0));
-    assert_eq!(again(&rig.wait(120)), (1, 0), "the same event, once a second has passed since it went out");
-    // The server was back by then: what went out of late is not wrapped again for the relay's sake.
-    assert_eq!(again(&rig.wait(300)), (0, 0));
-
+fn a_call_that_may_be_repeated_is_wrapped_again_a_moment_after_a_relay_came_back() {
     let mut waiting = sent(config(), PING);
-    waiting.wait(1_200);
-    assert_eq!(again(&waiting.handle(ClientInput::RelayUp)), (1, 0));
-    let again_and_again = again(&waiting.wait(1_010));
+    assert_eq!(again(&waiting.wait(2_600)), (0, 1), "as planned; the next one is planned for seconds later");
+    waiting.handle(ClientInput::RelayUp);
+    assert_eq!(again(&waiting.wait(740)), (1, 0));
+    let again_and_again = again(&waiting.wait(20));
     assert_eq!(again_and_again, (0, 1), "whatever became of the same event, its answer comes now");
+
+    // What was wrapped of late met a server that was back by then.
+    let mut late = Rig::new(config());
+    late.handle(ClientInput::RelayUp);
+    late.wait(600);
+    late.send(PING);
+    late.handle(ClientInput::Published(contextvm_engine::Ticket(1), contextvm_engine::Outcome::Accepted));
+    assert_eq!(again(&late.wait(1_000)), (0, 0));
 
     // A call that begins before the server is back meets nobody, too.
     let mut early = Rig::new(config());
@@ -80,12 +81,59 @@ fn a_call_that_may_be_repeated_is_wrapped_again_a_second_after_a_relay_came_back
     early.wait(200);
     early.send(PING);
     early.handle(ClientInput::Published(contextvm_engine::Ticket(1), contextvm_engine::Outcome::Accepted));
-    assert_eq!(again(&early.wait(810)), (0, 1));
+    assert_eq!(again(&early.wait(560)), (0, 1));
 
     let mut harmful = sent(config(), PAY);
     harmful.wait(1_200);
     harmful.handle(ClientInput::RelayUp);
     assert_eq!(again(&harmful.wait(50_000)), (0, 0));
+}
+
+#[test]
+fn a_copy_that_a_relay_confirms_and_passes_on_to_nobody_does_not_put_off_the_new_wrap() {
+    let mut rig = sent(config(), PING);
+    rig.wait(700);
+    assert_eq!(again(&rig.handle(ClientInput::RelayUp)), (0, 0));
+    assert_eq!(again(&rig.wait(310)), (1, 0), "the same event, once a second has passed since it went out");
+    assert_eq!(again(&rig.wait(450)), (0, 1));
+}
+
+#[test]
+fn a_new_wrap_waits_for_no_relay_that_confirms_late_or_never() {
+    let mut rig = Rig::new(config());
+    rig.send(PING);
+    rig.wait(200);
+    assert_eq!(again(&rig.handle(ClientInput::RelayUp)), (0, 0));
+    assert_eq!(again(&rig.wait(760)), (0, 1));
+    // What nobody took is offered as it is.
+    let mut refused = Rig::new(config());
+    refused.send(PING);
+    let words = contextvm_engine::Outcome::Refused("blocked: no".to_owned());
+    refused.handle(ClientInput::Published(contextvm_engine::Ticket(1), words));
+    refused.wait(200);
+    refused.handle(ClientInput::RelayUp);
+    assert_eq!(again(&refused.wait(2_000)).1, 0);
+}
+
+#[test]
+fn a_new_wrap_waits_for_the_last_of_the_relays_that_come_back_together_and_at_most_two_seconds() {
+    let mut rig = sent(config(), PING);
+    rig.handle(ClientInput::RelayUp);
+    rig.wait(600);
+    rig.handle(ClientInput::RelayUp);
+    assert_eq!(again(&rig.wait(740)).1, 0, "nobody is back at the second one yet");
+    assert_eq!(again(&rig.wait(20)).1, 1);
+
+    let mut restless = sent(config(), PING);
+    restless.wait(2_600);
+    let mut before = 0;
+    for _ in 0..19 {
+        before += again(&restless.handle(ClientInput::RelayUp)).1;
+        before += again(&restless.wait(100)).1;
+    }
+    assert_eq!(before, 0);
+    restless.handle(ClientInput::RelayUp);
+    assert_eq!(again(&restless.wait(110)).1, 1);
 }
 
 #[test]

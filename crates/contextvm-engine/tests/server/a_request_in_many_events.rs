@@ -1,6 +1,6 @@
 //! A request that comes as a transfer is the request that its end frame stands for, and is executed once.
 use contextvm_core::{Limits, Mono, Now};
-use contextvm_engine::{Outcome, ServerConfig, ServerInput};
+use contextvm_engine::{DropReason, Outcome, ServerConfig, ServerInput, ServerOutput};
 use contextvm_transfer::{FrameBody, Handshake};
 
 use crate::frames::{OVERSIZED, STREAMS, chunk, cut, frame, long_call, met, start, tag_names, types, upload};
@@ -132,7 +132,9 @@ fn a_replay_of_all_frames_executes_nothing_twice() {
     let (mut second, now) = (machine(config), Now { mono: Mono(0), unix: START + 11 });
     for event in all {
         let outputs = told(&mut second, ServerInput::Opened(Box::new(opened(event, PLAIN, START + 11))), now);
-        assert_eq!(format!("{outputs:?}"), "[Drop(BeforeStart)]");
+        let [ServerOutput::Refused { reason: DropReason::BeforeStart, .. }] = &outputs[..] else {
+            panic!("{outputs:?}")
+        };
     }
 }
 
@@ -187,6 +189,29 @@ fn too_much_at_once_is_busy_and_said_so() {
     let busy = r#"{"jsonrpc":"2.0","id":5,"error":{"code":-32000,"message":"Busy"}}"#;
     assert!(lines[0].ends_with(busy), "{lines:?}");
     assert_eq!(world.from(1, PLAIN, &call(6, "ping")).len(), 1);
+}
+
+#[test]
+fn a_message_that_finds_no_room_once_it_is_complete_is_turned_away_and_not_waited_for() {
+    let access = contextvm_engine::server::Access {
+        allowed: Some([public(1)].into()),
+        ask_key: true,
+        ..Default::default()
+    };
+    let limits =
+        Limits { in_flight: 2, in_flight_per_caller: 1, refusals_per_minute: 0, ..Limits::default() };
+    let mut world = World::new(ServerConfig { access, limits, ..ServerConfig::default() });
+    world.from(1, PLAIN, &call(1, "ping"));
+    world.verdict(0, true);
+    world.done(0);
+    let frames = cut("t", &long_call(5, 5_000), Handshake::Skip);
+    upload(&mut world, 1, &frames[..frames.len() - 1]);
+    assert_eq!(world.from(1, PLAIN, &call(2, "ping")), ["ask 1 key c1"], "the line of this caller is full");
+    let lines = world.from(1, PLAIN, frames.last().unwrap());
+    let [told, refused] = &lines[..] else { panic!("{lines:?}") };
+    assert!(told.contains(r#""frameType":"abort","reason":"the message is refused: busy""#), "{told}");
+    assert_eq!(refused, "drop Busy");
+    assert_eq!(world.machine.load().transfers_in, 0);
 }
 
 #[test]

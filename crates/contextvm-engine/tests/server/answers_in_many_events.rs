@@ -193,7 +193,8 @@ fn what_lingers_makes_room_and_what_runs_does_not() {
         let load = world.machine.load();
         assert!(load.transfers_out == 2 && load.transfers_out_bytes <= 1_000_000, "{load:?}");
     }
-    assert_eq!(world.again(0, PLAIN), ["drop Duplicate"], "it made room");
+    let again = world.again(0, PLAIN);
+    assert!(again[0].contains("its answer is not kept"), "it made room: {again:?}");
 }
 
 #[test]
@@ -312,7 +313,7 @@ fn the_caller_stops_it_by_an_abort_or_by_taking_the_request_back() {
         settle(&mut world, |_| Outcome::Accepted);
         assert_eq!(world.drafts.len(), before);
         assert_eq!(world.machine.load().transfers_out, 0);
-        assert_eq!(world.again(0, PLAIN), ["drop Duplicate"]);
+        assert!(world.again(0, PLAIN)[0].contains("its answer is not kept"));
         assert_eq!(world.pass(3_600).last().unwrap(), "ended c1", "its session is not held by it");
     }
 }

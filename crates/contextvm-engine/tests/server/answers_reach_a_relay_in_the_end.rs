@@ -1,7 +1,9 @@
 //! An answer that no relay took is published again until one does or its time is over.
-use contextvm_engine::{Outcome, ServerConfig};
+use contextvm_core::Limits;
+use contextvm_engine::server::Access;
+use contextvm_engine::{Outcome, Reach, ServerConfig};
 
-use crate::world::{PLAIN, WRAP, World, call};
+use crate::world::{PLAIN, WRAP, World, call, public};
 
 #[test]
 fn a_refused_answer_is_tried_after_one_two_four_eight_seconds_and_given_up_within_a_minute() {
@@ -68,4 +70,94 @@ fn an_answer_that_is_not_json_rpc_becomes_an_error_and_ends_the_call() {
     assert_eq!(lines[1], "undeliverable c1 Malformed");
     assert_eq!(world.app(1, "nonsense"), ["undeliverable c1 Malformed"]);
     assert_eq!(world.machine.load().in_flight, 0);
+}
+
+#[test]
+fn a_repeat_that_reaches_nobody_is_published_again_too_and_by_one_attempt_at_a_time() {
+    let mut world = World::new(ServerConfig::default());
+    world.from(1, WRAP, &call(1, "ping"));
+    world.done(0);
+    world.outcome = Some(Outcome::Unknown);
+    assert_eq!(world.again(0, WRAP).len(), 1, "asked again, and answered");
+    assert_eq!(world.again(0, WRAP).len(), 1, "and again");
+    let tries: Vec<usize> = (0..4).map(|_| world.pass(1).len()).collect();
+    assert_eq!(tries, [1, 0, 1, 0], "one second later, two seconds later, for one of the two");
+    world.outcome = Some(Outcome::Accepted);
+    assert_eq!(world.pass(4).len(), 1);
+    assert!(world.pass(120).is_empty());
+    assert_eq!(world.machine.load().publications, 0);
+}
+
+#[test]
+fn a_first_answer_goes_where_it_was_asked_and_later_ones_go_everywhere() {
+    let mut world = World::new(ServerConfig::default());
+    for nth in 0..2 {
+        world.from(1, WRAP, &call(nth, "ping"));
+        world.done(nth as usize);
+    }
+    assert_eq!(world.ways, [(Reach::Asked, Some(0)), (Reach::All, Some(1))]);
+    world.outcome = Some(Outcome::Unknown);
+    world.from(2, WRAP, &call(1, "ping"));
+    world.done(2);
+    world.pass(10);
+    assert!(world.ways.len() > 4, "it was tried again");
+    assert!(world.ways[2..].iter().all(|way| *way == (Reach::Asked, Some(2))), "{:?}", world.ways);
+}
+
+#[test]
+fn a_relay_that_never_says_that_it_took_an_answer_has_it_published_everywhere_once() {
+    let mut world = World::new(ServerConfig::default());
+    world.from(1, WRAP, &call(1, "ping"));
+    world.done(0);
+    world.outcome = Some(Outcome::Unknown);
+    world.from(1, WRAP, &call(2, "ping"));
+    world.done(1);
+    world.pass(60);
+    assert_eq!(world.ways[..2], [(Reach::Asked, Some(0)), (Reach::All, Some(1))]);
+    assert_eq!(world.ways[2..], [(Reach::Asked, Some(1)); 5]);
+}
+
+#[test]
+fn who_is_on_the_list_is_answered_everywhere_and_a_refusal_goes_where_it_was_asked() {
+    let access = Access { allowed: Some([public(1)].into()), announced: true, ..Access::default() };
+    let mut world = World::new(ServerConfig { access, ..ServerConfig::default() });
+    world.from(1, WRAP, &call(1, "ping"));
+    world.done(0);
+    world.from(2, WRAP, &call(1, "ping"));
+    assert_eq!(world.ways, [(Reach::All, Some(0)), (Reach::Asked, Some(1))]);
+}
+
+#[test]
+fn a_stranger_who_asks_again_is_answered_everywhere_unless_many_do() {
+    let limits = Limits { sessions: 0, ..Limits::default() };
+    let mut world = World::new(ServerConfig { limits, ..ServerConfig::default() });
+    for nth in 0..100 {
+        world.from(1, WRAP, &call(nth, "ping"));
+        world.done(nth as usize);
+    }
+    assert!(world.ways.iter().all(|(reach, _)| *reach == Reach::Asked));
+    for _ in 0..2 {
+        let before = world.ways.len();
+        world.pass(1);
+        for nth in 0..100 {
+            assert_eq!(world.again(nth, WRAP).len(), 1);
+        }
+        let spread = world.ways[before..].iter().filter(|(reach, _)| *reach == Reach::All).count();
+        assert_eq!(spread, 32, "in each second");
+    }
+}
+
+#[test]
+fn what_is_said_during_a_call_belongs_to_it_and_what_is_said_unasked_belongs_to_nothing() {
+    let mut world = World::new(ServerConfig::default());
+    world.from(1, WRAP, &call(1, "ping"));
+    world.done(0);
+    let asked = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"_meta":{"progressToken":7}}}"#;
+    world.from(1, WRAP, asked);
+    world.app(
+        1,
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"$1","progress":1}}"#,
+    );
+    world.app(1, r#"{"jsonrpc":"2.0","method":"notifications/message","params":{}}"#);
+    assert_eq!(world.ways[1..], [(Reach::All, Some(1)), (Reach::All, None)]);
 }

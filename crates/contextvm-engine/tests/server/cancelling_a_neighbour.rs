@@ -34,7 +34,12 @@ fn only_the_caller_cancels_and_its_answer_is_swallowed() {
             ),
             (Step::App(1, ANSWER_0), &[]),
             (Step::App(1, ANSWER_0), &["undeliverable c1 UnknownRequest"]),
-            (Step::Again(0, PLAIN), &["drop Duplicate"]),
+            (
+                Step::Again(0, PLAIN),
+                &[
+                    r#"publish 25910 to c1 [e=$0,support_encryption,support_encryption_ephemeral,support_oversized_transfer,support_open_stream,support_repeats] {"jsonrpc":"2.0","id":7,"error":{"code":-32000,"message":"Executed or interrupted; its answer is not kept"}}"#,
+                ],
+            ),
         ],
     );
 }

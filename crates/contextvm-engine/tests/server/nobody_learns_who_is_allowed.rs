@@ -124,7 +124,7 @@ fn the_time_of_a_refusal_does_not_tell_how_near_an_allowed_key_is() {
             let probe = ServerInput::Opened(Box::new(opened(probe, PLAIN, START)));
             let outputs = told(&mut machines[which], probe, now);
             times[which].push(start.elapsed().as_nanos() as f64);
-            assert!(matches!(outputs[..], [ServerOutput::Drop(DropReason::NotAllowed)]));
+            assert!(matches!(outputs[..], [ServerOutput::Refused { reason: DropReason::NotAllowed, .. }]));
         }
         let [one, two] = &mut times;
         let (one, two, sigma) = compared([one, two]);

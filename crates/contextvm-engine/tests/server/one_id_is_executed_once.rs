@@ -51,7 +51,8 @@ fn a_plaintext_request_that_a_stranger_wraps_is_a_duplicate() {
 }
 
 #[test]
-fn an_answered_request_gets_the_same_answer_again_twice_at_once_and_then_ever_more_rarely_while_it_is_kept() {
+fn an_answered_request_gets_the_same_answer_again_a_few_times_at_once_and_then_ever_more_rarely_while_it_is_kept()
+ {
     let mut world = World::new(ServerConfig {
         limits: Limits { ledger_ttl: core::time::Duration::from_secs(300), ..Limits::default() },
         ..ServerConfig::default()
@@ -59,7 +60,7 @@ fn an_answered_request_gets_the_same_answer_again_twice_at_once_and_then_ever_mo
     world.from(1, PLAIN, PING);
     let answer = world.done(0);
     assert_eq!(answer.len(), 1);
-    for _ in 0..2 {
+    for _ in 0..4 {
         assert_eq!(world.again(0, PLAIN), answer, "a client that restarts signs the same event again");
     }
     assert_eq!(world.again(0, PLAIN), ["drop Duplicate"], "within the same second");
@@ -75,7 +76,12 @@ fn an_answered_request_gets_the_same_answer_again_twice_at_once_and_then_ever_mo
         assert_eq!(world.again(0, PLAIN), answer, "{seconds}");
     }
     world.pass(300);
-    assert_eq!(world.again(0, PLAIN), ["drop Duplicate"], "the answer is not kept any more");
+    let again = world.again(0, PLAIN);
+    assert!(again.len() == 1 && again[0].contains("its answer is not kept"), "{again:?}");
+    for _ in 0..4 {
+        assert_eq!(world.again(0, PLAIN), again, "kept as an answer");
+    }
+    assert_eq!(world.again(0, PLAIN), ["drop Duplicate"]);
 }
 
 #[test]
@@ -99,7 +105,7 @@ fn replay_after_two_hundred_others() {
         assert!(world.from(1, PLAIN, &request)[0].starts_with("deliver"));
         world.done(world.events.len() - 1);
     }
-    for _ in 0..2 {
+    for _ in 0..4 {
         assert!(world.again(0, PLAIN)[0].starts_with("publish"));
     }
     for _ in 0..1_000 {
@@ -124,14 +130,20 @@ fn replay_after_a_million() {
         let other = opened(event(2 + n % 64, START, &content, &[]), PLAIN, START);
         let outputs = told(&mut machine, ServerInput::Opened(Box::new(other)), now);
         assert!(
-            matches!(outputs[..], [ServerOutput::Deliver { .. } | ServerOutput::Drop(DropReason::SeenFull)]),
+            matches!(
+                outputs[..],
+                [ServerOutput::Deliver { .. } | ServerOutput::Refused { reason: DropReason::SeenFull, .. }]
+            ),
             "{outputs:?}"
         );
     }
     let protections = [PLAIN, WRAP, EPHEMERAL];
     for n in 0..1_000 {
         let outputs = told(&mut machine, replay(protections[n % 3]), now);
-        assert!(matches!(outputs[..], [ServerOutput::Drop(DropReason::Duplicate)]), "{outputs:?}");
+        assert!(
+            matches!(outputs[..], [ServerOutput::Refused { reason: DropReason::Duplicate, .. }]),
+            "{outputs:?}"
+        );
     }
 }
 
@@ -146,15 +158,68 @@ fn a_full_window_refuses_new_work_and_forgets_nothing() {
     world.from(3, PLAIN, PING);
     world.done(23);
     assert_eq!(world.from(2, PLAIN, PING), ["drop SeenFull"], "strangers leave room for those who are known");
-    assert_eq!(world.from(1, PLAIN, &call(99, "ping")), ["drop SeenFull"], "and so does who took most of it");
+    let busy = world.from(1, PLAIN, &call(99, "ping"));
+    assert!(
+        busy[0].contains("Busy") && busy[1] == "drop SeenFull",
+        "and so does who took most of it: {busy:?}"
+    );
     assert!(world.from(3, PLAIN, &call(8, "ping"))[0].starts_with("deliver"));
-    assert_eq!(world.from(3, PLAIN, &call(9, "ping")), ["drop SeenFull"]);
+    let busy = world.from(3, PLAIN, &call(9, "ping"));
+    assert!(busy[0].contains("Busy") && busy[1] == "drop SeenFull", "{busy:?}");
+    let refused = world.events.len() - 1;
     assert!(world.again(0, PLAIN)[0].starts_with("publish"), "remembered, and its answer too");
     world.pass(13);
     for n in [1, 2] {
         let again = world.from(n, PLAIN, PING);
         assert!(again[0].starts_with("deliver"), "room again once the first ones are too old: {again:?}");
     }
+    world.pass(0);
+    assert!(
+        !world.again(refused, PLAIN)[0].starts_with("deliver"),
+        "what was refused aloud is never executed"
+    );
+}
+
+#[test]
+fn a_full_server_says_so_to_those_it_knows_a_few_times_a_minute() {
+    let limits = Limits { seen_ids: 128, refusals_per_minute: 20, ..Limits::default() };
+    let mut world = World::new(ServerConfig { limits, ..ServerConfig::default() });
+    for n in 0..126 {
+        world.from(n % 32 + 1, PLAIN, &call(n, "ping"));
+        world.done(world.events.len() - 1);
+    }
+    assert_eq!(world.machine.load().seen_ids, 126, "the last two places are left");
+    assert_eq!(world.from(99, PLAIN, PING), ["drop SeenFull"], "a stranger");
+    for n in [1, 2] {
+        let lines = world.from(n, PLAIN, &call(500, "ping"));
+        assert!(lines.len() == 2 && lines[0].contains("Busy") && lines[1] == "drop SeenFull", "{lines:?}");
+    }
+    assert_eq!(world.from(3, PLAIN, &call(500, "ping")), ["drop SeenFull"], "no id fits any more");
+    assert_eq!(world.machine.load().seen_ids, 128);
+    world.pass(661);
+    for nth in [127, 128] {
+        assert!(world.again(nth, PLAIN)[0].starts_with("refused Age"));
+    }
+}
+
+#[test]
+fn strangers_push_no_answer_out_that_a_known_caller_was_given() {
+    let limits = Limits { sessions: 1, ledger_bytes: 64 * 1024, ..Limits::default() };
+    let mut world = World::new(ServerConfig { limits, ..ServerConfig::default() });
+    world.from(1, PLAIN, PING);
+    let answer = world.done(0);
+    for n in 2..400 {
+        let request = event(n, START, PING, &[]);
+        let nth = world.events.len();
+        world.now.mono.0 += 1;
+        world.arrives(n, PLAIN, request);
+        world.done(nth);
+    }
+    assert!(world.machine.load().ledger_bytes <= 33 * 1024, "half of it is not for strangers");
+    assert_eq!(world.again(0, PLAIN), answer);
+    assert!(world.again(398, PLAIN)[0].contains("result"), "the newest of theirs is there");
+    let lines = world.again(1, PLAIN);
+    assert!(lines[0].contains("its answer is not kept"), "and the oldest is not: {lines:?}");
 }
 
 #[test]

@@ -170,7 +170,7 @@ impl Kept {
             } else if let ServerOutput::Deliver { event, .. } = output {
                 *self.executed.entry(event.id).or_default() += 1;
             } else if let ServerOutput::Publish(sent) = output {
-                self.interrupted += u32::from(sent.draft.content.contains("Interrupted"));
+                self.interrupted += u32::from(sent.draft.content.contains("interrupted"));
                 self.answered += u32::from(sent.draft.content.contains("result"));
             }
         }

@@ -1,9 +1,10 @@
 //! The application decides about keys and capabilities; no answer means no (T24).
-use contextvm_core::Limits;
-use contextvm_engine::ServerConfig;
+use contextvm_core::{Limits, Mono, Now};
 use contextvm_engine::server::Access;
+use contextvm_engine::{DropReason, ServerConfig, ServerInput, ServerOutput};
+use nostr::event::EventId;
 
-use crate::world::{PLAIN, Step, World, call, check};
+use crate::world::{PLAIN, START, Step, World, call, check, event, machine, opened, told};
 
 const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
 const LIST: &str = r#"{"jsonrpc":"2.0","id":2,"method":"tools/list"}"#;
@@ -98,7 +99,7 @@ fn the_line_is_bounded_and_half_of_it_is_kept_for_known_callers() {
     for n in 2..6 {
         assert_eq!(world.from(n, PLAIN, PING).len(), 1);
     }
-    assert_eq!(world.from(6, PLAIN, PING), ["drop Busy"]);
+    assert_eq!(world.from(6, PLAIN, PING), ["drop Undecided"]);
     assert!(world.from(1, PLAIN, LIST)[0].starts_with("ask"));
     assert_eq!(world.machine.load().waiting, 5);
     assert_eq!(world.pass(5).len(), 5);
@@ -114,4 +115,26 @@ fn waiting_events_take_no_room_in_the_window_of_accepted_ids() {
     assert_eq!(world.machine.load().seen_ids, 0);
     world.pass(5);
     assert_eq!(world.machine.load(), contextvm_engine::ServerLoad::default());
+}
+
+#[test]
+fn a_refusal_names_its_event_however_late_it_is_and_whatever_else_is_handled_then() {
+    let mut machine = machine(asking_key(false));
+    let moment = |mono| Now { mono: Mono(mono), unix: START };
+    let first = event(1, START, &call(1, "ping"), &[]);
+    let second = event(2, START, &call(1, "ping"), &[]);
+    let ids = [first.id, second.id];
+    let refused = |outputs: Vec<ServerOutput>| -> Vec<EventId> {
+        let named = outputs.into_iter().filter_map(|output| {
+            let ServerOutput::Refused { event, reason: DropReason::NotAllowed } = output else { return None };
+            Some(event)
+        });
+        named.collect()
+    };
+    let mut gives = |input, mono| refused(told(&mut machine, input, moment(mono)));
+    let comes = |event| ServerInput::Opened(Box::new(opened(event, PLAIN, START)));
+    assert_eq!(gives(comes(first), 0), []);
+    // The first one's time is over when the second one comes.
+    assert_eq!(gives(comes(second), 60_000), [ids[0]]);
+    assert_eq!(gives(ServerInput::Verdict { question: 1, allow: false }, 60_001), [ids[1]]);
 }

@@ -53,12 +53,13 @@ fn everything_towards_the_application_keeps_its_order() {
     world.from(1, PLAIN, NOTE);
     assert_eq!(world.from(1, PLAIN, &call(2, "initialize")), ["remember 3 $2"]);
     assert_eq!(world.from(1, PLAIN, &call(3, "b")), ["remember 4 $3"]);
-    assert_eq!(world.machine.load().held, 5);
+    assert_eq!(world.machine.load().held, 4);
     let note = format!("deliver c1 {NOTE}");
-    assert_eq!(world.remembered(2), [delivered(0, "a"), note, "restarted c1".to_owned()]);
+    assert_eq!(world.remembered(2), [delivered(0, "a"), note]);
     assert_eq!(world.from(1, PLAIN, &call(4, "c")), ["remember 5 $4"]);
     let rest = world.remembered(5);
-    assert_eq!(rest, [delivered(2, "initialize"), delivered(3, "b"), delivered(4, "c")]);
+    let restarted = "restarted c1".to_owned();
+    assert_eq!(rest, [restarted, delivered(2, "initialize"), delivered(3, "b"), delivered(4, "c")]);
     assert_eq!(world.from(1, PLAIN, &call(5, "d")), ["remember 6 $5"], "the next one waits again");
 }
 
@@ -80,25 +81,92 @@ fn what_was_cancelled_meanwhile_is_not_executed() {
     let mut world = World::new(durable());
     let with_token = r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"_meta":{"progressToken":1}}}"#;
     assert_eq!(world.tagged(1, PLAIN, with_token, STREAMS), ["remember 1 $0"]);
-    assert_eq!(world.from(1, PLAIN, CANCEL), ["remember 2 $1"]);
+    assert!(world.from(1, PLAIN, CANCEL).is_empty(), "the application hears of neither");
+    let load = world.machine.load();
+    assert_eq!((load.in_flight, load.held), (0, 1), "the end of a stream that was never offered");
     assert!(world.remembered(1).is_empty());
-    assert_eq!(world.machine.load().in_flight, 0);
-    let lines = world.remembered(2);
-    assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].contains("notifications/cancelled"), "and no end of a stream that was never offered");
+    assert_eq!(world.machine.load().held, 0);
     assert!(world.done(0)[0].starts_with("undeliverable"));
 }
 
 #[test]
-fn what_was_answered_by_a_timeout_meanwhile_is_not_executed() {
+fn what_means_nothing_after_a_restart_needs_no_record() {
+    let mut world = World::new(durable());
+    world.tagged(1, PLAIN, &call(1, "initialize"), &[&["support_server_requests"]]);
+    world.remembered(1);
+    world.from(1, PLAIN, &call(2, "slow"));
+    world.remembered(2);
+    let question =
+        r#"{"jsonrpc":"2.0","id":"q","method":"roots/list","params":{"_meta":{"progressToken":9}}}"#;
+    world.app(1, question);
+    let asked = world.drafts.last().unwrap().id.to_hex();
+    let progress =
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":9,"progress":1}}"#;
+    assert_eq!(world.from(1, PLAIN, progress), [format!("deliver c1 {progress}")]);
+    let cancel = CANCEL.replace(":1}", ":2}");
+    assert!(world.from(1, PLAIN, &cancel)[0].starts_with("deliver c1"));
+    let answer = r#"{"jsonrpc":"2.0","id":"q","result":{}}"#;
+    assert_eq!(world.tagged(1, PLAIN, answer, &[&["e", &asked]]), [format!("deliver c1 {answer}")]);
+    assert_eq!(world.records.len(), 2, "the requests");
+    for nth in 2..5 {
+        assert_eq!(world.again(nth, PLAIN), ["drop Duplicate"], "{nth}");
+    }
+    // Behind something that waits it waits, too, and comes through if that fails.
+    world.app(1, &question.replace('q', "r"));
+    let asked = world.drafts.last().unwrap().id.to_hex();
+    assert_eq!(world.from(1, PLAIN, &call(3, "a")), ["remember 3 $5"]);
+    let answer = answer.replace('q', "r");
+    assert!(world.tagged(1, PLAIN, &answer, &[&["e", &asked]]).is_empty());
+    let lines = world.handle(ServerInput::Unstored { through: 3 });
+    assert_eq!(lines.iter().filter(|line| line.starts_with("deliver")).count(), 1, "{lines:?}");
+    assert!(lines.contains(&format!("deliver c1 {answer}")), "{lines:?}");
+}
+
+#[test]
+fn a_session_begins_even_where_that_cannot_be_stored() {
+    let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    let news = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
+    for is_stored in [true, false] {
+        let mut world = World::new(durable());
+        assert_eq!(world.from(1, PLAIN, initialized), ["remember 1 $0"]);
+        assert!(world.broadcast(news).is_empty(), "the application has not heard of it");
+        let lines =
+            if is_stored { world.remembered(1) } else { world.handle(ServerInput::Unstored { through: 1 }) };
+        assert!(lines.contains(&format!("deliver c1 {initialized}")), "{lines:?}");
+        assert_eq!(world.broadcast(news).len(), 1);
+        assert_eq!(world.again(0, PLAIN), ["drop Duplicate"]);
+    }
+}
+
+#[test]
+fn what_a_stalled_store_holds_for_longer_than_a_caller_waits_is_never_executed() {
+    let mut world = World::new(durable());
+    world.from(1, PLAIN, &call(1, "a"));
+    world.from(1, PLAIN, NOTE);
+    assert!(world.pass(30).is_empty());
+    world.from(1, PLAIN, &call(2, "initialize"));
+    assert!(world.pass(29).is_empty());
+    let lines = world.pass(1);
+    assert_eq!(lines, ["remember 4 answer to $0".to_owned(), error("Not executed: storage is too slow")]);
+    let load = world.machine.load();
+    assert_eq!((load.in_flight, load.held), (1, 2));
+    let rest = [format!("deliver c1 {NOTE}"), "restarted c1".to_owned(), delivered(2, "initialize")];
+    assert_eq!(world.remembered(3), rest, "the other one came in time");
+    assert!(world.again(0, PLAIN)[0].contains("too slow"));
+    assert!(world.pass(120).is_empty(), "what the application has may take its time");
+}
+
+#[test]
+fn what_was_asked_before_a_new_session_ends_a_minute_after_that_was_heard_of() {
     let mut world = World::new(durable());
     world.from(1, PLAIN, &call(1, "a"));
     world.from(1, PLAIN, &call(2, "initialize"));
-    let lines = world.pass(61);
+    world.from(1, PLAIN, &call(3, "b"));
+    assert_eq!(world.remembered(3).len(), 4);
+    let lines = world.pass(60);
     assert_eq!(lines.len(), 2, "{lines:?}");
-    assert_eq!(lines[0], "remember 3 answer to $0");
-    assert!(lines[1].contains("Session restarted"), "{lines:?}");
-    assert_eq!(world.remembered(3), ["restarted c1".to_owned(), delivered(1, "initialize")]);
+    assert!(lines[1].contains(r#""id":1,"error":{"code":-32000,"message":"Session restarted""#), "{lines:?}");
+    assert_eq!(world.machine.load().in_flight, 2, "not what was asked after it");
 }
 
 #[test]
@@ -119,42 +187,97 @@ fn what_cannot_be_stored_is_answered_with_an_error_and_never_executed() {
     world.from(1, PLAIN, &call(2, "b"));
     let lines = world.handle(ServerInput::Unstored { through: 2 });
     let expected = [
-        "remember 4 answer to $0".to_owned(),
+        "remember 4 $0".to_owned(),
+        "remember 5 $1".to_owned(),
+        "remember 6 answer to $0".to_owned(),
         error("Not executed: storage failed"),
         "drop Unstored".to_owned(),
         "drop Unstored".to_owned(),
     ];
     assert_eq!(lines, expected);
     assert_eq!(world.machine.load().in_flight, 1, "the other one still waits");
-    assert_eq!(world.remembered(4), [delivered(2, "b")]);
+    assert_eq!(world.remembered(6), [delivered(2, "b")]);
     let again = world.again(0, PLAIN);
     assert!(again.len() == 1 && again[0].contains("Not executed: storage failed"), "{again:?}");
     assert_eq!(world.again(1, PLAIN), ["drop Duplicate"]);
 }
 
 #[test]
-fn a_store_that_fails_does_not_swallow_the_news_of_a_session() {
+fn a_session_is_not_replaced_by_one_that_cannot_be_stored() {
     let mut world = World::new(durable());
+    let news = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
+    world.from(1, PLAIN, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    world.from(1, PLAIN, &call(0, "slow"));
+    world.remembered(2);
     let subscribe = r#"{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"a:b"}}"#;
     world.tagged(1, PLAIN, subscribe, STREAMS);
     world.from(1, PLAIN, &call(2, "initialize"));
-    let lines = world.handle(ServerInput::Unstored { through: 2 });
-    assert_eq!(lines.iter().filter(|line| *line == "restarted c1").count(), 1, "{lines:?}");
-    assert!(!lines.iter().any(|line| line.starts_with("deliver")), "{lines:?}");
+    let lines = world.handle(ServerInput::Unstored { through: 4 });
+    assert!(
+        !lines.iter().any(|line| line.starts_with("deliver") || line.starts_with("restarted")),
+        "{lines:?}"
+    );
+    assert_eq!(world.broadcast(news).len(), 1, "the old session goes on");
+    assert!(world.pass(120).iter().all(|line| !line.contains("restarted")));
+    assert!(world.done(1)[1].contains("result"));
     let update = r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"a:b"}}"#;
     assert!(world.broadcast(update).is_empty(), "nobody is subscribed");
     assert_eq!(world.from(1, PLAIN, &call(3, "c")).len(), 1);
     let last = world.records.len() as u64;
-    assert_eq!(world.remembered(last), [delivered(2, "c")], "the store may come back");
+    assert_eq!(world.remembered(last), [delivered(4, "c")], "the store may come back");
 }
 
 #[test]
-fn a_closed_session_has_nothing_delivered_any_more() {
+fn a_closed_session_ends_what_the_application_has_heard_of_and_not_what_begins_the_next_one() {
     let mut world = World::new(durable());
     world.from(1, PLAIN, &call(1, "a"));
+    world.remembered(1);
+    world.from(1, PLAIN, &call(2, "initialize"));
     let lines = world.handle(ServerInput::SessionClosed(public(1)));
-    assert!(lines[1].contains("Session closed"), "{lines:?}");
-    assert!(world.remembered(2).is_empty());
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[1].contains(r#""id":1,"error":{"code":-32000,"message":"Session closed""#), "{lines:?}");
+    assert_eq!(world.remembered(3), ["restarted c1".to_owned(), delivered(1, "initialize")]);
+}
+
+#[test]
+fn what_could_not_be_stored_is_tried_again_at_once_then_ever_more_rarely_and_as_soon_as_the_store_works() {
+    let mut world = World::new(durable());
+    world.from(1, PLAIN, NOTE);
+    let through = |world: &World| ServerInput::Unstored { through: world.records.len() as u64 };
+    let failed = through(&world);
+    assert_eq!(world.handle(failed), ["remember 2 $0", "drop Unstored"]);
+    for (pause, number) in [(1, 3), (2, 4), (4, 5), (8, 6), (16, 7), (30, 8), (30, 9)] {
+        let failed = through(&world);
+        assert!(world.handle(failed).is_empty());
+        assert!(world.pass(pause - 1).is_empty());
+        assert_eq!(world.pass(1), [format!("remember {number} $0")], "after {pause} s");
+    }
+    let failed = through(&world);
+    assert!(world.handle(failed).is_empty());
+    world.from(1, PLAIN, &call(1, "a"));
+    assert_eq!(world.remembered(10), [delivered(1, "a"), "remember 11 $0".to_owned()]);
+    assert!(
+        world
+            .disk
+            .iter()
+            .any(|record| matches!(record, Record::Accepted { key, .. } if *key == world.key(1)))
+    );
+    world.remembered(11);
+    assert!(
+        world
+            .disk
+            .iter()
+            .any(|record| matches!(record, Record::Accepted { key, .. } if *key == world.key(0)))
+    );
+    assert_eq!(world.machine.poll_timeout(), None, "nothing is owed any more");
+    // What is too old to come again is let go.
+    world.from(1, PLAIN, NOTE.replace("roots", "tools").as_str());
+    for _ in 0..2 {
+        let failed = through(&world);
+        world.handle(failed);
+    }
+    world.now.unix += 700;
+    assert!(world.pass(2).iter().all(|line| !line.starts_with("remember")));
 }
 
 #[test]

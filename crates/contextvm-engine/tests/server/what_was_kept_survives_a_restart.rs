@@ -7,8 +7,7 @@ use nostr::event::EventId;
 use crate::frames::{OVERSIZED, cut, long_call};
 use crate::world::{EPHEMERAL, PLAIN, START, WRAP, World, call, event, public};
 
-const INTERRUPTED: &str =
-    r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"Interrupted by a restart"}}"#;
+const LOST: &str = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"Executed or interrupted; its answer is not kept"}}"#;
 
 fn durable() -> ServerConfig {
     ServerConfig { durable: true, accept_from: START, ..ServerConfig::default() }
@@ -51,16 +50,13 @@ fn what_was_not_answered_gets_a_named_error_once_and_then_as_a_kept_answer() {
     let mut world = asked(PLAIN);
     restart(&mut world);
     let first = world.again(0, PLAIN);
-    assert_eq!(
-        first,
-        ["remember 1 answer to $0".to_owned(), format!("publish 25910 to c1 [e=$0] {INTERRUPTED}")]
-    );
+    assert_eq!(first, ["remember 1 answer to $0".to_owned(), format!("publish 25910 to c1 [e=$0] {LOST}")]);
     let again = world.again(0, PLAIN);
-    assert_eq!(again, [format!("publish 25910 to c1 [e=$0] {INTERRUPTED}")]);
+    assert_eq!(again, [format!("publish 25910 to c1 [e=$0] {LOST}")]);
     let (id, error) = (world.key(0), world.records.clone());
     let records = [Record::Accepted { key: id, stamp: START, protection: PLAIN, origin: Origin::Request }];
     world.restart(durable(), error.into_iter().chain(records).collect());
-    assert_eq!(world.again(0, PLAIN), [format!("publish 25910 to c1 [e=$0] {INTERRUPTED}")], "in any order");
+    assert_eq!(world.again(0, PLAIN), [format!("publish 25910 to c1 [e=$0] {LOST}")], "in any order");
 }
 
 #[test]
@@ -99,13 +95,16 @@ fn the_end_frame_of_a_transferred_request_stands_for_it() {
     assert_eq!(world.remembered(3).len(), 1, "delivered");
     restart(&mut world);
     let lines = world.again(end, PLAIN);
-    assert!(lines[1].contains(r#""id":5,"error":{"code":-32000,"message":"Interrupted"#), "{lines:?}");
+    assert!(
+        lines[1].contains(r#""id":5,"error":{"code":-32000,"message":"Executed or interrupted"#),
+        "{lines:?}"
+    );
     let frames: Vec<_> = (1..=end).flat_map(|nth| world.again(nth, PLAIN)).collect();
     assert!(!frames.iter().any(|line| line.starts_with("deliver")), "{frames:?}");
 }
 
 #[test]
-fn an_id_that_is_too_long_to_keep_costs_the_error_and_nothing_else() {
+fn a_transferred_request_whose_id_is_too_long_to_keep_is_turned_away() {
     let id = "i".repeat(200);
     let message = long_call(5, 9_000).replace(r#""id":5"#, &format!(r#""id":"{id}""#));
     let mut world = World::new(durable());
@@ -115,10 +114,11 @@ fn an_id_that_is_too_long_to_keep_costs_the_error_and_nothing_else() {
     for (at, content) in cut("t", &message, Handshake::Skip).iter().enumerate() {
         world.tagged(1, PLAIN, content, if at == 0 { OVERSIZED } else { &[] });
     }
-    let end = world.events.len() - 1;
-    assert_eq!(world.remembered(3).len(), 1);
-    restart(&mut world);
-    assert_eq!(world.again(end, PLAIN), ["drop Duplicate"]);
+    let abort = &world.drafts.last().unwrap().content;
+    assert!(abort.contains("abort") && abort.contains("malformed"), "{abort}");
+    assert_eq!((world.machine.load().in_flight, world.records.len()), (0, 2));
+    // In one event it may have any length.
+    assert_eq!(world.from(1, PLAIN, &call(6, "a").replace('6', &format!("\"{id}\""))).len(), 1);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn more_ids_than_there_is_room_for_are_all_taken_and_new_work_is_refused_until_t
     world.restart(config, records);
     assert_eq!(world.machine.load().seen_ids, 26);
     for nth in 0..6 {
-        assert!(world.again(nth, PLAIN)[1].contains("Interrupted"));
+        assert!(world.again(nth, PLAIN)[1].contains("interrupted"));
     }
     assert_eq!(world.from(1, PLAIN, &call(7, "a")), ["drop SeenFull"]);
     world.pass(661);
@@ -202,10 +202,89 @@ fn who_was_asked_by_the_application_before_is_not_heard_after() {
 fn a_failed_store_and_a_restart_execute_nothing_either() {
     let mut world = World::new(durable());
     world.from(1, PLAIN, &call(1, "ping"));
-    world.handle(ServerInput::Unstored { through: 1 });
+    let lines = world.handle(ServerInput::Unstored { through: 1 });
+    assert_eq!(lines[..2], ["remember 2 $0", "remember 3 answer to $0"], "the id comes first");
+    assert!(world.disk.is_empty());
+    world.remembered(3);
+    assert_eq!(world.disk.len(), 2);
+    let disk = world.disk.clone();
+    for left_out in [None, Some(0), Some(1)] {
+        let mut records = disk.clone();
+        left_out.map(|nth| records.remove(nth));
+        world.restart(durable(), records);
+        let lines = world.again(0, PLAIN);
+        let answer = lines.last().unwrap();
+        assert!(answer.contains("Not executed") || answer.contains("its answer is not kept"), "{lines:?}");
+        assert!(!lines.iter().any(|line| line.starts_with("remember 1 $0")), "{lines:?}");
+    }
+}
+
+#[test]
+fn what_a_relay_kept_for_longer_than_a_caller_waits_is_neither_executed_nor_answered_again() {
+    let mut world = World::new(durable());
+    for n in 0..3 {
+        world.from(1, WRAP, &call(n, "ping"));
+    }
+    world.remembered(3);
+    world.done(0);
+    world.remembered(4);
+    let disk = world.disk.clone();
+    for (seconds, is_young) in [(60, true), (61, false)] {
+        world.now.unix = START + seconds;
+        let missed = event(1, START, &call(9, "ping"), &[]);
+        world.restart(durable(), disk.clone());
+        let stored: Vec<_> = world.events[..3].to_vec();
+        for (nth, event) in stored.into_iter().enumerate() {
+            let lines = world.kept_by_relay(1, WRAP, event.clone());
+            if is_young {
+                let says = if nth == 0 { "result" } else { "its answer is not kept" };
+                assert!(lines.last().unwrap().contains(says), "{lines:?}");
+            } else {
+                assert_eq!(lines, ["drop Duplicate"], "{seconds}");
+                assert!(
+                    world.arrives(1, WRAP, event)[0].starts_with("publish") == (nth == 0),
+                    "who asks now"
+                );
+            }
+        }
+        let lines = world.kept_by_relay(1, WRAP, missed.clone());
+        assert_eq!(lines == ["drop Stale"], !is_young, "{lines:?}");
+        if !is_young {
+            assert!(world.arrives(1, WRAP, missed)[0].starts_with("remember"), "it is asked for now");
+            let note = event(1, START, r#"{"jsonrpc":"2.0","method":"notifications/n"}"#, &[]);
+            assert!(
+                world.kept_by_relay(1, WRAP, note)[0].starts_with("remember"),
+                "nobody waits for it anyway"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_old_request_without_a_kept_answer_is_told_so_a_few_times_a_minute() {
+    let mut world = World::new(durable());
+    for n in 0..20 {
+        world.from(1, PLAIN, &call(n, "ping"));
+    }
+    world.remembered(20);
+    let disk = world.disk.clone();
+    world.now.unix += 61;
+    world.restart(durable(), disk);
+    let told = (0..20).filter(|nth| world.again(*nth, PLAIN)[0].starts_with("remember")).count();
+    assert_eq!(told, 6, "a tenth of what all strangers have");
+    assert!(world.drafts.iter().all(|draft| draft.content.contains("its answer is not kept")));
+}
+
+#[test]
+fn a_cancellation_of_an_earlier_run_cancels_nothing_of_this_one() {
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
+    let mut world = asked(PLAIN);
+    assert!(world.from(1, PLAIN, cancel)[0].starts_with("deliver"));
     restart(&mut world);
-    assert!(
-        world.again(0, PLAIN)[0].contains("Not executed"),
-        "the error was kept, though the id perhaps was not"
-    );
+    world.pass(1);
+    let again = event(1, world.now.unix, &call(1, "ping"), &[]);
+    world.arrives(1, PLAIN, again);
+    assert_eq!(world.remembered(1).len(), 1);
+    assert_eq!(world.again(1, PLAIN), ["drop BeforeStart"]);
+    assert!(world.done(2)[1].contains("result"), "its client counts from one again");
 }

@@ -6,7 +6,8 @@ use contextvm_core::{Draft, Mono, Now, Opened, Protection, WrapKind};
 use contextvm_crypto::Keys;
 use contextvm_engine::server::{Delivery, Question};
 use contextvm_engine::{
-    Outcome, Record, RequestKey, ServerConfig, ServerInput, ServerMachine, ServerOutput, StreamError, Ticket,
+    Outcome, Reach, Record, RequestKey, ServerConfig, ServerInput, ServerMachine, ServerOutput, StreamError,
+    Ticket,
 };
 use nostr::event::{Event, EventId, Tag, Tags};
 use nostr::key::PublicKey;
@@ -80,8 +81,13 @@ pub(crate) struct World {
     pub(crate) tickets: Vec<Ticket>,
     /// Every draft published, in order.
     pub(crate) drafts: Vec<Draft>,
+    /// Which relays each of them was for, and the number of the event that it belongs to.
+    pub(crate) ways: Vec<(Reach, Option<usize>)>,
     /// Every record that was to be kept, in order.
     pub(crate) records: Vec<Record>,
+    /// Those of which the store has said that it has them, and those of which it has said nothing.
+    pub(crate) disk: Vec<Record>,
+    unsynced: Vec<(u64, Record)>,
     window: u64,
     names: BTreeMap<PublicKey, String>,
     /// Which event has this id in hex.
@@ -98,7 +104,10 @@ impl World {
             outcome: Some(Outcome::Accepted),
             tickets: Vec::new(),
             drafts: Vec::new(),
+            ways: Vec::new(),
             records: Vec::new(),
+            disk: Vec::new(),
+            unsynced: Vec::new(),
             names: BTreeMap::new(),
             numbers: BTreeMap::new(),
         }
@@ -122,6 +131,11 @@ impl World {
     }
 
     pub(crate) fn arrives(&mut self, n: u32, protection: Protection, event: Event) -> Vec<String> {
+        self.brought(n, protection, event, false)
+    }
+
+    /// A relay passes an event on, or hands over what it had kept.
+    fn brought(&mut self, n: u32, protection: Protection, event: Event, stored: bool) -> Vec<String> {
         self.names.entry(event.pubkey).or_insert_with(|| format!("c{n}"));
         let number = self.events.len();
         if *self.numbers.entry(event.id.to_hex()).or_insert(number) == number {
@@ -129,7 +143,7 @@ impl World {
         }
         let outer = EventId::from_byte_array([7; 32]);
         match Opened::check(event, protection, outer, server(), self.now.unix, self.window) {
-            Ok(opened) => self.handle(ServerInput::Opened(Box::new(opened))),
+            Ok(opened) => self.handle(ServerInput::Opened(Box::new(opened.with_stored(stored)))),
             Err(refusal) => vec![format!("refused {refusal:?}")],
         }
     }
@@ -138,6 +152,11 @@ impl World {
     pub(crate) fn again(&mut self, nth: usize, protection: Protection) -> Vec<String> {
         let event = self.events[nth].clone();
         self.arrives(0, protection, event)
+    }
+
+    /// A relay hands over an event of caller n that it had kept.
+    pub(crate) fn kept_by_relay(&mut self, n: u32, protection: Protection, event: Event) -> Vec<String> {
+        self.brought(n, protection, event, true)
     }
 
     /// The application writes to caller n; `$0` stands for the id of the first event.
@@ -182,6 +201,13 @@ impl World {
     }
 
     pub(crate) fn handle(&mut self, input: ServerInput) -> Vec<String> {
+        if let ServerInput::Remembered { through } | ServerInput::Unstored { through } = input {
+            let spoken = self.unsynced.iter().take_while(|(number, _)| *number <= through).count();
+            let spoken = self.unsynced.drain(..spoken).map(|(_, record)| record);
+            if matches!(input, ServerInput::Remembered { .. }) {
+                self.disk.extend(spoken);
+            }
+        }
         self.machine.handle(input, self.now);
         self.drained()
     }
@@ -195,9 +221,11 @@ impl World {
     pub(crate) fn restart(&mut self, config: ServerConfig, records: Vec<Record>) {
         self.machine = machine(config);
         self.now.mono = Mono(0);
-        self.machine.restore(records, self.now);
+        self.machine.restore(records.clone(), self.now);
         self.drafts.clear();
         self.records.clear();
+        self.unsynced.clear();
+        self.disk = records;
     }
 
     /// Does something to the stream of event `nth` and returns what came of it, and what happened.
@@ -224,10 +252,13 @@ impl World {
         let mut lines = Vec::new();
         while let Some(output) = self.machine.poll_output() {
             lines.push(self.line(&output));
-            if let ServerOutput::Remember { record, .. } = &output {
+            if let ServerOutput::Remember { number, record } = &output {
                 self.records.push(record.clone());
+                self.unsynced.push((*number, record.clone()));
             }
             if let ServerOutput::Publish(outbound) = output {
+                let about = outbound.about.map(|id| self.numbers[&id.to_hex()]);
+                self.ways.push((outbound.reach, about));
                 self.drafts.push(outbound.draft);
                 match self.outcome.clone() {
                     Some(outcome) => {
@@ -281,7 +312,7 @@ impl World {
                 Some(error) => format!("failed {} {error:?}", key.id.to_hex()),
             },
             ServerOutput::Undeliverable { to, reason } => format!("undeliverable {} {reason:?}", name(to)),
-            ServerOutput::Drop(reason) => format!("drop {reason:?}"),
+            ServerOutput::Refused { reason, .. } | ServerOutput::Drop(reason) => format!("drop {reason:?}"),
         };
         self.without_ids(&line)
     }

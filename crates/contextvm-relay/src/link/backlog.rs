@@ -15,7 +15,8 @@ const DROPPED: usize = 4;
 ///
 /// While it is full the socket is not read, so that the relay feels the pressure and nothing is lost. While it is not,
 /// answers to publications are read even when nobody takes events out of the inbox. On hold, newer events push out the
-/// oldest, so that whoever else uses this relay is heard late at most by what the queue holds.
+/// oldest, so that whoever else uses this relay is heard late at most by what the queue holds. What is said about the
+/// connection overtakes all events.
 pub(crate) struct Backlog {
     inbox: mpsc::Sender<Incoming>,
     state: Mutex<State>,
@@ -27,8 +28,10 @@ pub(crate) struct Backlog {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Incoming>,
+    events: VecDeque<Incoming>,
     bytes: usize,
+    /// That the relay went, and came back: at most two.
+    news: VecDeque<Incoming>,
     /// Nothing is moved to the inbox before this instant.
     held: Option<Instant>,
     /// Events that were pushed out in this pause.
@@ -50,6 +53,8 @@ impl Backlog {
     /// Moves nothing to the inbox before an instant.
     pub(crate) fn hold(&self, until: Instant) {
         let mut state = self.state();
+        // Of an earlier pause that is over.
+        state.held(Instant::now());
         state.held = Some(state.held.map_or(until, |held| held.max(until)));
         drop(state);
         // Whoever waits for room need not wait now.
@@ -59,38 +64,41 @@ impl Backlog {
     /// Adds an item and returns how many were pushed out; the caller has waited for [`Backlog::room`] before reading it.
     pub(crate) fn push(&self, item: Incoming) -> usize {
         let mut state = self.state();
-        let item = if state.queue.is_empty() && state.held.is_none() {
+        let is_held = state.is_held();
+        let is_event = matches!(item, Incoming::Event { .. });
+        let waits = if is_event { is_held || !state.events.is_empty() } else { !state.news.is_empty() };
+        let item = if waits {
+            item
+        } else {
             match self.inbox.try_send(item) {
                 Err(TrySendError::Full(item)) => item,
                 // Without an inbox items are dropped.
                 Ok(()) | Err(TrySendError::Closed(_)) => return 0,
             }
-        } else {
-            item
         };
         let mut dropped = 0;
-        // A relay that comes and goes while nobody looks leaves no trace but its last state.
-        if matches!(item, Incoming::Down { .. }) && matches!(state.queue.back(), Some(Incoming::Up { .. })) {
-            state.queue.pop_back();
-        } else {
-            if state.held.is_some() {
+        if is_event {
+            if is_held {
                 dropped = self.make_room(&mut state);
             }
             state.bytes = state.bytes.saturating_add(size(&item));
-            state.queue.push_back(item);
+            state.events.push_back(item);
+        } else if matches!((&item, state.news.back()), (Incoming::Down { .. }, Some(Incoming::Up { .. }))) {
+            // A relay that comes and goes while nobody looks leaves no trace but its last state.
+            state.news.pop_back();
+        } else {
+            state.news.push_back(item);
         }
         drop(state);
         self.filled.notify_one();
         dropped
     }
 
-    /// Drops the oldest events until there is room; what is said about the connection stays.
+    /// Drops the oldest events until there is room.
     fn make_room(&self, state: &mut State) -> usize {
         let mut dropped = 0;
         while self.is_full(state) {
-            let is_event = |item: &Incoming| matches!(item, Incoming::Event { .. });
-            let Some(oldest) = state.queue.iter().position(is_event).and_then(|at| state.queue.remove(at))
-            else {
+            let Some(oldest) = state.events.pop_front() else {
                 break;
             };
             state.bytes = state.bytes.saturating_sub(size(&oldest));
@@ -112,28 +120,22 @@ impl Backlog {
 
     fn has_room(&self) -> bool {
         let state = self.state();
-        let may_drop = state.held.is_some() && state.dropped < self.most_events.saturating_mul(DROPPED);
+        let may_drop = state.is_held() && state.dropped < self.most_events.saturating_mul(DROPPED);
         may_drop || !self.is_full(&state)
     }
 
     /// Moves queued items to the inbox for ever; once the inbox is gone, items are dropped.
     ///
-    /// It runs on the task that calls [`Backlog::push`], so that no item overtakes another.
+    /// It runs on the task that calls [`Backlog::push`], so that no event overtakes another.
     pub(crate) async fn deliver(&self) {
         loop {
-            while self.state().queue.is_empty() {
-                self.filled.notified().await;
-            }
-            self.wait_out().await;
+            self.filled().await;
             let Ok(permit) = self.inbox.reserve().await else {
                 *self.state() = State::default();
                 self.drained.notify_one();
                 return std::future::pending().await;
             };
-            let mut state = self.state();
-            let item = state.queue.pop_front();
-            state.bytes = state.bytes.saturating_sub(item.as_ref().map_or(0, size));
-            drop(state);
+            let item = self.state().next();
             if let Some(item) = item {
                 permit.send(item);
             }
@@ -141,29 +143,59 @@ impl Backlog {
         }
     }
 
-    /// Waits until the relay is not on hold.
-    async fn wait_out(&self) {
-        while let Some(until) = self.held(Instant::now()) {
-            tokio::time::sleep_until(until).await;
+    /// Waits until there is something to deliver: events wait while the relay is on hold.
+    async fn filled(&self) {
+        loop {
+            let until = {
+                let mut state = self.state();
+                match state.held(Instant::now()) {
+                    _ if !state.news.is_empty() => return,
+                    None if !state.events.is_empty() => return,
+                    until => until,
+                }
+            };
+            match until {
+                Some(until) => {
+                    // Whichever comes first, it is looked again.
+                    let _ = tokio::time::timeout_at(until, self.filled.notified()).await;
+                }
+                None => self.filled.notified().await,
+            }
         }
-    }
-
-    /// Returns until when the relay is on hold; a hold that is over is forgotten.
-    fn held(&self, now: Instant) -> Option<Instant> {
-        let mut state = self.state();
-        state.held = state.held.filter(|until| *until > now);
-        if state.held.is_none() {
-            state.dropped = 0;
-        }
-        state.held
     }
 
     fn is_full(&self, state: &State) -> bool {
-        state.queue.len() >= self.most_events || state.bytes >= self.most_bytes
+        state.events.len() >= self.most_events || state.bytes >= self.most_bytes
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether the relay is on hold. A hold may be over and not forgotten yet, while the inbox is full.
+    fn is_held(&self) -> bool {
+        self.held.is_some_and(|until| until > Instant::now())
+    }
+
+    /// Returns until when the relay is on hold; a hold that is over is forgotten.
+    fn held(&mut self, now: Instant) -> Option<Instant> {
+        self.held = self.held.filter(|until| *until > now);
+        if self.held.is_none() {
+            self.dropped = 0;
+        }
+        self.held
+    }
+
+    /// Takes out what is to be delivered next.
+    fn next(&mut self) -> Option<Incoming> {
+        if let Some(news) = self.news.pop_front() {
+            return Some(news);
+        }
+        let event = if self.is_held() { None } else { self.events.pop_front() };
+        self.bytes = self.bytes.saturating_sub(event.as_ref().map_or(0, size));
+        event
     }
 }
 
@@ -182,7 +214,7 @@ mod tests {
     use std::time::Duration;
 
     fn event(json: &str) -> Incoming {
-        Incoming::Event { relay: 0, json: json.to_owned(), stored: false }
+        Incoming::Event { relay: 0, number: 1, json: json.to_owned(), stored: false }
     }
 
     /// Makes a backlog behind an inbox that is full already.
@@ -247,7 +279,7 @@ mod tests {
             backlog.push(Incoming::Up { relay: 0, url: url.clone() });
             backlog.push(Incoming::Down { relay: 0, url: url.clone(), reason: "cut".to_owned() });
         }
-        assert!(backlog.state().queue.len() <= 1);
+        assert!(backlog.state().news.len() <= 1);
     }
 
     /// Takes everything out that is delivered before nothing more comes.
@@ -300,6 +332,41 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_hold_that_is_over_drops_nothing_however_long_the_inbox_is_full() {
+        let (backlog, mut taken) = behind(3, 1_000);
+        backlog.hold(Instant::now() + Duration::from_secs(1));
+        tokio::select! {
+            () = backlog.deliver() => {}
+            () = tokio::time::sleep(Duration::from_secs(2)) => {}
+        }
+        let mut dropped = 0;
+        while backlog.has_room() {
+            dropped += backlog.push(event("honest"));
+        }
+        assert_eq!((dropped, backlog.state().events.len()), (0, 3), "the socket is left alone instead");
+        assert_eq!(texts(&rest(&backlog, &mut taken).await), ["first", "honest", "honest", "honest"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_a_relay_went_and_came_back_is_told_at_once_on_hold_and_before_all_events() {
+        let (inbox, mut taken) = mpsc::channel(64);
+        let backlog = Backlog::new(inbox, 3, 1_000);
+        let until = Instant::now() + Duration::from_secs(1);
+        backlog.hold(until);
+        backlog.push(event("early"));
+        let url = RelayUrl::parse("ws://127.0.0.1:1").unwrap();
+        backlog.push(Incoming::Down { relay: 0, url: url.clone(), reason: "cut".to_owned() });
+        backlog.push(Incoming::Up { relay: 0, url: url.clone() });
+        assert_eq!(texts(&[taken.recv().await.unwrap(), taken.recv().await.unwrap()]), ["down", "up"]);
+        assert!(Instant::now() < until);
+
+        let (full, mut slow) = behind(10, 1_000);
+        full.push(event("second"));
+        full.push(Incoming::Up { relay: 0, url });
+        assert_eq!(texts(&rest(&full, &mut slow).await), ["first", "up", "second"]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_said_about_the_connection_outlives_a_flood() {
         let (inbox, mut taken) = mpsc::channel(64);
         let backlog = Backlog::new(inbox, 2, 30);
@@ -307,10 +374,11 @@ mod tests {
         let url = RelayUrl::parse("ws://127.0.0.1:1").unwrap();
         backlog.push(Incoming::Up { relay: 0, url: url.clone() });
         let dropped: usize = (0..10).map(|_| backlog.push(event("0123456789012345"))).sum();
-        assert_eq!(dropped, 9);
+        assert_eq!(dropped, 8);
         backlog.push(Incoming::Down { relay: 0, url, reason: "cut".to_owned() });
-        assert!(backlog.state().bytes <= 50);
-        assert_eq!(texts(&rest(&backlog, &mut taken).await), ["up", "down"]);
+        assert!(backlog.state().bytes <= 32);
+        let left = rest(&backlog, &mut taken).await;
+        assert_eq!(texts(&left), ["up", "down", "0123456789012345", "0123456789012345"]);
         assert_eq!(backlog.state().bytes, 0);
     }
 

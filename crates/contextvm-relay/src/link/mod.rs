@@ -1,10 +1,10 @@
 //! One relay: its task, its queues and everything known about it.
 mod backlog;
+mod damage;
 mod outbox;
 mod session;
 pub(crate) mod talk;
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,15 +23,13 @@ use crate::publish::Publication;
 use crate::relays::Incoming;
 use crate::status::{RelayCounts, RelayState, RelayStatus};
 use backlog::Backlog;
+use damage::Damage;
 use outbox::Outbox;
 
 /// Longest text of a relay that is kept, characters.
 const TEXT: usize = 200;
 /// The relay's own words are logged at most this often, whatever it says.
 const LOG_EVERY: Duration = Duration::from_secs(10);
-/// Delivered events over which invalid ones are counted, and how many of them may be invalid.
-const INVALID_WINDOW: u64 = 100;
-const INVALID_MOST: usize = 5;
 
 /// What all links of one set share.
 pub(crate) struct Shared {
@@ -70,12 +68,12 @@ struct Facts {
     last_error: Option<String>,
     last_notice: Option<String>,
     rtt: Option<Duration>,
+    clock_ahead: Option<i64>,
     counts: RelayCounts,
     /// Unix seconds until which everything was seen.
     seen: u64,
     last_signature: Option<Instant>,
-    /// The value of `counts.events` at each recent report of an invalid event.
-    invalid: VecDeque<u64>,
+    damage: Damage,
     cut: Option<String>,
     /// When words of the relay were logged last.
     logged: Option<Instant>,
@@ -98,10 +96,11 @@ impl Link {
             last_error: None,
             last_notice: None,
             rtt: None,
+            clock_ahead: None,
             counts: RelayCounts::default(),
             seen: shared.start,
             last_signature: None,
-            invalid: VecDeque::new(),
+            damage: Damage::default(),
             cut: None,
             logged: None,
         };
@@ -169,19 +168,17 @@ impl Link {
 
     /// Holds one connection from its first frame to its last.
     async fn talk(&self, connection: crate::connect::Connection) {
-        let start = Instant::now();
         {
             let mut facts = self.facts();
             facts.state = RelayState::Connected;
             facts.unreachable = None;
+            facts.clock_ahead = connection.reached.clock_ahead.or(facts.clock_ahead);
             facts.counts.connections += 1;
         }
         tracing::info!(relay = %self.url, "connected");
         self.deliver(Incoming::Up { relay: self.relay, url: self.url.clone() });
         let reason = session::run(self, connection).await;
-        let now = Instant::now();
-        self.outbox.disconnected(now);
-        locked(&self.reconnect).lived(now - start, self.shared.timing.lived);
+        self.outbox.disconnected(Instant::now());
         tracing::info!(relay = %self.url, %reason, "disconnected");
         self.failed(&reason);
         self.deliver(Incoming::Down { relay: self.relay, url: self.url.clone(), reason });
@@ -189,23 +186,21 @@ impl Link {
 
     /// Queues a publication for this relay.
     pub(crate) fn publish(&self, publication: &Arc<Publication>) {
-        let is_connected = matches!(self.facts().state, RelayState::Connected | RelayState::Live);
-        publication.expect(self.relay, self.url.clone(), is_connected && !self.outbox.lags());
+        publication.expect(self.relay, self.url.clone(), self.is_connected(), self.outbox.lags());
         self.outbox.push(publication, Instant::now());
         self.wake.notify_one();
     }
 
+    pub(crate) fn is_connected(&self) -> bool {
+        matches!(self.facts().state, RelayState::Connected | RelayState::Live)
+    }
+
     /// Counts an event of this relay as invalid; too many end the connection and delay the next one.
-    pub(crate) fn report_invalid(&self) {
+    pub(crate) fn report_invalid(&self, number: u64) {
         let mut facts = self.facts();
         facts.counts.invalid += 1;
         let delivered = facts.counts.events;
-        facts.invalid.push_back(delivered);
-        while facts.invalid.front().is_some_and(|at| delivered - at >= INVALID_WINDOW) {
-            facts.invalid.pop_front();
-        }
-        if facts.invalid.len() > INVALID_MOST {
-            facts.invalid.clear();
+        if facts.damage.note(number, delivered) {
             facts.cut = Some("too many invalid events".to_owned());
             drop(facts);
             locked(&self.reconnect).punish();
@@ -246,6 +241,7 @@ impl Link {
             last_error: facts.last_error.clone(),
             last_notice: facts.last_notice.clone(),
             rtt: facts.rtt,
+            clock_ahead: facts.clock_ahead,
             queued: self.outbox.len(),
             counts: facts.counts,
         }

@@ -90,14 +90,15 @@ impl Outbox {
         Self { relay, most_events, most_bytes, state: Mutex::new(state) }
     }
 
-    /// Queues a publication, or settles it when there is no room.
+    /// Queues a publication, or settles it when there is no room: for what does not matter to this relay, half of the
+    /// queue, and nothing while the relay is behind.
     pub(crate) fn push(&self, publication: &Arc<Publication>, now: Instant) {
         let mut state = self.state();
         let size = publication.frame.len();
-        if !self.fits(&state, size) {
+        if !self.fits(&state, publication) {
             state.drop_expired(now);
         }
-        if self.fits(&state, size) {
+        if self.fits(&state, publication) {
             state.bytes = state.bytes.saturating_add(size);
             state.queue.push_back(Arc::clone(publication));
         } else {
@@ -106,8 +107,13 @@ impl Outbox {
         }
     }
 
-    fn fits(&self, state: &State, size: usize) -> bool {
-        state.queue.len() < self.most_events && state.bytes.saturating_add(size) <= self.most_bytes
+    fn fits(&self, state: &State, publication: &Publication) -> bool {
+        let part = if publication.matters_to(self.relay) { 1 } else { 2 };
+        // What is behind and has nothing to do may show that it is back.
+        let is_behind = state.lags && !(state.queue.is_empty() && state.sent.is_empty());
+        state.queue.len() < self.most_events.div_ceil(part)
+            && state.bytes.saturating_add(publication.frame.len()) <= self.most_bytes.div_ceil(part)
+            && (publication.audience.is_first(self.relay) || !is_behind)
     }
 
     /// Takes the next publication whose deadline has not passed and counts it as sent.
@@ -312,154 +318,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::publish::PublishEvent;
-    use nostr::types::RelayUrl;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn outbox(events: usize, bytes: usize) -> Outbox {
-        Outbox::new(1, events, bytes, Backoff::new(SECOND, SECOND * 60))
-    }
-
-    fn publication(byte: u8, deadline: Instant) -> Arc<Publication> {
-        let event = PublishEvent { id: EventId::from_slice(&[byte; 32]).unwrap(), json: "{}".into() };
-        let publication = Publication::new(&event, deadline);
-        publication.expect(1, RelayUrl::parse("ws://127.0.0.1:1").unwrap(), true);
-        Arc::new(publication)
-    }
-
-    fn taken(outbox: &Outbox, now: Instant) -> Option<u8> {
-        match outbox.take(now) {
-            Take::Send(publication) => Some(publication.id.as_bytes()[0]),
-            Take::Wait(_) => None,
-        }
-    }
-
-    async fn outcome(publication: &Arc<Publication>) -> RelayOutcome {
-        Arc::clone(publication).report().await.per_relay[0].1.clone()
-    }
-
-    #[tokio::test]
-    async fn what_does_not_fit_is_refused_at_once_by_count_and_by_bytes() {
-        let now = Instant::now();
-        let size = publication(1, now).frame.len();
-        for outbox in [outbox(2, 1_000), outbox(1_000, 2 * size)] {
-            let all: Vec<_> = (1..=3).map(|byte| publication(byte, now + SECOND)).collect();
-            for publication in &all {
-                outbox.push(publication, now);
-            }
-            assert_eq!(outcome(&all[2]).await, RelayOutcome::QueueFull);
-            assert_eq!(
-                [taken(&outbox, now), taken(&outbox, now), taken(&outbox, now)],
-                [Some(1), Some(2), None]
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_too_old_makes_room_and_is_never_sent() {
-        let now = Instant::now();
-        let outbox = outbox(1, 1_000);
-        outbox.push(&publication(1, now + SECOND), now);
-        outbox.push(&publication(2, now + SECOND * 9), now + SECOND);
-        assert_eq!(taken(&outbox, now + SECOND * 2), Some(2));
-        outbox.push(&publication(3, now + SECOND * 3), now + SECOND * 2);
-        assert_eq!(taken(&outbox, now + SECOND * 3), None);
-    }
-
-    #[tokio::test]
-    async fn a_lost_connection_puts_unanswered_publications_first_in_their_order() {
-        let now = Instant::now();
-        let outbox = outbox(10, 10_000);
-        for (byte, deadline) in
-            [(1, SECOND), (2, SECOND * 9), (3, SECOND * 9), (4, SECOND * 9), (5, SECOND * 9)]
-        {
-            outbox.push(&publication(byte, now + deadline), now);
-        }
-        for _ in 0..4 {
-            taken(&outbox, now);
-        }
-        let id = EventId::from_slice(&[3; 32]).unwrap();
-        assert!(outbox.answered(&id, Answer::No, "no", now).is_some());
-        outbox.disconnected(now + SECOND);
-        let again: Vec<_> = std::iter::from_fn(|| taken(&outbox, now + SECOND)).collect();
-        assert_eq!(again, [2, 4, 5]);
-    }
-
-    #[tokio::test]
-    async fn a_rate_limit_pauses_everything_and_the_refused_event_goes_first() {
-        let now = Instant::now();
-        let outbox = outbox(10, 10_000);
-        let first = publication(1, now + SECOND * 9);
-        outbox.push(&first, now);
-        outbox.push(&publication(2, now + SECOND * 9), now);
-        assert_eq!(taken(&outbox, now), Some(1));
-        outbox.answered(&first.id, Answer::Later, "rate-limited: slow", now);
-        let Take::Wait(Some(until)) = outbox.take(now) else { panic!("it must pause") };
-        assert!(until - now >= SECOND / 2 && until - now <= SECOND);
-        assert_eq!([taken(&outbox, until), taken(&outbox, until)], [Some(1), Some(2)]);
-        outbox.answered(&first.id, Answer::Success(RelaySuccess::New), "", until);
-        assert_eq!(outcome(&first).await, RelayOutcome::Accepted);
-    }
-
-    #[test]
-    fn a_relay_lags_from_what_it_left_unanswered_to_the_next_that_it_takes() {
-        let now = Instant::now();
-        let outbox = outbox(10, 10_000);
-        let (first, second) = (publication(1, now + SECOND), publication(2, now + SECOND * 9));
-        outbox.push(&first, now);
-        outbox.push(&second, now);
-        assert_eq!((taken(&outbox, now + SECOND), outbox.lags()), (Some(2), true));
-        outbox.answered(&second.id, Answer::Success(RelaySuccess::New), "", now + SECOND);
-        assert!(!outbox.lags());
-    }
-
-    #[tokio::test]
-    async fn what_awaits_authentication_is_sent_again_or_refused() {
-        let now = Instant::now();
-        let outbox = outbox(10, 10_000);
-        let event = publication(1, now + SECOND * 9);
-        outbox.push(&event, now);
-        taken(&outbox, now);
-        outbox.answered(&event.id, Answer::Authenticate, "auth-required: who", now);
-        assert_eq!(taken(&outbox, now), None);
-        outbox.authenticated(now);
-        assert_eq!(taken(&outbox, now), Some(1));
-        outbox.answered(&event.id, Answer::Authenticate, "auth-required: who", now);
-        outbox.not_authenticated("restricted: not you");
-        assert_eq!(outcome(&event).await, RelayOutcome::Refused("restricted: not you".to_owned()));
-    }
-
-    #[test]
-    fn unanswered_publications_are_forgotten_in_the_end() {
-        let now = Instant::now();
-        let outbox = outbox(1, 10_000);
-        for byte in 0..20 {
-            outbox.push(&publication(byte, now + SECOND), now);
-            assert_eq!(taken(&outbox, now), Some(byte));
-        }
-        assert_eq!(taken(&outbox, now), None);
-        assert_eq!(outbox.state().sent.len(), UNANSWERED);
-        assert_eq!(outbox.state().sent_bytes, UNANSWERED * publication(1, now).frame.len());
-    }
-
-    #[test]
-    fn a_relay_that_never_answers_costs_no_memory_after_the_deadline() {
-        let now = Instant::now();
-        let outbox = outbox(10, 10_000);
-        for byte in 0..8 {
-            outbox.push(&publication(byte, now + SECOND), now);
-            taken(&outbox, now);
-        }
-        let refused = EventId::from_slice(&[3; 32]).unwrap();
-        outbox.answered(&refused, Answer::Authenticate, "auth-required: who", now);
-        assert_eq!(outbox.state().sent.len(), 8);
-        assert!(!outbox.lags());
-        assert_eq!(taken(&outbox, now + SECOND), None);
-        assert!(outbox.lags());
-        let state = outbox.state();
-        assert_eq!((state.sent.len(), state.order.len(), state.sent_bytes), (0, 0, 0));
-    }
-}
+mod tests;

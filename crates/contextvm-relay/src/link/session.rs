@@ -25,7 +25,7 @@ const CONTROL_WINDOW: Duration = Duration::from_secs(10);
 
 /// Runs one connection to its end and returns why it ended.
 pub(super) async fn run(link: &Link, connection: Connection) -> String {
-    let Connection { socket, mut hold } = connection;
+    let Connection { socket, reached: _, mut hold } = connection;
     let (mut sink, stream) = socket.split();
     let session = Session {
         link,
@@ -41,7 +41,8 @@ pub(super) async fn run(link: &Link, connection: Connection) -> String {
     if link.shared.filters.is_empty() {
         session.live.set(true);
     }
-    link.facts().cut = None;
+    session.spared();
+    let start = Instant::now();
     let mut stop = link.stop.subscribe();
     let reason = tokio::select! {
         reason = session.read(stream) => reason,
@@ -51,6 +52,10 @@ pub(super) async fn run(link: &Link, connection: Connection) -> String {
         _ = stop.wait_for(|stop| *stop) => "stopped".to_owned(),
     };
     session.live.set(false);
+    let enough = link.shared.timing.lived;
+    locked(&link.reconnect).lived(start.elapsed(), session.live.lasted(), enough);
+    // The next connection is not kept waiting by a relay that is stopped and takes nothing, and its delay is drawn now.
+    drop(hold);
     // A relay that does not take the farewell loses nothing by it.
     let _ = timeout(FAREWELL, sink.close()).await;
     reason
@@ -70,10 +75,19 @@ impl Session<'_> {
         loop {
             self.link.cut.notified().await;
             // A cut that was meant for an earlier connection leaves no reason behind.
-            if let Some(reason) = self.link.facts().cut.take() {
+            if let Some(reason) = self.spared() {
                 return reason;
             }
         }
+    }
+
+    /// Takes the reason for a cut: what the connection brought until now is paid for by that.
+    fn spared(&self) -> Option<String> {
+        let mut facts = self.link.facts();
+        let reason = facts.cut.take()?;
+        let delivered = facts.counts.events;
+        facts.damage.forgive(delivered);
+        Some(reason)
     }
 
     async fn read(&self, mut stream: SplitStream<Socket>) -> String {
@@ -124,9 +138,13 @@ impl Session<'_> {
         match RelayFrame::parse(text) {
             Ok(RelayFrame::Event { subscription, event }) => {
                 if ours(&subscription) {
-                    self.link.facts().counts.events += 1;
+                    let number = {
+                        let mut facts = self.link.facts();
+                        facts.counts.events += 1;
+                        facts.counts.events
+                    };
                     let (json, stored) = (event.get().to_owned(), !self.live.get());
-                    self.link.deliver(Incoming::Event { relay: self.link.relay, json, stored });
+                    self.link.deliver(Incoming::Event { relay: self.link.relay, number, json, stored });
                 } else {
                     self.link.facts().counts.unknown_subscriptions += 1;
                 }
@@ -353,11 +371,18 @@ impl Controls {
 struct Live<'a> {
     link: &'a Link,
     now: Mutex<bool>,
+    /// Since when, and for how long before that.
+    time: Mutex<(Instant, Duration)>,
 }
 
 impl<'a> Live<'a> {
-    const fn new(link: &'a Link) -> Self {
-        Self { link, now: Mutex::new(false) }
+    fn new(link: &'a Link) -> Self {
+        Self { link, now: Mutex::new(false), time: Mutex::new((Instant::now(), Duration::ZERO)) }
+    }
+
+    /// Returns for how long it was live, once it is not any more.
+    fn lasted(&self) -> Duration {
+        locked(&self.time).1
     }
 
     fn get(&self) -> bool {
@@ -368,6 +393,14 @@ impl<'a> Live<'a> {
         let before = std::mem::replace(&mut *locked(&self.now), live);
         if before == live {
             return;
+        }
+        {
+            let mut time = locked(&self.time);
+            if live {
+                time.0 = Instant::now();
+            } else {
+                time.1 = time.1.saturating_add(time.0.elapsed());
+            }
         }
         self.link.facts().state = if live { RelayState::Live } else { RelayState::Connected };
         self.link.shared.live.send_modify(|count| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{PATIENCE, Relay, config, event, next_down, next_event, soon, timing};
+use crate::support::{PATIENCE, Relay, config, event, next_down, next_event, next_numbered, soon, timing};
 use contextvm_core::Limits;
 use contextvm_relay::{Addresses, Filter, Incoming, PublishOutcome, RelayState, Relays, Timing};
 use futures_util::SinkExt as _;
@@ -275,19 +275,69 @@ async fn a_relay_that_delivers_rubbish_is_cut_and_backed_off() {
     let mut reported = 0;
     for number in 0..400_u32 {
         peer.say(&json!(["EVENT", subscription, {"n": number}])).await;
-        next_event(&mut inbox).await;
+        let (number, _) = next_numbered(&mut inbox).await;
         if number % 20 == 0 {
-            relays.report_invalid(0);
+            relays.report_invalid(0, number);
             reported += 1;
         }
     }
     assert_eq!((reported, relays.statuses()[0].counts.connections), (20, 1), "one in twenty is tolerated");
     let start = tokio::time::Instant::now();
-    relays.report_invalid(0);
+    relays.report_invalid(0, 399);
     assert!(next_down(&mut inbox).await.contains("invalid"));
     relay.accept_live().await;
     assert!(start.elapsed() >= Duration::from_secs(1), "the next connection must be long in coming");
-    relays.report_invalid(77);
+    relays.report_invalid(77, 1);
+}
+
+#[tokio::test]
+async fn damaged_events_count_where_they_stood_however_far_the_reader_is_ahead_of_the_reports() {
+    let relay = Relay::start().await;
+    let timing = Timing { retry_most: Duration::from_millis(20), ..timing() };
+    let limits = Limits { open_queue: 4_096, ..Limits::default() };
+    let config = config([relay.url.clone()]).with_timing(timing).with_limits(limits);
+    let (relays, mut inbox) = Relays::connect(config).unwrap();
+    let (mut peer, subscription) = relay.accept_live().await;
+    let mut thousand = Vec::new();
+    for every in [25, 16] {
+        for number in 0..1_000_u32 {
+            peer.say(&json!(["EVENT", subscription, {"n": number}])).await;
+        }
+        thousand.clear();
+        while thousand.len() < 1_000 {
+            thousand.push(next_numbered(&mut inbox).await.0);
+        }
+        let damaged = thousand.iter().filter(|number| *number % every == 0);
+        damaged.for_each(|number| relays.report_invalid(0, *number));
+    }
+    assert_eq!(relays.statuses()[0].counts.connections, 1, "four in a hundred are tolerated, six are not");
+    assert!(next_down(&mut inbox).await.contains("invalid"));
+    let (mut peer, subscription) = relay.accept_live().await;
+    // What the last connection brought is paid for.
+    thousand.iter().for_each(|number| relays.report_invalid(0, *number));
+    peer.say(&json!(["EVENT", subscription, {"n": 1_000}])).await;
+    assert_eq!(next_numbered(&mut inbox).await.0, 2_001);
+    assert_eq!(relays.statuses()[0].counts.connections, 2);
+}
+
+#[tokio::test]
+async fn relays_that_say_what_time_it_is_show_how_wrong_our_clock_is() {
+    let relays_there = [Relay::start().await, Relay::start().await, Relay::start().await];
+    let urls = relays_there.iter().map(|relay| relay.url.clone());
+    let (relays, mut inbox) = Relays::connect(config(urls)).unwrap();
+    assert_eq!(relays.clock_ahead(), None);
+    let [first, second, third] = &relays_there;
+    // Twice in 2001, and nobody knows when.
+    let dated =
+        (first.accept_at("Sun, 09 Sep 2001 01:46:40 GMT"), second.accept_at("Sun, 09 Sep 2001 01:46:42 GMT"));
+    let _peers = tokio::join!(dated.0, dated.1, third.accept_at("a quarter past seven"));
+    for _ in 0..3 {
+        assert!(matches!(soon(inbox.recv()).await, Some(Incoming::Up { .. })));
+    }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let ahead = relays.clock_ahead().unwrap();
+    assert!(ahead.abs_diff(i64::try_from(now).unwrap() - 1_000_000_000) <= 60, "{ahead}");
+    assert_eq!(relays.statuses().iter().filter(|status| status.clock_ahead.is_some()).count(), 2);
 }
 
 #[tokio::test]

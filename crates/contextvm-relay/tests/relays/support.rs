@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 
 /// Longer than anything here takes, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,6 +39,20 @@ impl Relay {
         let accepted = async {
             let (stream, _) = self.listener.accept().await.unwrap();
             tokio_tungstenite::accept_async(stream).await.unwrap()
+        };
+        Peer { socket: soon(accepted).await }
+    }
+
+    /// Waits for the next connection and says what time it is while it is upgraded.
+    #[expect(clippy::result_large_err, reason = "what tungstenite wants of a callback")]
+    pub(crate) async fn accept_at(&self, date: &'static str) -> Peer {
+        let accepted = async {
+            let (stream, _) = self.listener.accept().await.unwrap();
+            let dated = |_: &Request, mut answer: Response| {
+                answer.headers_mut().insert("date", HeaderValue::from_static(date));
+                Ok(answer)
+            };
+            tokio_tungstenite::accept_hdr_async(stream, dated).await.unwrap()
         };
         Peer { socket: soon(accepted).await }
     }
@@ -127,9 +143,14 @@ pub(crate) fn event(number: u32) -> PublishEvent {
 
 /// Waits for the next event and returns its text.
 pub(crate) async fn next_event(inbox: &mut Inbox) -> String {
+    next_numbered(inbox).await.1
+}
+
+/// Waits for the next event and returns its number and its text.
+pub(crate) async fn next_numbered(inbox: &mut Inbox) -> (u64, String) {
     loop {
-        if let Incoming::Event { json, .. } = soon(inbox.recv()).await.unwrap() {
-            return json;
+        if let Incoming::Event { number, json, .. } = soon(inbox.recv()).await.unwrap() {
+            return (number, json);
         }
     }
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use contextvm_core::{Draft, Limits, Mono, Now, Opened, Protection};
 use contextvm_crypto::Keys;
 use contextvm_engine::gate::Gate;
-use contextvm_engine::{GiftWrapMode, Outbound, Outcome, ServerConfig, Ticket};
+use contextvm_engine::{GiftWrapMode, Outbound, Outcome, Reach, ServerConfig, Ticket};
 use contextvm_local_relay::{LocalRelay, RelayOptions};
 use contextvm_relay::{Addresses, Relays};
 use contextvm_runtime::{Counters, Driver, DriverOptions, Effect, Endpoint, Input};
-use nostr::event::{Tag, Tags};
+use nostr::event::{EventId, Tag, Tags};
 use nostr::key::PublicKey;
 use nostr::types::RelayUrl;
 use tokio::sync::mpsc;
@@ -32,6 +32,7 @@ pub(crate) enum Heard {
 impl Endpoint for Puppet {
     type Event = Effect;
     const KEEPS: bool = true;
+    const DROPS_LATER: bool = false;
 
     async fn next(&mut self) -> Effect {
         match self.told.recv().await {
@@ -48,7 +49,11 @@ impl Endpoint for Puppet {
             }
             Input::App(effect) => self.effects.push_back(effect),
             Input::RelayLimit(bytes) => self.limits.send(bytes).unwrap_or_default(),
-            Input::RelayUp | Input::Remembered(_) | Input::Unstored(_) | Input::Wake => {}
+            Input::RelayUp
+            | Input::ClockAhead(_)
+            | Input::Remembered(_)
+            | Input::Unstored(_)
+            | Input::Wake => {}
         }
     }
 
@@ -92,6 +97,7 @@ impl Hand {
             gift_wrap: GiftWrapMode::Optional,
             limits,
             shutdown_grace: Duration::from_secs(2),
+            retry_first: contextvm_runtime::driver::CLIENT_RETRY,
         })
         .unwrap();
         assert!(driver.relays().ready(Duration::from_secs(10)).await);
@@ -110,10 +116,22 @@ impl Hand {
     }
 
     pub(crate) async fn publish(&self, ticket: u64, to: PublicKey, content: String, protection: Protection) {
+        self.answer(ticket, (to, content, protection), None, Reach::All).await;
+    }
+
+    /// Publishes what is about an event that was opened.
+    pub(crate) async fn answer(
+        &self,
+        ticket: u64,
+        (to, content, protection): (PublicKey, String, Protection),
+        about: Option<EventId>,
+        reach: Reach,
+    ) {
         let is_frame = content.contains("notifications/progress");
         let tags = Tags::from_list(vec![Tag::public_key(to)]);
         let draft = Draft::new(self.key(), contextvm_runtime::clock::unix_now(), tags, content);
-        let outbound = Outbound { ticket: Ticket(ticket), draft, recipient: to, protection, is_frame };
+        let outbound =
+            Outbound { ticket: Ticket(ticket), draft, recipient: to, protection, is_frame, about, reach };
         self.tell.send(Effect::Publish(outbound)).await.unwrap();
     }
 

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use contextvm_core::{Draft, Limits, Protection, WrapKind};
-use contextvm_engine::{Outbound, Outcome, Ticket};
+use contextvm_engine::{Outbound, Outcome, Reach, Ticket};
 use contextvm_local_relay::Faults;
 use contextvm_relay::{PublishEvent, RelayState, Relays, RelaysConfig};
 use contextvm_runtime::Effect;
@@ -44,8 +44,15 @@ async fn an_endpoint_whose_clock_is_minutes_fast_hears_everybody() {
     // To a clock that is nine minutes fast, what is stamped now was stamped nine minutes ago.
     let stamp = contextvm_runtime::clock::unix_now() - 540;
     let draft = Draft::new(sender.key(), stamp, tags, "x".into());
-    let outbound =
-        Outbound { ticket: Ticket(1), draft, recipient, protection: Protection::Plain, is_frame: false };
+    let outbound = Outbound {
+        ticket: Ticket(1),
+        draft,
+        recipient,
+        protection: Protection::Plain,
+        is_frame: false,
+        about: None,
+        reach: Reach::All,
+    };
     sender.tell.send(Effect::Publish(outbound)).await.unwrap();
     assert_eq!(receiver.opened().await.event().content, "x");
 }

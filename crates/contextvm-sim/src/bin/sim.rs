@@ -8,18 +8,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use contextvm_sim::check::Tally;
-use contextvm_sim::replay::Replay;
+use contextvm_sim::check::{Excuse, Figures, Tally};
+use contextvm_sim::replay::{Crypto, Replay};
 use contextvm_sim::run::{Report, run};
 use contextvm_sim::shrink::shrink;
 use contextvm_sim::world::{Scene, Setup, World};
 
 const USAGE: &str = "\
 usage: sim seeds [--from S] [--seeds N] [--calls N] [--hostile-relays | --days D] [--twice] [--threads N] [--out DIR]
+                 [--judged PER_MILLE] [--answered PER_MILLE]
        sim replay FILE [--trace]";
 
 /// Failing seeds that are shrunk; of the others only the numbers are told.
 const SHRUNK: usize = 3;
+/// A seed in which so many thousandths of the fair calls were answered counts as answered.
+const ANSWERED: u64 = 850;
+/// Seeds of a range whose traces are also summed up apart, to be compared with another process.
+const FIRST: u64 = 100;
 /// Worlds that are run to shrink one seed.
 const SHRINK_RUNS: usize = 600;
 
@@ -50,13 +55,17 @@ struct Range {
     twice: bool,
     threads: usize,
     out: PathBuf,
+    /// How many thousandths of the calls C6 has to judge, and of the seeds have to be answered.
+    judged: u64,
+    answered: u64,
 }
 
 impl Range {
     fn parse(mut words: &[&str]) -> Result<Self, String> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let out = PathBuf::from("target/sim-failures");
-        let mut range = Self { from: 0, seeds: 1_000, setup: Setup::default(), twice: false, threads, out };
+        let (setup, judged, answered) = (Setup::default(), 0, 0);
+        let mut range = Self { from: 0, seeds: 1_000, setup, twice: false, threads, out, judged, answered };
         while let [word, rest @ ..] = words {
             words = rest;
             match *word {
@@ -81,6 +90,8 @@ impl Range {
             "--calls" => self.setup.calls = number()?,
             "--days" => self.setup.scene = Scene::Days(number()?.try_into().map_err(|_| USAGE.to_owned())?),
             "--threads" => self.threads = usize::try_from(number()?).unwrap_or(1).max(1),
+            "--judged" => self.judged = number()?,
+            "--answered" => self.answered = number()?,
             "--out" => self.out = value.into(),
             _ => return Err(USAGE.to_owned()),
         }
@@ -107,7 +118,34 @@ impl Range {
         sum.failed.sort_by_key(|report| report.seed);
         let files = self.shrink(&sum.failed)?;
         println!("{}", self.figures(&mut sum, started.elapsed(), &files));
-        Ok(sum.failed.is_empty() && sum.seeds == self.seeds)
+        let weak = self.weak(&sum);
+        for why in &weak {
+            eprintln!("{why}");
+        }
+        Ok(sum.failed.is_empty() && sum.seeds == self.seeds && weak.is_empty())
+    }
+
+    /// Why the figures prove less than they should.
+    fn weak(&self, sum: &Sum) -> Vec<String> {
+        let mut weak = Vec::new();
+        if sum.tally.issued == 0 && self.setup.calls > 0 {
+            weak.push("no call was ever made".to_owned());
+        }
+        let (judged, all) = (sum.figures.judged, sum.looked_at());
+        if judged * 1_000 < all * self.judged {
+            weak.push(format!(
+                "C6 judged {judged} of {all} calls, and should judge {} per mille",
+                self.judged
+            ));
+        }
+        if sum.answered * 1_000 < sum.seeds * self.answered {
+            let (answered, seeds) = (sum.answered, sum.seeds);
+            weak.push(format!(
+                "{answered} of {seeds} seeds are answered, and should be {} per mille",
+                self.answered
+            ));
+        }
+        weak
     }
 
     fn work(&self, next: &AtomicU64, sum: &Mutex<Sum>) {
@@ -118,7 +156,8 @@ impl Range {
             }
             let begun = Instant::now();
             let report = run(self.from.wrapping_add(nth), &self.setup, self.twice);
-            sum.lock().unwrap_or_else(PoisonError::into_inner).add(report, begun.elapsed());
+            let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+            sum.add(report, nth < FIRST, begun.elapsed());
         }
     }
 
@@ -143,7 +182,7 @@ impl Range {
                 eprintln!("  {violation}");
             }
             let Some(shrunk) = shrink(report.seed, &self.setup, SHRINK_RUNS) else {
-                eprintln!("  a single run of it shows nothing: it fails by its second trace only");
+                eprintln!("  it shows nothing any more: not even another trace");
                 continue;
             };
             let file = self.out.join(format!("{}.replay", report.seed));
@@ -167,11 +206,18 @@ impl Range {
             let nth = (sum.took.len().saturating_sub(1)) * per_mille / 1_000;
             sum.took.get(nth).copied().unwrap_or_default().as_secs_f64() * 1_000.0
         };
-        let Tally { issued, executed, answered, errors, lost, cancelled, orphaned } = sum.tally;
+        let Tally { issued, not_made, executed, answered, errors, lost, cancelled, orphaned } = sum.tally;
+        let excused: BTreeMap<String, u64> = Excuse::ALL
+            .iter()
+            .map(|excuse| {
+                let count = sum.figures.excused.get(excuse).copied().unwrap_or_default();
+                (format!("calls_excused_{}", excuse.name()), count)
+            })
+            .collect();
         let of = |check: &str| sum.broken.get(check).copied().unwrap_or(0);
-        serde_json::json!({
+        let mut figures = serde_json::json!({
             "job": "sim",
-            "crypto": if cfg!(contextvm_fake_crypto) { "fake" } else { "real" },
+            "crypto": Crypto::BUILT.name(),
             "from": self.from,
             "seeds": sum.seeds,
             "scene": format!("{:?}", self.setup.scene),
@@ -183,6 +229,17 @@ impl Range {
             "calls_ended_without_word": lost,
             "calls_cancelled": cancelled,
             "calls_of_crashed_clients": orphaned,
+            "calls_not_made": not_made,
+            "pairs_armed": sum.figures.pairs_armed,
+            "calls_judged_by_c6": sum.figures.judged,
+            "calls_fair": sum.figures.fair,
+            "calls_fair_answered": sum.figures.fair_answered,
+            "seeds_answered_85": sum.answered,
+            "latency_virtual_p50_ms": sum.figures.latency_ms(500),
+            "latency_virtual_p99_ms": sum.figures.latency_ms(990),
+            "latency_virtual_max_ms": sum.figures.latency_ms(1_000),
+            "dropped": sum.dropped,
+            "seeds_by_fault": sum.faults,
             "seeds_failed": sum.failed.len(),
             "seeds_lost_or_hung": of("C1") + of("C6"),
             "seeds_doubled": of("C2"),
@@ -191,6 +248,7 @@ impl Range {
             "failed": sum.failed.iter().take(50).map(|report| report.seed).collect::<Vec<_>>(),
             "replay_files": files,
             "trace_sum": format!("{:016x}", sum.hash),
+            "trace_sum_first": format!("{:016x}", sum.first),
             "steps": sum.steps,
             "virtual_s": sum.lasted / 1_000_000,
             "elapsed_s": took.as_secs_f64(),
@@ -198,7 +256,11 @@ impl Range {
             "seed_p50_ms": at(500),
             "seed_p99_ms": at(990),
             "seed_max_ms": at(1_000),
-        })
+        });
+        if let Some(fields) = figures.as_object_mut() {
+            fields.extend(excused.into_iter().map(|(name, count)| (name, count.into())));
+        }
+        figures
     }
 }
 
@@ -207,20 +269,43 @@ impl Range {
 struct Sum {
     seeds: u64,
     tally: Tally,
+    figures: Figures,
+    dropped: BTreeMap<&'static str, u64>,
+    /// Seeds in which each fault happened.
+    faults: BTreeMap<&'static str, u64>,
+    /// Seeds of whose fair calls enough were answered.
+    answered: u64,
     failed: Vec<Report>,
     broken: BTreeMap<String, u64>,
     /// The same for the same seeds, in whatever order they ran.
     hash: u64,
+    /// The same of the first seeds alone.
+    first: u64,
     steps: u64,
     lasted: u64,
     took: Vec<Duration>,
 }
 
 impl Sum {
-    fn add(&mut self, report: Report, took: Duration) {
+    /// Returns how many calls C6 looked at, whether it judged or excused them.
+    fn looked_at(&self) -> u64 {
+        self.figures.judged + self.figures.excused.values().sum::<u64>()
+    }
+
+    fn add(&mut self, report: Report, is_first: bool, took: Duration) {
         self.seeds += 1;
         self.tally.add(report.tally);
-        self.hash = self.hash.wrapping_add(report.hash.rotate_left((report.seed % 64) as u32));
+        self.figures.add(&report.figures);
+        self.answered += u64::from(report.figures.is_answered(ANSWERED));
+        for fault in report.faults.keys() {
+            *self.faults.entry(fault).or_default() += 1;
+        }
+        for (reason, count) in &report.dropped {
+            *self.dropped.entry(reason).or_default() += count;
+        }
+        let hash = report.hash.rotate_left((report.seed % 64) as u32);
+        self.hash = self.hash.wrapping_add(hash);
+        self.first = self.first.wrapping_add(if is_first { hash } else { 0 });
         self.steps += report.steps;
         self.lasted += report.lasted;
         self.took.push(took);
@@ -241,7 +326,11 @@ fn replay(file: &Path, trace: bool) -> Result<bool, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let replay = Replay::parse(&text)
         .map_err(|wrong| format!("{}:{}: expected {}", file.display(), wrong.line, wrong.expected))?;
-    let Replay { seed, mut setup, shows } = replay;
+    let Replay { seed, mut setup, shows, crypto, draws, trace: written } = replay;
+    if crypto != Crypto::BUILT {
+        return Err(format!("{} needs {} cryptography", file.display(), crypto.name()));
+    }
+    let is_other = draws.is_some_and(|draws| draws != World::draws(seed, &setup));
     setup.keep = trace;
     let outcome = World::new(seed, setup).run();
     for entry in &outcome.trace.kept {
@@ -252,11 +341,20 @@ fn replay(file: &Path, trace: bool) -> Result<bool, String> {
         println!("{violation}");
     }
     if violations.is_empty() && !shows.is_empty() {
-        println!("nothing is broken any more; it once was:");
+        if is_other {
+            println!(
+                "this file belongs to other code, which draws another world from its seed; it once showed:"
+            );
+        } else {
+            println!("nothing is broken any more; it once was:");
+        }
         for line in shows {
             println!("  {line}");
         }
     }
     println!("trace {:016x}, {:?}", outcome.trace.hash, outcome.trace.checks.tally());
+    if !is_other && written.is_some_and(|written| written != outcome.trace.hash) {
+        println!("the file was written with another trace of the same world");
+    }
     Ok(violations.is_empty())
 }

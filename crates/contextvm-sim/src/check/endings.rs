@@ -1,12 +1,26 @@
-//! C1: every call ends exactly once, unless its client dies.
-use super::known::Known;
-use super::{Check, Checker, Tally, Verdict};
+//! C1: every call ends exactly once and within its time, unless its client dies.
+use contextvm_core::Limits;
+
+use super::known::{Issue, Known};
+use super::{Check, Checker, Expect, Tally, Verdict};
 use crate::trace::{Call, Ending, Entry, Host, What};
+
+/// A call lives at most this many request timeouts, however much its server reports.
+const TOTAL_FACTOR: u64 = 10;
+/// What a machine may be late by, microseconds.
+const GRACE: u64 = 1_000_000;
 
 /// Counts endings while it watches them.
 #[derive(Debug, Default)]
 pub(super) struct Endings {
     pub(super) tally: Tally,
+    limits: Limits,
+}
+
+impl Endings {
+    pub(super) fn new(expect: &Expect) -> Self {
+        Self { tally: Tally::default(), limits: expect.limits.clone() }
+    }
 }
 
 impl Checker for Endings {
@@ -26,6 +40,7 @@ impl Checker for Endings {
                     self.count(*ending);
                 }
             }
+            What::NotMade { calls } => self.tally.not_made += calls,
             What::Crashed if is_client => {
                 self.tally.orphaned += known.open_at(entry.host).count() as u64;
             }
@@ -51,6 +66,20 @@ impl Checker for Endings {
 }
 
 impl Endings {
+    /// How long a call may last, microseconds, with or without a path.
+    fn most(&self, host: Host, issue: &Issue, known: &Known) -> u64 {
+        let timeout = self.limits.request_timeout.as_micros() as u64;
+        let is_plain = known.host(&issue.to).is_some_and(|server| known.is_honest(server));
+        // While its server asks it something, a client gives all its calls time.
+        let own = if issue.simple && is_plain && !known.was_asked(host, issue.at) {
+            timeout
+        } else {
+            let parts = self.limits.transfer_total + self.limits.stream_total;
+            timeout * TOTAL_FACTOR + parts.as_micros() as u64
+        };
+        own + GRACE + known.slept(host, issue.at)
+    }
+
     fn ended(&self, entry: &Entry, call: Call, known: &Known, verdict: &mut Verdict) {
         if !known.is_honest(entry.host) {
             return;
@@ -59,7 +88,14 @@ impl Endings {
             None => "which nobody issued",
             Some(issue) if issue.by != entry.host => "which another host issued",
             Some(_) if !known.is_open(entry.host, call) => "which had ended before",
-            Some(_) => return,
+            Some(issue) => {
+                let (took, most) = (entry.at.saturating_sub(issue.at), self.most(entry.host, issue, known));
+                if took > most && matches!(entry.host, Host::Client(_)) {
+                    let why = format!("{call:?} ended after {} ms of {}", took / 1_000, most / 1_000);
+                    verdict.broken(Check::C1, entry, why);
+                }
+                return;
+            }
         };
         verdict.broken(Check::C1, entry, format!("an end of {call:?}, {why}"));
     }

@@ -1,8 +1,12 @@
-//! What every checker may look up: who is who, and which calls were issued.
+//! What every checker may look up: who is who, which calls were issued, and what went wrong around them.
 use std::collections::{BTreeMap, BTreeSet};
 
+use contextvm_core::Limits;
+use contextvm_engine::DropReason;
 use nostr::key::PublicKey;
 
+use super::troubles::Troubles;
+use super::{Excuse, Expect, LARGE};
 use crate::trace::{Call, Digest, Entry, Host, What};
 
 /// A client or a server as it introduced itself.
@@ -21,20 +25,45 @@ pub(super) struct Issue {
     pub(super) args: Digest,
     pub(super) bytes: u64,
     pub(super) at: u64,
+    pub(super) simple: bool,
+}
+
+/// How much a client has open: calls, large ones, and those that read streams.
+#[derive(Clone, Copy, Debug, Default)]
+struct Open {
+    calls: usize,
+    large: usize,
+    streams: usize,
 }
 
 /// Facts that entries established.
 #[derive(Debug, Default)]
 pub(super) struct Known {
+    limits: Limits,
     people: BTreeMap<Host, Person>,
     hosts: BTreeMap<PublicKey, Host>,
     issues: BTreeMap<Call, Issue>,
     by_args: BTreeMap<(Host, Digest), Call>,
     open: BTreeSet<(Host, Call)>,
+    counts: BTreeMap<Host, Open>,
+    /// Requests of each client that its server's application works on.
+    working: BTreeMap<Host, BTreeSet<Digest>>,
     lives: BTreeMap<Host, u32>,
+    denied: BTreeSet<(Host, PublicKey)>,
+    /// Clients that closed themselves.
+    gone: BTreeSet<Host>,
+    /// How long a host slept: since when, microseconds.
+    slept: Vec<(Host, u64, u64)>,
+    /// When a host was last asked something, or answered it.
+    asked_at: BTreeMap<Host, u64>,
+    pub(super) troubles: Troubles,
 }
 
 impl Known {
+    pub(super) fn new(expect: &Expect) -> Self {
+        Self { limits: expect.limits.clone(), ..Self::default() }
+    }
+
     /// Takes an entry before the checkers see it; ends are taken by [`Self::after`].
     pub(super) fn before(&mut self, entry: &Entry) {
         let Entry { at, host, what } = entry;
@@ -43,13 +72,70 @@ impl Known {
                 self.people.insert(*host, Person { key: *key, honest: *honest, encrypted: *encrypted });
                 self.hosts.insert(*key, *host);
             }
-            What::Issued { call, to, args, bytes, .. } if !self.issues.contains_key(call) => {
-                let issue = Issue { by: *host, to: *to, args: *args, bytes: *bytes, at: *at };
+            What::Issued { call, to, args, bytes, simple, .. } if !self.issues.contains_key(call) => {
+                let simple = *simple;
+                let issue = Issue { by: *host, to: *to, args: *args, bytes: *bytes, at: *at, simple };
                 self.issues.insert(*call, issue);
                 self.by_args.insert((*host, *args), *call);
                 self.open.insert((*host, *call));
+                let counts = self.counts.entry(*host).or_default();
+                counts.calls += 1;
+                counts.large += usize::from(!simple || *bytes >= LARGE);
+                counts.streams += usize::from(!simple);
+                self.crowd(*host, *at);
             }
+            What::Executed { caller, args, .. } => self.executed(*host, caller, *args, *at),
+            What::Returned { caller, args, .. } | What::Stopped { caller, args } => {
+                self.asked_at.insert(*host, *at);
+                if let Some(working) = self.hosts.get(caller).and_then(|caller| self.working.get_mut(caller))
+                {
+                    working.remove(args);
+                }
+            }
+            What::Denied { caller } => drop(self.denied.insert((*host, *caller))),
+            What::Slept { lasts } => self.slept.push((*host, *at, *lasts)),
+            What::Jumped { .. } => self.troubles.note(*host, Excuse::Clock, *at),
+            What::SignerFailed => self.troubles.note(*host, Excuse::Signer, *at),
+            What::Left { caller: None } => drop(self.gone.insert(*host)),
+            What::Left { caller } => {
+                let who = caller.and_then(|caller| self.hosts.get(&caller).copied()).unwrap_or(*host);
+                self.troubles.note(who, Excuse::Left, *at);
+            }
+            What::Crashed | What::Restarted { .. } => {
+                self.gone.remove(host);
+                self.troubles.note(*host, Excuse::Crash, *at);
+            }
+            What::Load(load) => self.troubles.load(*host, load, &self.limits, *at),
             _ => {}
+        }
+    }
+
+    fn executed(&mut self, host: Host, caller: &PublicKey, args: Digest, at: u64) {
+        self.asked_at.insert(host, at);
+        let Some(caller) = self.hosts.get(caller).copied() else { return };
+        if matches!(host, Host::Server(_)) {
+            self.working.entry(caller).or_default().insert(args);
+            self.crowd(caller, at);
+        }
+    }
+
+    /// Notes whether a caller has as much open as it may.
+    fn crowd(&mut self, caller: Host, at: u64) {
+        let Open { calls, large, streams } = self.counts.get(&caller).copied().unwrap_or_default();
+        let working = self.working.get(&caller).map_or(0, BTreeSet::len);
+        let limits = &self.limits;
+        if calls.max(working) >= limits.in_flight_per_caller.min(limits.pending)
+            || large >= limits.transfers_per_peer
+            || streams >= limits.streams_per_peer
+        {
+            self.troubles.note(caller, Excuse::Room, at);
+        }
+    }
+
+    /// Takes the reason for which something was not acted on.
+    pub(super) fn dropped(&mut self, at: u64, host: Host, reason: DropReason) {
+        if reason == DropReason::Unstored {
+            self.troubles.note(host, Excuse::Disk, at);
         }
     }
 
@@ -57,17 +143,28 @@ impl Known {
     pub(super) fn after(&mut self, entry: &Entry) {
         match entry.what {
             What::Ended { call, .. } => {
-                self.open.remove(&(entry.host, call));
+                if self.open.contains(&(entry.host, call)) {
+                    self.crowd(entry.host, entry.at);
+                }
+                self.close(entry.host, call);
             }
             What::Crashed => {
                 let gone: Vec<Call> = self.open_at(entry.host).collect();
                 *self.lives.entry(entry.host).or_default() += 1;
                 for call in gone {
-                    self.open.remove(&(entry.host, call));
+                    self.close(entry.host, call);
                 }
             }
             _ => {}
         }
+    }
+
+    fn close(&mut self, host: Host, call: Call) {
+        let (true, Some(issue)) = (self.open.remove(&(host, call)), self.issues.get(&call)) else { return };
+        let Some(counts) = self.counts.get_mut(&host) else { return };
+        counts.calls = counts.calls.saturating_sub(1);
+        counts.large = counts.large.saturating_sub(usize::from(!issue.simple || issue.bytes >= LARGE));
+        counts.streams = counts.streams.saturating_sub(usize::from(!issue.simple));
     }
 
     pub(super) fn person(&self, host: Host) -> Option<&Person> {
@@ -104,6 +201,27 @@ impl Known {
 
     pub(super) fn is_open(&self, host: Host, call: Call) -> bool {
         self.open.contains(&(host, call))
+    }
+
+    /// Whether a client has closed itself in this life.
+    pub(super) fn is_gone(&self, client: Host) -> bool {
+        self.gone.contains(&client)
+    }
+
+    /// Whether a server's application said that it will not serve this key.
+    pub(super) fn is_denied(&self, server: Host, caller: PublicKey) -> bool {
+        self.denied.contains(&(server, caller))
+    }
+
+    /// Whether a host was asked something, or answered it, at some time since.
+    pub(super) fn was_asked(&self, host: Host, since: u64) -> bool {
+        self.asked_at.get(&host).is_some_and(|at| *at >= since)
+    }
+
+    /// Returns how long a host slept since then, microseconds.
+    pub(super) fn slept(&self, host: Host, since: u64) -> u64 {
+        let naps = self.slept.iter().filter(|(who, at, lasts)| *who == host && at + lasts >= since);
+        naps.map(|(_, _, lasts)| lasts).sum()
     }
 
     /// Lists the calls of a host that have not ended.

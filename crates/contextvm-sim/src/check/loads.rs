@@ -1,12 +1,13 @@
-//! C7: the tables of a server stay within their limits, and in a long life they do not grow.
+//! C7: the tables of servers, clients and their drivers stay within their limits, and in a long life they do not grow.
 use std::collections::BTreeMap;
 
 use contextvm_core::Limits;
 use contextvm_engine::ServerLoad;
+use contextvm_engine::client::ClientLoad;
 
 use super::known::Known;
 use super::{Check, Checker, Expect, Verdict};
-use crate::trace::{Entry, Host, What};
+use crate::trace::{Entry, Host, PortLoad, What};
 
 /// Lives are compared by days, microseconds.
 const DAY: u64 = 86_400_000_000;
@@ -17,6 +18,8 @@ const NOISE: usize = 16;
 
 /// Publications that a server waits for or tries again at most: two tables of this size.
 const PUBLICATIONS: usize = 2 * 8_192;
+/// Records that a store may be behind by: so many of the smallest are the bytes from which on nothing new is accepted.
+const UNREMEMBERED: usize = 2 * 32_768;
 
 /// The largest sizes of each day.
 #[derive(Debug, Default)]
@@ -31,7 +34,7 @@ impl Loads {
     }
 
     /// Every size of a server beside its limit and its name.
-    const fn sizes(&self, load: &ServerLoad) -> [(&'static str, usize, usize); 15] {
+    const fn sizes(&self, load: &ServerLoad) -> [(&'static str, usize, usize); 17] {
         let limits = &self.limits;
         [
             ("seen_ids", load.seen_ids, limits.seen_ids),
@@ -49,22 +52,51 @@ impl Loads {
             ("transfers_out", load.transfers_out, limits.transfers),
             ("transfers_out_bytes", load.transfers_out_bytes, limits.transfers_bytes),
             ("streams", load.streams, limits.streams),
+            ("held", load.held, UNREMEMBERED),
+            ("unremembered", load.unremembered, UNREMEMBERED),
+        ]
+    }
+
+    /// Every size of a client.
+    const fn client(&self, load: &ClientLoad) -> [(&'static str, usize, usize); 7] {
+        let limits = &self.limits;
+        [
+            ("pending", load.pending, limits.pending),
+            ("pending_bytes", load.pending_bytes, limits.in_flight_bytes),
+            ("uploads", load.uploads, limits.pending),
+            ("downloads", load.downloads, limits.transfers),
+            ("streams", load.streams, limits.pending),
+            ("loose", load.loose, limits.outbound_events),
+            ("asked", load.asked, limits.in_flight),
+        ]
+    }
+
+    /// Every size of a driver.
+    const fn port(&self, load: &PortLoad) -> [(&'static str, usize, usize); 4] {
+        let limits = &self.limits;
+        [
+            ("kept", load.kept, limits.pending + limits.outbound_events),
+            ("publishing", load.publishing, PUBLICATIONS),
+            ("opening", load.opening, PUBLICATIONS),
+            ("sealing", load.sealing, PUBLICATIONS),
         ]
     }
 }
 
 impl Checker for Loads {
     fn see(&mut self, entry: &Entry, known: &Known, verdict: &mut Verdict) {
-        let What::Load(load) = &entry.what else { return };
         if !known.is_honest(entry.host) {
             return;
         }
+        let load = match &entry.what {
+            What::Load(load) => load,
+            What::ClientLoad(load) => return within(entry, &self.client(load), verdict),
+            What::PortLoad(load) => return within(entry, &self.port(load), verdict),
+            _ => return,
+        };
         let sizes = self.sizes(load);
-        for (name, size, most) in sizes {
-            if size > most {
-                verdict.broken(Check::C7, entry, format!("{name} is {size}, and may be {most}"));
-            }
-        }
+        within(entry, &sizes, verdict);
+
         let today = self.days.entry(entry.host).or_default().entry(entry.at / DAY).or_default();
         today.resize(sizes.len(), 0);
         for (most, (_, size, _)) in today.iter_mut().zip(sizes) {
@@ -92,6 +124,14 @@ impl Checker for Loads {
                     verdict.broken_at(Check::C7, at, *host, why);
                 }
             }
+        }
+    }
+}
+
+fn within(entry: &Entry, sizes: &[(&'static str, usize, usize)], verdict: &mut Verdict) {
+    for (name, size, most) in sizes {
+        if size > most {
+            verdict.broken(Check::C7, entry, format!("{name} is {size}, and may be {most}"));
         }
     }
 }

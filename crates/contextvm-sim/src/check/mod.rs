@@ -8,11 +8,16 @@ use std::fmt;
 
 use contextvm_core::Limits;
 
+use contextvm_engine::DropReason;
+
 use crate::trace::{Entry, Host, What};
 
 mod answers;
+mod drops;
 mod endings;
 mod executions;
+mod figures;
+mod floors;
 mod known;
 mod loads;
 mod notices;
@@ -22,10 +27,15 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod troubles;
+
+pub(crate) use drops::why;
+pub use figures::{Excuse, Figures, Tally};
 
 use answers::Answers;
 use endings::Endings;
 use executions::Executions;
+use floors::Floors;
 use known::Known;
 use loads::Loads;
 use notices::Notices;
@@ -91,54 +101,16 @@ impl fmt::Display for Violation {
 }
 
 /// What a world promises beyond what every world promises.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Expect {
     /// The limits that every endpoint was given.
     pub limits: Limits,
-    /// How long a call may take on an honest path, microseconds: the application's own time included.
-    pub ends_within: u64,
     /// Every call that is not cancelled and whose client lives ends with its answer.
     pub complete: bool,
-}
-
-impl Default for Expect {
-    /// Default limits; 90 seconds; calls may fail.
-    fn default() -> Self {
-        Self { limits: Limits::default(), ends_within: 90_000_000, complete: false }
-    }
-}
-
-/// How calls ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Issued by honest clients.
-    pub issued: u64,
-    /// Executed by honest servers.
-    pub executed: u64,
-    /// Ended with the application's answer.
-    pub answered: u64,
-    /// Ended with an endpoint's error.
-    pub errors: u64,
-    /// Ended without a word of the server.
-    pub lost: u64,
-    /// Cancelled by their application.
-    pub cancelled: u64,
-    /// Open when their client died.
-    pub orphaned: u64,
-}
-
-impl Tally {
-    /// Adds the endings of another world.
-    pub const fn add(&mut self, other: Self) {
-        let Self { issued, executed, answered, errors, lost, cancelled, orphaned } = other;
-        self.issued += issued;
-        self.executed += executed;
-        self.answered += answered;
-        self.errors += errors;
-        self.lost += lost;
-        self.cancelled += cancelled;
-        self.orphaned += orphaned;
-    }
+    /// How long a small call may take beside its tool, microseconds, where every call is answered; `None`: as long as any.
+    pub prompt: Option<u64>,
+    /// There is no hostile host of any kind.
+    pub honest: bool,
 }
 
 /// What the checkers found.
@@ -180,6 +152,8 @@ pub struct Checks {
     notices: Notices,
     paths: Paths,
     loads: Loads,
+    floors: Floors,
+    honest: bool,
     protections: Protections,
     streams: Streams,
     timers: Timers,
@@ -197,13 +171,15 @@ impl Checks {
     #[must_use]
     pub fn new(expect: &Expect) -> Self {
         Self {
-            known: Known::default(),
-            endings: Endings::default(),
-            executions: Executions::default(),
+            known: Known::new(expect),
+            endings: Endings::new(expect),
+            executions: Executions::new(expect),
             answers: Answers::default(),
             notices: Notices::default(),
             paths: Paths::new(expect),
             loads: Loads::new(expect),
+            floors: Floors::new(expect),
+            honest: expect.honest,
             protections: Protections,
             streams: Streams::default(),
             timers: Timers::default(),
@@ -214,28 +190,66 @@ impl Checks {
     /// Takes an entry; [`Trace::emit`](crate::trace::Trace::emit) calls this.
     pub fn see(&mut self, entry: &Entry) {
         self.known.before(entry);
-        if let What::Error(text) = entry.what {
-            self.verdict.broken(Check::C13, entry, text.to_owned());
-        }
         let Self { known, verdict, .. } = self;
-        self.endings.see(entry, known, verdict);
-        self.executions.see(entry, known, verdict);
-        self.answers.see(entry, known, verdict);
-        self.notices.see(entry, known, verdict);
-        self.paths.see(entry, known, verdict);
-        self.loads.see(entry, known, verdict);
-        self.protections.see(entry, known, verdict);
-        self.streams.see(entry, known, verdict);
-        self.timers.see(entry, known, verdict);
+        match &entry.what {
+            What::Error(text) => verdict.broken(Check::C13, entry, (*text).to_owned()),
+            What::Timer { .. } | What::Woke => self.timers.see(entry, known, verdict),
+            What::Load(_) | What::ClientLoad(_) | What::PortLoad(_) | What::Rest { .. } => {
+                self.loads.see(entry, known, verdict);
+                self.floors.see(entry, known, verdict);
+            }
+            What::Told { .. } | What::Heard { .. } => self.notices.see(entry, known, verdict),
+            What::Path { .. } => self.paths.see(entry, known, verdict),
+            What::Wrote { .. } => {
+                self.streams.see(entry, known, verdict);
+                self.paths.see(entry, known, verdict);
+            }
+            What::Chunk { .. } => self.streams.see(entry, known, verdict),
+            What::Signed { .. } => {
+                self.executions.see(entry, known, verdict);
+                self.protections.see(entry, known, verdict);
+            }
+            _ => {
+                self.endings.see(entry, known, verdict);
+                self.executions.see(entry, known, verdict);
+                self.answers.see(entry, known, verdict);
+                self.paths.see(entry, known, verdict);
+                self.floors.see(entry, known, verdict);
+                self.streams.see(entry, known, verdict);
+            }
+        }
         self.known.after(entry);
+    }
+
+    /// Something inbound was not acted on.
+    pub fn dropped(&mut self, at: u64, host: Host, reason: DropReason) {
+        self.known.dropped(at, host, reason);
+        if self.honest && drops::is_fault(reason) {
+            let why = format!("dropped as {} where nobody is hostile", reason.name());
+            self.verdict.broken_at(Check::C13, at, host, why);
+        }
+    }
+
+    /// An event that had passed the gate could not be opened.
+    pub fn unopened(&mut self, at: u64, host: Host, why: &str) {
+        if self.honest && why != drops::AGE {
+            let why = format!("could not be opened where nobody is hostile: {why}");
+            self.verdict.broken_at(Check::C13, at, host, why);
+        }
+    }
+
+    /// Something was brought to a host, or a timer of its connections was due.
+    pub fn stirred(&mut self, at: u64, host: Host, by_timer: bool) {
+        let Self { known, timers, verdict, .. } = self;
+        timers.stirred(at, host, by_timer, known, verdict);
     }
 
     /// Looks at what should have happened by now.
     pub fn finish(&mut self, at: u64) {
         let Self { known, verdict, .. } = self;
         self.endings.finish(at, known, verdict);
-        self.paths.finish(at, known, verdict);
         self.loads.finish(at, known, verdict);
+        self.floors.finish(at, known, verdict);
         self.streams.finish(at, known, verdict);
     }
 
@@ -255,5 +269,11 @@ impl Checks {
     #[must_use]
     pub const fn tally(&self) -> Tally {
         self.endings.tally
+    }
+
+    /// Returns what was judged and excused, and how long calls took.
+    #[must_use]
+    pub const fn figures(&self) -> &Figures {
+        &self.paths.figures
     }
 }

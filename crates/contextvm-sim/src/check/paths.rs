@@ -1,80 +1,152 @@
-//! C6: with an honest path between them, a call of a client to a server ends in time and is not lost.
-use std::collections::BTreeMap;
+//! C6: with an honest path between them, a call of a client to a server is answered, unless something else stood in its way.
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::known::{Issue, Known};
-use super::{Check, Checker, Expect, Verdict};
+use super::{Check, Checker, Excuse, Expect, Figures, Verdict};
 use crate::trace::{Call, Ending, Entry, Host, What};
+use contextvm_core::Limits;
 use contextvm_engine::client::Lost;
 
 /// An application that answered less than this before the end may be why the call was lost, microseconds.
 const LATE: u64 = 15_000_000;
+/// A path that has been there for so long is enough for a call that was made before, microseconds: the longest time between
+/// two wraps, a quarter of it by chance, and what one round trip with its outcome takes.
+const ENOUGH: u64 = 45_000_000;
 
-/// Since when which pairs have a path, and how far the calls came.
+/// What a reader counts for a piece of a stream beside its text, bytes.
+const PIECE: usize = 64;
+
+/// What one pair of a client and a server has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Way {
+    /// Since when it has had an honest path.
+    since: Option<u64>,
+    /// Since when their clocks have agreed.
+    clocks: Option<u64>,
+    was_good: bool,
+}
+
+/// How far a call came at the application.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    executed: u64,
+    returned: Option<u64>,
+}
+
+/// Since when which pairs have a path, how far the calls came, and what is counted of it.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
-    ends_within: u64,
+    limits: Limits,
     complete: bool,
-    good: BTreeMap<(u16, u16), u64>,
-    executed: BTreeMap<Call, Option<u64>>,
+    prompt: Option<u64>,
+    ways: BTreeMap<(u16, u16), Way>,
+    work: BTreeMap<Call, Work>,
+    /// How many bytes a reader counts for what was written to a stream.
+    wrote: BTreeMap<Call, usize>,
+    /// Streams whose writers gave them up, and those that their readers do not read to their end.
+    given_up: BTreeSet<Call>,
+    enough: BTreeSet<Call>,
+    pub(super) figures: Figures,
 }
 
 impl Paths {
     pub(super) fn new(expect: &Expect) -> Self {
-        Self { ends_within: expect.ends_within, complete: expect.complete, ..Self::default() }
+        let Expect { limits, complete, prompt, .. } = expect.clone();
+        Self { limits, complete, prompt, ..Self::default() }
     }
 }
 
 impl Checker for Paths {
     fn see(&mut self, entry: &Entry, known: &Known, verdict: &mut Verdict) {
+        let asked = |caller, args| Some(known.asked(known.host(caller)?, args)?.0);
         match &entry.what {
-            What::Path { client, server, good: true } => {
-                self.good.entry((*client, *server)).or_insert(entry.at);
-            }
-            What::Path { client, server, good: false } => {
-                self.overdue((*client, *server), entry.at, known, verdict);
-                self.good.remove(&(*client, *server));
+            What::Path { client, server, good, clocks } => {
+                self.path((*client, *server), *good, *clocks, entry.at)
             }
             What::Executed { caller, args, .. } => {
-                let call = known.host(caller).and_then(|host| known.asked(host, *args));
-                if let Some((call, _)) = call {
-                    self.executed.insert(call, None);
+                if let Some(call) = asked(caller, *args) {
+                    self.work.insert(call, Work { executed: entry.at, returned: None });
                 }
             }
             What::Returned { caller, args, .. } => {
-                let call = known.host(caller).and_then(|host| known.asked(host, *args));
-                if let Some((call, _)) = call {
-                    self.executed.insert(call, Some(entry.at));
+                let call = asked(caller, *args);
+                if let Some(work) = call.and_then(|call| self.work.get_mut(&call)) {
+                    work.returned = Some(entry.at);
                 }
             }
+            What::Wrote { caller, args, data } => {
+                if let Some(call) = asked(caller, *args) {
+                    let pieces = data.len().div_ceil(self.limits.stream_chunk.max(1));
+                    *self.wrote.entry(call).or_default() += data.len() + pieces * PIECE;
+                }
+            }
+            What::GaveUp { caller, args } => self.given_up.extend(asked(caller, *args)),
+            What::HadEnough { call } => drop(self.enough.insert(*call)),
             What::Ended { call, ending } if known.is_honest(entry.host) => {
-                if let Some(issue) = known.issue(*call) {
+                if let Some(issue) = known.issue(*call).filter(|_| known.is_open(entry.host, *call)) {
                     self.ended(entry, *call, issue, *ending, known, verdict);
                 }
-                self.executed.remove(call);
+                // Whoever cancels or gives up does not wait for the rest of a stream.
+                if !matches!(ending, Ending::Answer { .. }) {
+                    self.enough.insert(*call);
+                }
+                self.work.remove(call);
+            }
+            What::StreamEnded { call, complete: false } if known.is_honest(entry.host) => {
+                self.broke_off(entry, *call, known, verdict);
             }
             _ => {}
-        }
-    }
-
-    fn finish(&mut self, at: u64, known: &Known, verdict: &mut Verdict) {
-        let pairs: Vec<(u16, u16)> = self.good.keys().copied().collect();
-        for pair in pairs {
-            self.overdue(pair, at, known, verdict);
         }
     }
 }
 
 impl Paths {
-    /// Since when a call has an honest path, if it has one.
-    fn since(&self, issue: &Issue, known: &Known) -> Option<u64> {
-        let (Host::Client(client), Host::Server(server)) = (issue.by, known.host(&issue.to)?) else {
-            return None;
+    fn path(&mut self, pair: (u16, u16), good: bool, clocks: bool, at: u64) {
+        let way = self.ways.entry(pair).or_default();
+        way.clocks = if clocks { way.clocks.or(Some(at)) } else { None };
+        way.since = if good { way.since.or(Some(at)) } else { None };
+        if good && !std::mem::replace(&mut way.was_good, true) {
+            self.figures.pairs_armed += 1;
+        }
+    }
+
+    fn way(&self, issue: &Issue, known: &Known) -> Way {
+        let (Host::Client(client), Some(Host::Server(server))) = (issue.by, known.host(&issue.to)) else {
+            return Way::default();
         };
-        self.good.get(&(client, server)).copied()
+        self.ways.get(&(client, server)).copied().unwrap_or_default()
+    }
+
+    /// What may have kept a call from its answer, beside its application.
+    fn excuse(&self, issue: &Issue, at: u64, known: &Known) -> Option<Excuse> {
+        let (client, server) = (issue.by, known.host(&issue.to)?);
+        let way = self.way(issue, known);
+        let was = |trouble: Excuse| {
+            [client, server].into_iter().any(|host| known.troubles.since(host, trouble, issue.at))
+        };
+        let left = known.is_gone(client) || known.is_denied(server, known.key(client)?);
+        let trouble =
+            [Excuse::Crash, Excuse::Clock, Excuse::Left, Excuse::Signer, Excuse::Disk, Excuse::Room];
+        if left {
+            return Some(Excuse::Left);
+        }
+        if let Some(trouble) = trouble.into_iter().find(|trouble| was(*trouble)) {
+            return Some(trouble);
+        }
+        // A message is stamped once: no repetition makes up for a clock.
+        if way.clocks.is_none_or(|since| since > issue.at) {
+            return Some(Excuse::Clock);
+        }
+        // What went out in plaintext before is not sent again under another id.
+        let repeats = known.person(client).is_some_and(|person| person.encrypted);
+        let enough = way
+            .since
+            .is_some_and(|since| since <= issue.at || (repeats && at.saturating_sub(since) >= ENOUGH));
+        (!enough).then_some(Excuse::Path)
     }
 
     fn ended(
-        &self,
+        &mut self,
         entry: &Entry,
         call: Call,
         issue: &Issue,
@@ -82,43 +154,92 @@ impl Paths {
         known: &Known,
         verdict: &mut Verdict,
     ) {
-        let answered = matches!(ending, Ending::Answer { .. } | Ending::Cancelled);
-        if self.complete && !answered && matches!(entry.host, Host::Client(_)) {
-            verdict.broken(Check::C6, entry, format!("{call:?} ended without its answer: {ending:?}"));
+        let is_client = matches!(entry.host, Host::Client(_));
+        let answered = matches!(ending, Ending::Answer { .. });
+        // Who has read enough may be told that the call is over with its stream.
+        // So is who calls a tool that gave its stream up.
+        let is_left = self.given_up.contains(&call) || self.enough.contains(&call);
+        let has_enough = matches!(ending, Ending::Error(_)) && is_left;
+        if ending == Ending::Cancelled || !is_client || has_enough {
             return;
         }
-        let Some(since) = self.since(issue, known) else { return };
-        let took = entry.at.saturating_sub(since.max(issue.at));
-        if took > self.ends_within {
-            verdict.broken(Check::C6, entry, format!("{call:?} took {} ms", took / 1_000));
+        if let Ending::Lost(Lost::Malformed) = ending {
+            verdict.broken(Check::C6, entry, format!("{call:?} is called malformed by its own endpoint"));
         }
-        // What the client decides by itself has nothing to do with the path.
-        let lost = matches!(ending, Ending::Lost(Lost::NoReply | Lost::NotSent | Lost::Transfer));
-        if lost && since <= issue.at && !self.application_is_late(call, entry.at) {
+        let work = self.work.get(&call).copied();
+        if self.complete {
+            if !answered {
+                verdict.broken(Check::C6, entry, format!("{call:?} ended without its answer: {ending:?}"));
+            } else if issue.simple {
+                self.is_prompt(entry, call, issue, work, verdict);
+            }
+        }
+        if !known.host(&issue.to).is_some_and(|server| known.is_honest(server)) {
+            return;
+        }
+        // What was answered in good time is no reason for an error of the endpoint.
+        let is_error = matches!(ending, Ending::Error(_));
+        let late = !answered
+            && application_is_late(work.filter(|work| !is_error || work.returned.is_none()), entry.at);
+        let excuse = self.excuse(issue, entry.at, known);
+        let full = self.overflows(call) || self.has_no_room(ending, issue, known);
+        let excuse = excuse.or(full.then_some(Excuse::Room)).or(late.then_some(Excuse::App));
+        self.figures.excuse(excuse);
+        if answered && issue.simple {
+            self.figures.took(entry.at.saturating_sub(issue.at));
+        }
+        // An application that never answers is no endpoint's loss.
+        let silent = !answered && work.is_some_and(|work| work.returned.is_none());
+        if !silent && excuse != Some(Excuse::Left) {
+            self.figures.fair += 1;
+            self.figures.fair_answered += u64::from(answered);
+        }
+        if !answered && excuse.is_none() && !self.complete {
             verdict.broken(Check::C6, entry, format!("{call:?} was lost on an honest path: {ending:?}"));
         }
     }
 
-    fn application_is_late(&self, call: Call, at: u64) -> bool {
-        match self.executed.get(&call) {
-            Some(None) => true,
-            Some(Some(returned)) => at.saturating_sub(*returned) < LATE,
-            None => false,
+    /// Whether a client had as many calls open as it may.
+    fn has_no_room(&self, ending: Ending, issue: &Issue, known: &Known) -> bool {
+        ending == Ending::Lost(Lost::Busy) && known.open_at(issue.by).count() >= self.limits.pending
+    }
+
+    /// Whether more was streamed than a reader has to hold. Nothing keeps a writer back until it is read.
+    fn overflows(&self, call: Call) -> bool {
+        let most = self.limits.stream_buffer.min(self.limits.streams_bytes);
+        self.wrote.get(&call).is_some_and(|bytes| *bytes > most)
+    }
+
+    fn is_prompt(&self, entry: &Entry, call: Call, issue: &Issue, work: Option<Work>, verdict: &mut Verdict) {
+        let Some(prompt) = self.prompt else { return };
+        let tool =
+            work.and_then(|work| Some(work.returned?.saturating_sub(work.executed))).unwrap_or_default();
+        let took = entry.at.saturating_sub(issue.at).saturating_sub(tool);
+        if took > prompt {
+            let why =
+                format!("{call:?} took {} ms beside its tool, and may take {}", took / 1_000, prompt / 1_000);
+            verdict.broken(Check::C6, entry, why);
         }
     }
 
-    fn overdue(&self, pair: (u16, u16), at: u64, known: &Known, verdict: &mut Verdict) {
-        let Some(since) = self.good.get(&pair) else { return };
-        let client = Host::Client(pair.0);
-        for call in known.open_at(client).filter(|_| known.is_honest(client)) {
-            let Some(issue) = known.issue(call) else { continue };
-            if known.host(&issue.to) != Some(Host::Server(pair.1)) {
-                continue;
-            }
-            let waits = at.saturating_sub((*since).max(issue.at));
-            if waits > self.ends_within {
-                verdict.broken_at(Check::C6, at, client, format!("{call:?} waits for {} ms", waits / 1_000));
-            }
+    /// A stream ended before its end: its writer or its reader must have given up, or something must have stood in its way.
+    fn broke_off(&mut self, entry: &Entry, call: Call, known: &Known, verdict: &mut Verdict) {
+        let Some(issue) = known.issue(call).filter(|_| self.wrote.contains_key(&call)) else { return };
+        if self.given_up.contains(&call) || self.enough.contains(&call) || self.overflows(call) {
+            return;
+        }
+        let honest = known.host(&issue.to).is_some_and(|server| known.is_honest(server));
+        let enough = self.way(issue, known).since.is_some_and(|since| since <= issue.at);
+        if honest && (self.complete || (enough && self.excuse(issue, entry.at, known).is_none())) {
+            verdict.broken(
+                Check::C6,
+                entry,
+                format!("the stream of {call:?} broke off, and nobody gave it up"),
+            );
         }
     }
+}
+
+fn application_is_late(work: Option<Work>, at: u64) -> bool {
+    work.is_some_and(|work| work.returned.is_none_or(|returned| at.saturating_sub(returned) < LATE))
 }

@@ -9,7 +9,7 @@ pub(super) struct Protections;
 
 impl Checker for Protections {
     fn see(&mut self, entry: &Entry, known: &Known, verdict: &mut Verdict) {
-        let What::Signed { id, to, encrypted: false } = &entry.what else { return };
+        let What::Signed { id, to, encrypted: false, .. } = &entry.what else { return };
         let Some(speaker) = known.person(entry.host).filter(|person| person.honest) else { return };
         let peer = known.host(to);
         if speaker.encrypted {

@@ -1,19 +1,26 @@
 //! Every checker is shown to fail: an honest life breaks nothing, and with one fault planted it breaks that promise alone.
 use std::sync::Arc;
 
-use contextvm_engine::ServerLoad;
-use contextvm_engine::client::Lost;
+use contextvm_engine::client::{ClientLoad, Lost};
+use contextvm_engine::{DropReason, ServerLoad};
 use nostr::event::EventId;
 use nostr::key::PublicKey;
 
-use super::{Check, Checks, Expect};
-use crate::trace::{Call, Digest, Ending, Entry, Host, What};
+use super::{Check, Checks, Excuse, Expect};
+use crate::trace::{Call, Digest, Ending, Entry, Host, PortLoad, What};
+
+#[path = "tests_floors.rs"]
+mod floors;
+#[path = "tests_paths.rs"]
+mod paths;
 
 const ALICE: Host = Host::Client(0);
 const BOB: Host = Host::Client(1);
 const SERVER: Host = Host::Server(0);
 const OTHER: Host = Host::Server(1);
 const SECOND: u64 = 1_000_000;
+/// What every clock shows.
+const UNIX: u64 = 1_800_000_000;
 
 fn key(host: Host) -> PublicKey {
     let number = match host {
@@ -47,7 +54,7 @@ fn life() -> Vec<(Host, What)> {
     let mut life: Vec<(Host, What)> = [ALICE, BOB, SERVER, OTHER].map(join).into();
     life[2].1 = What::Joined { key: key(SERVER), honest: true, encrypted: false };
     life[3].1 = What::Joined { key: key(OTHER), honest: true, encrypted: false };
-    let path = |client| (SERVER, What::Path { client, server: 0, good: true });
+    let path = |client| (SERVER, What::Path { client, server: 0, good: true, clocks: true });
     life.extend([path(0), path(1)]);
     life.extend(asked(1, ALICE));
     life.extend(asked(2, BOB));
@@ -70,12 +77,21 @@ fn life() -> Vec<(Host, What)> {
     life
 }
 
+fn issued(call: u64, reads: bool) -> What {
+    let (args, bytes) = (args(call), length(call));
+    What::Issued { call: Call(call), to: key(SERVER), args, bytes, reads, simple: !reads }
+}
+
+fn signed(id: EventId, to: Host, encrypted: bool) -> What {
+    What::Signed { id, to: key(to), encrypted, stamp: UNIX }
+}
+
 fn asked(call: u64, by: Host) -> Vec<(Host, What)> {
     let (id, args, bytes) = (id(call as u8), args(call), length(call));
     vec![
-        (by, What::Issued { call: Call(call), to: key(SERVER), args, bytes, reads: call == 3 }),
-        (by, What::Signed { id, to: key(SERVER), encrypted: by != BOB }),
-        (SERVER, What::Executed { caller: key(by), id: Some(id), args, bytes }),
+        (by, issued(call, call == 3)),
+        (by, signed(id, SERVER, by != BOB)),
+        (SERVER, What::Executed { caller: key(by), id: Some(id), args, bytes, unix: UNIX }),
     ]
 }
 
@@ -83,7 +99,7 @@ fn answered(call: u64, by: Host) -> Vec<(Host, What)> {
     let (result, bytes) = (result(call), length(call));
     vec![
         (SERVER, What::Returned { caller: key(by), args: args(call), result, bytes }),
-        (SERVER, What::Signed { id: id(100 + call as u8), to: key(by), encrypted: by != BOB }),
+        (SERVER, signed(id(100 + call as u8), by, by != BOB)),
         (by, What::Ended { call: Call(call), ending: Ending::Answer { result, bytes } }),
     ]
 }
@@ -169,16 +185,24 @@ fn c2_sees_a_second_execution_of_an_event_and_of_a_request() {
     // Another request under the id of the first; the same request under another id; both.
     plant(Check::C2, |life| {
         let (place, again) = (at(life, executed(1)), args(9));
-        let fresh = What::Issued { call: Call(9), to: key(SERVER), args: again, bytes: 9, reads: false };
+        let fresh = What::Issued {
+            call: Call(9),
+            to: key(SERVER),
+            args: again,
+            bytes: 9,
+            reads: false,
+            simple: true,
+        };
         life.insert(place, (ALICE, fresh));
-        let twice = What::Executed { caller: key(ALICE), id: Some(id(1)), args: again, bytes: 9 };
+        let (caller, id) = (key(ALICE), Some(id(1)));
+        let twice = What::Executed { caller, id, args: again, bytes: 9, unix: UNIX };
         life.insert(place + 2, (SERVER, twice));
         life.push((ALICE, What::Ended { call: Call(9), ending: Ending::Cancelled }));
     });
     plant(Check::C2, |life| {
-        life.push((ALICE, What::Signed { id: id(50), to: key(SERVER), encrypted: true }));
-        let (args, bytes) = (args(1), length(1));
-        life.push((SERVER, What::Executed { caller: key(ALICE), id: Some(id(50)), args, bytes }));
+        life.push((ALICE, signed(id(50), SERVER, true)));
+        let (args, bytes, unix) = (args(1), length(1), UNIX);
+        life.push((SERVER, What::Executed { caller: key(ALICE), id: Some(id(50)), args, bytes, unix }));
     });
     plant(Check::C2, |life| life.push(life[at(life, executed(2))].clone()));
     plant(Check::C2, |life| {
@@ -205,16 +229,15 @@ fn c2_counts_for_a_server_over_all_its_lives_and_for_a_client_in_each() {
 
 #[test]
 fn c3_sees_what_nobody_asked() {
-    let signed = |call: u8| move |what: &What| matches!(what, What::Signed { id: of, .. } if *of == id(call));
-    plant(Check::C3, |life| drop(life.remove(at(life, signed(1)))));
+    let of = |call: u8| move |what: &What| matches!(what, What::Signed { id: of, .. } if *of == id(call));
+    plant(Check::C3, |life| drop(life.remove(at(life, of(1)))));
     plant(Check::C3, |life| {
-        let place = at(life, signed(1));
-        life[place].0 = BOB;
-        life[place].1 = What::Signed { id: id(1), to: key(SERVER), encrypted: false };
+        let place = at(life, of(1));
+        life[place] = (BOB, signed(id(1), SERVER, false));
     });
     plant(Check::C3, |life| {
-        let place = at(life, signed(2));
-        life[place].1 = What::Signed { id: id(2), to: key(OTHER), encrypted: false };
+        let place = at(life, of(2));
+        life[place].1 = signed(id(2), OTHER, false);
     });
     plant(Check::C3, |life| {
         let place = at(life, executed(1));
@@ -227,6 +250,40 @@ fn c3_sees_what_nobody_asked() {
         *caller = PublicKey::from_byte_array([99; 32]);
     });
     plant(Check::C3, |life| life.push((ALICE, What::Heard { from: key(SERVER), said: Digest(66) })));
+}
+
+#[test]
+fn c3_sees_what_is_older_than_ids_are_remembered_for() {
+    let older = |seconds: u64| {
+        move |life: &mut Vec<(Host, What)>| {
+            let place = at(life, executed(1));
+            let What::Executed { unix, .. } = &mut life[place].1 else { unreachable!() };
+            *unix += seconds;
+        }
+    };
+    plant(Check::C3, older(2_000));
+    let mut held = life();
+    older(650)(&mut held);
+    assert_eq!(judge(&held, &Expect::default()), [], "it was taken in time and waited");
+}
+
+#[test]
+fn c3_sees_a_request_that_is_stopped_while_its_caller_waits() {
+    let stopped = What::Stopped { caller: key(ALICE), args: args(1) };
+    plant(Check::C3, |life| life.insert(at(life, ended(1)), (SERVER, stopped.clone())));
+    let mut late = life();
+    late.push((SERVER, stopped));
+    assert_eq!(judge(&late, &Expect::default()), []);
+}
+
+#[test]
+fn c3_sees_an_execution_for_whom_the_application_does_not_serve() {
+    let denied = What::Denied { caller: key(ALICE) };
+    plant(Check::C3, |life| {
+        life.insert(4, (SERVER, denied));
+        life.truncate(at(life, executed(1)) + 1);
+        life.push((ALICE, What::Ended { call: Call(1), ending: Ending::Cancelled }));
+    });
 }
 
 #[test]
@@ -266,36 +323,6 @@ fn c5_holds_for_hostile_readers_as_well() {
 }
 
 #[test]
-fn c6_sees_a_call_that_is_lost_or_late_on_an_honest_path() {
-    let lost = |life: &mut Vec<(Host, What)>| {
-        let place = at(life, ended(2));
-        life[place].1 = What::Ended { call: Call(2), ending: Ending::Lost(Lost::NoReply) };
-        life.retain(|(_, what)| !matches!(what, What::Executed { args: of, .. } | What::Returned { args: of, .. } if *of == args(2)));
-    };
-    plant(Check::C6, lost);
-    let mut unlucky = life();
-    lost(&mut unlucky);
-    unlucky.insert(8, (SERVER, What::Path { client: 1, server: 0, good: false }));
-    assert_eq!(judge(&unlucky, &Expect::default()), [], "without a path a call may be lost");
-    let complete = Expect { complete: true, ..Expect::default() };
-    assert_eq!(judge(&unlucky, &complete), [Check::C6], "but not where every call is to be answered");
-    let hasty = Expect { ends_within: SECOND, ..Expect::default() };
-    assert_eq!(judge(&life(), &hasty), [Check::C6], "a second is too short for some");
-}
-
-#[test]
-fn c6_sees_a_call_that_waits_when_the_path_ends_or_the_world_does() {
-    for last in [What::Path { client: 0, server: 0, good: false }, What::Woke] {
-        let mut life: Vec<(u64, Host, What)> =
-            life().into_iter().map(|(host, what)| (0, host, what)).collect();
-        life.extend(asked(4, ALICE).into_iter().map(|(host, what)| (0, host, what)));
-        life.push((91 * SECOND, SERVER, last));
-        let broken = judge_timed(life.into_iter(), &Expect::default());
-        assert!(broken.contains(&Check::C6), "{broken:?}");
-    }
-}
-
-#[test]
 fn c7_sees_a_table_over_its_limit_and_one_that_grows() {
     let limits = Expect::default().limits;
     let over = [
@@ -303,6 +330,7 @@ fn c7_sees_a_table_over_its_limit_and_one_that_grows() {
         load(|load| load.in_flight = limits.in_flight + 1),
         load(|load| load.ledger_bytes = limits.ledger_bytes + 1),
         load(|load| load.streams = limits.streams + 1),
+        load(|load| load.unremembered = 100_000),
     ];
     for load in over {
         plant(Check::C7, |life| life.push((SERVER, What::Load(load))));
@@ -320,12 +348,23 @@ fn c7_sees_a_table_over_its_limit_and_one_that_grows() {
 }
 
 #[test]
+fn c7_sees_a_client_and_a_driver_over_their_limits() {
+    let limits = Expect::default().limits;
+    let mut client = ClientLoad::default();
+    client.pending = limits.pending + 1;
+    plant(Check::C7, |life| life.push((ALICE, What::ClientLoad(client))));
+    let kept = limits.pending + limits.outbound_events + 1;
+    let port = PortLoad { kept, ..PortLoad::default() };
+    plant(Check::C7, |life| life.push((ALICE, What::PortLoad(port))));
+}
+
+#[test]
 fn c8_sees_plaintext_from_and_to_those_who_never_use_it() {
     plant(Check::C8, |life| {
-        life.push((ALICE, What::Signed { id: id(60), to: key(SERVER), encrypted: false }))
+        life.push((ALICE, signed(id(60), SERVER, false)));
     });
     plant(Check::C8, |life| {
-        life.push((SERVER, What::Signed { id: id(61), to: key(ALICE), encrypted: false }))
+        life.push((SERVER, signed(id(61), ALICE, false)));
     });
 }
 
@@ -374,9 +413,11 @@ fn c11_sees_streams_that_are_no_prefix_or_have_no_end_or_two() {
 fn c11_lets_a_stream_fail_anywhere() {
     let mut life = life();
     life.remove(at(&life, chunk(1)));
+    let close = at(&life, |what| matches!(what, What::Closed { .. }));
+    life[close].1 = What::GaveUp { caller: key(ALICE), args: args(3) };
     let end = at(&life, |what| matches!(what, What::StreamEnded { .. }));
     life[end].1 = What::StreamEnded { call: Call(3), complete: false };
-    assert_eq!(judge(&life, &Expect::default()), []);
+    assert_eq!(judge(&life, &Expect::default()), [], "its writer gave up");
 }
 
 #[test]
@@ -386,10 +427,42 @@ fn c12_sees_wakes_in_the_past_and_without_end() {
         let wakes = (0..times).map(|nth| (nth * 50, SERVER, What::Woke));
         judge_timed(wakes, &Expect::default())
     };
-    assert_eq!((woken(10_000), woken(10_001)), (vec![], vec![Check::C12]));
+    assert_eq!((woken(50), woken(51)), (vec![], vec![Check::C12]));
+}
+
+#[test]
+fn c12_sees_connections_that_are_woken_for_nothing() {
+    let woken = |wakes: u64, stirs: u64| {
+        let mut checks = Checks::default();
+        (0..stirs).for_each(|_| checks.stirred(SECOND, SERVER, false));
+        (0..wakes).for_each(|_| checks.stirred(SECOND, SERVER, true));
+        checks.violations().iter().map(|violation| violation.check).collect::<Vec<_>>()
+    };
+    assert_eq!((woken(90, 2), woken(91, 2)), (vec![], vec![Check::C12]));
 }
 
 #[test]
 fn c13_sees_what_drivers_log_as_an_error() {
     plant(Check::C13, |life| life.push((SERVER, What::Error("opening an event ended in a panic"))));
+}
+
+#[test]
+fn c13_sees_drops_that_nobody_honest_can_cause() {
+    let judged = |honest: bool, drop: fn(&mut Checks)| {
+        let mut checks = Checks::new(&Expect { honest, ..Expect::default() });
+        drop(&mut checks);
+        checks.violations().iter().map(|violation| violation.check).collect::<Vec<_>>()
+    };
+    for drop in [
+        (|checks| checks.dropped(1, SERVER, DropReason::WrongAuthor)) as fn(&mut Checks),
+        |checks| checks.dropped(1, SERVER, DropReason::Malformed),
+        |checks| checks.unopened(1, SERVER, "signature"),
+    ] {
+        assert_eq!((judged(true, drop), judged(false, drop)), (vec![Check::C13], vec![]));
+    }
+    for drop in [(|checks| checks.dropped(1, SERVER, DropReason::Duplicate)) as fn(&mut Checks), |checks| {
+        checks.unopened(1, SERVER, "age")
+    }] {
+        assert_eq!(judged(true, drop), []);
+    }
 }

@@ -5,15 +5,28 @@ use super::known::Known;
 use super::{Check, Checker, Verdict};
 use crate::trace::{Entry, Host, What};
 
-/// Wakes within one virtual second that are too many.
-const TOO_MANY: u64 = 10_000;
+/// Wakes within one virtual second that anybody may ask for.
+const USUAL: u64 = 50;
+/// Wakes for each thing that was brought to a host in this second, and for each call that it has open; half as many in the
+/// second after, and so on: publications have deadlines of some seconds.
+const EACH: u64 = 20;
 /// Machines count milliseconds, microseconds.
 const GRAIN: u64 = 1_000;
 
-/// Wakes of each host in its latest second.
+/// What a host was woken for and brought in one second.
+#[derive(Clone, Copy, Debug, Default)]
+struct Second {
+    number: u64,
+    wakes: u64,
+    stirs: u64,
+    /// What was brought in the seconds before, each counted half as much as the one after it.
+    before: u64,
+}
+
+/// Wakes of each host in its latest second: of its machine, and of its connections.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    wakes: BTreeMap<Host, (u64, u64)>,
+    seconds: BTreeMap<Host, Second>,
 }
 
 impl Checker for Timers {
@@ -23,18 +36,35 @@ impl Checker for Timers {
                 let late = (entry.at - due) / 1_000;
                 verdict.broken(Check::C12, entry, format!("asks to be woken {late} ms ago"));
             }
-            What::Woke => {
-                let second = entry.at / 1_000_000;
-                let (current, count) = self.wakes.entry(entry.host).or_default();
-                if *current != second {
-                    (*current, *count) = (second, 0);
-                }
-                *count += 1;
-                if *count == TOO_MANY + 1 {
-                    verdict.broken(Check::C12, entry, format!("woken {count} times in one second"));
-                }
-            }
+            What::Woke => self.stirred(entry.at, entry.host, true, known, verdict),
             _ => {}
+        }
+    }
+}
+
+impl Timers {
+    /// Takes one wake, or one thing that was brought to a host.
+    pub(super) fn stirred(&mut self, at: u64, host: Host, woke: bool, known: &Known, verdict: &mut Verdict) {
+        let number = at / 1_000_000;
+        let second = self.seconds.entry(host).or_default();
+        if second.number != number {
+            let passed = number.saturating_sub(second.number).min(63);
+            let before = (second.stirs + second.before / 2) >> passed.saturating_sub(1);
+            *second = Second { number, before, ..Second::default() };
+        }
+        if !woke {
+            second.stirs += 1;
+            return;
+        }
+        second.wakes += 1;
+        // Counted only where it may matter: few ever come so far.
+        if second.wakes > USUAL + EACH * (second.stirs + second.before) {
+            let open = known.open_at(host).count() as u64;
+            let most = USUAL + EACH * (second.stirs + second.before + open);
+            if second.wakes == most + 1 {
+                let why = format!("woken {} times in one second for {} things", second.wakes, second.stirs);
+                verdict.broken_at(Check::C12, at, host, why);
+            }
         }
     }
 }

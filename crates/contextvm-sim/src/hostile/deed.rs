@@ -310,13 +310,20 @@ pub struct Mood {
     pub deeds: Deeds,
     /// The dice.
     pub rng: fastrand::Rng,
+    seed: u64,
 }
 
 impl Mood {
     /// Makes the mood of one actor.
     #[must_use]
     pub fn new(chances: Chances, seed: u64) -> Self {
-        Self { chances, deeds: Deeds::default(), rng: fastrand::Rng::with_seed(seed) }
+        Self { chances, deeds: Deeds::default(), rng: fastrand::Rng::with_seed(seed), seed }
+    }
+
+    /// Takes the dice that belong to one key, so that what is decided about it depends on nothing else.
+    pub fn turn_to(&mut self, key: u64) {
+        let key = key.wrapping_mul(0xA076_1D64_78BD_642F).rotate_left(31);
+        self.rng = fastrand::Rng::with_seed(self.seed ^ key);
     }
 
     /// Whether a deed is done now; if so it is counted.

@@ -1,5 +1,5 @@
 //! What the hostile make: events true and forged, gift wraps of both, and copies with one field changed.
-use contextvm_core::{Draft, Protection, WrapKind, kind, tags};
+use contextvm_core::{Draft, Protection, WrapKind, event, kind, tags};
 use contextvm_crypto::nip44::{ExtendedLength, conversation_key, encrypt};
 use contextvm_crypto::{Entropy, Keys, seal};
 use nostr::event::{Event, EventId, Kind, Signature, Tag, Tags};
@@ -179,7 +179,7 @@ impl Forge {
             Field::Signature => copy.sig = Signature::from_byte_array(self.flipped(*event.sig.as_bytes())),
         }
         if rehash && field != Field::Id {
-            copy.id = EventId::compute(&copy.pubkey, &copy.created_at, &copy.kind, &copy.tags, &copy.content);
+            copy.id = event::id_of(&copy.pubkey, copy.created_at, copy.kind, &copy.tags, &copy.content);
         }
         copy
     }
@@ -196,7 +196,8 @@ impl Forge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use contextvm_core::Limits;
+    use contextvm_core::{Limits, size};
+    use contextvm_crypto::nip44::{Nip44Error, decrypt};
     use contextvm_crypto::{open, open_plain};
 
     const NOW: u64 = 1_700_000_000;
@@ -235,8 +236,39 @@ mod tests {
         }
         for _ in 0..50 {
             let rubbish = forge.rubbish(&me, NOW);
-            assert!(rubbish.verify_id());
+            assert!(event::is_id_true(&rubbish));
             assert!(open(&rubbish, &server, NOW, &Limits::default()).is_err());
+        }
+    }
+
+    /// So it is with curves and ciphers, and so with what stands for them.
+    #[test]
+    fn a_payload_is_as_long_as_it_should_be_and_whatever_is_wrong_with_it_has_its_name() {
+        let mut forge = Forge::new(4);
+        let (author, server, other) = (forge.keys(), forge.keys(), forge.keys());
+        let (mine, theirs) = (conversation_key(&author, &server.public_key()), author.public_key());
+        let (mine, theirs) = (mine.unwrap(), conversation_key(&server, &theirs).unwrap());
+        let foreign = conversation_key(&other, &author.public_key()).unwrap();
+        for length in [1, 32, 33, 256, 257, 40_000, 65_535, 65_536, 70_000] {
+            let text = vec![b'x'; length];
+            let sealed = encrypt(&mine, &text, &forge.bytes(), ExtendedLength::Allow).unwrap();
+            let prefix = if length < 65_536 { 2 } else { 6 };
+            assert_eq!(sealed.len(), (65 + prefix + size::padded_len(length)).div_ceil(3) * 4, "{length}");
+            assert!(!sealed.contains("eHh4eHh4"), "the text is not to be read");
+            assert_eq!(decrypt(&theirs, &sealed, usize::MAX), Ok(text));
+            assert_eq!(decrypt(&foreign, &sealed, usize::MAX), Err(Nip44Error::Mac));
+            for place in [3, 44, 60, sealed.len() / 2, sealed.len() - 5] {
+                let mut damaged = sealed.clone().into_bytes();
+                damaged[place] = if damaged[place] == b'A' { b'B' } else { b'A' };
+                let damaged = String::from_utf8(damaged).unwrap();
+                assert_eq!(decrypt(&theirs, &damaged, usize::MAX), Err(Nip44Error::Mac), "{place}");
+            }
+            let other = format!("B{}", &sealed[1..]);
+            assert_eq!(decrypt(&theirs, &other, usize::MAX), Err(Nip44Error::Version(6)));
+            let cut = &sealed[..sealed.len() - 4];
+            assert!(
+                decrypt(&theirs, cut, usize::MAX).is_err_and(|error| !matches!(error, Nip44Error::Padding))
+            );
         }
     }
 
@@ -245,7 +277,7 @@ mod tests {
         let mut forge = Forge::new(3);
         let (victim, server) = (forge.keys(), forge.keys());
         let event = forge.forged(&victim.public_key(), &server.public_key(), NOW, "{}");
-        assert!(event.verify_id());
+        assert!(event::is_id_true(&event));
         assert!(open_plain(event, &server.public_key(), NOW, &Limits::default()).is_err());
     }
 }

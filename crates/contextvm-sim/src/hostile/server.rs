@@ -1,7 +1,7 @@
 //! A server that answers twice, elsewhere, falsely and without end.
 use std::collections::{BTreeSet, VecDeque};
 
-use contextvm_core::{Envelope, Limits, Opened, Protection, WrapKind, event, kind, object, rewrite, tags};
+use contextvm_core::{Envelope, Limits, Opened, Protection, WrapKind, kind, object, rewrite, tags};
 use contextvm_crypto::{Keys, open, open_plain};
 use contextvm_stream::{StreamBody, StreamFrame};
 use contextvm_transfer::{FrameBody, Start, TransferFrame};
@@ -72,14 +72,13 @@ impl HostileServer {
         &self.keys
     }
 
-    /// Hears the JSON of an event that is for this server, and does something about it.
-    pub fn hears(&mut self, json: &str, unix: u64) -> Vec<Act> {
-        let Some(event) = event::read(json) else { return Vec::new() };
+    /// Hears an event that is for this server, and does something about it.
+    pub fn hears(&mut self, event: &Event, unix: u64) -> Vec<Act> {
         let limits = Limits::default();
         let opened = if event.kind.as_u16() == kind::MESSAGE {
-            open_plain(event, &self.keys.public_key(), unix, &limits)
+            open_plain(event.clone(), &self.keys.public_key(), unix, &limits)
         } else {
-            open(&event, &self.keys, unix, &limits)
+            open(event, &self.keys, unix, &limits)
         };
         match opened {
             Ok(opened) if self.heard.insert(opened.event().id) => self.takes(&opened, unix),
@@ -363,7 +362,7 @@ mod tests {
         let inner = forge.message(&caller, &me, NOW, [], text);
         let wrapped = Protection::Wrapped(WrapKind::Ephemeral);
         let wrap = forge.protect(&inner, &me, wrapped, NOW).unwrap();
-        (caller, server.hears(&event::print(&wrap), NOW))
+        (caller, server.hears(&wrap, NOW))
     }
 
     fn server(chances: Chances) -> HostileServer {

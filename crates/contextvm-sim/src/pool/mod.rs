@@ -4,7 +4,9 @@ mod talk;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
+use contextvm_core::backoff::{Backoff, Reconnect};
 use nostr::event::EventId;
 use nostr::key::PublicKey;
 
@@ -16,11 +18,12 @@ use crate::time::{MS, SEC};
 /// Longest wait for a connection, and the times of `contextvm_relay::Timing`.
 const CONNECT: u64 = 10 * SEC;
 const PUBLISH: u64 = 3 * SEC;
-const RETRY_FIRST: u64 = SEC / 2;
 const RETRY_MOST: u64 = 30 * SEC;
 const LIVED: u64 = 5 * SEC;
 const REOPEN_FIRST: u64 = SEC;
 const REOPEN_MOST: u64 = 60 * SEC;
+/// How far a repeated subscription reaches back before the relay was last seen, seconds.
+const OVERLAP: u64 = 5;
 const PING: u64 = 30 * SEC;
 const DEAD: u64 = 45 * SEC;
 const AUTH: u64 = 10 * SEC;
@@ -63,6 +66,23 @@ struct Entry {
     fate: Fate,
     last: bool,
     keeps_pace: bool,
+    is_first: bool,
+    /// The relay was connected when it was expected to answer, or since.
+    was_connected: bool,
+}
+
+/// Which relays matter to an event, and how much, as in `contextvm_relay::Audience`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Audience {
+    pub(crate) first: u64,
+    pub(crate) only: bool,
+    pub(crate) decides: bool,
+}
+
+impl Audience {
+    fn is_first(self, relay: u16) -> bool {
+        self.first == 0 || self.first & (1 << (relay % 64)) != 0
+    }
 }
 
 /// One event on its way to all relays.
@@ -71,6 +91,7 @@ struct Publication {
     event: Rc<Carried>,
     deadline: u64,
     everywhere: bool,
+    decides: bool,
     entries: Vec<Entry>,
     is_reported: bool,
 }
@@ -124,10 +145,12 @@ struct Line {
     connection: u32,
     open_since: Option<u64>,
     subscription: Subscription,
-    reopened: u32,
+    reopen: Backoff,
     /// Unix seconds until which everything was seen.
     seen: u64,
-    failures: u32,
+    reconnect: Reconnect,
+    /// How long this connection has brought new events, without the time since it last began to.
+    live: u64,
     heard: u64,
     pinged: bool,
     challenge: Option<Rc<str>>,
@@ -136,13 +159,14 @@ struct Line {
     last_signature: Option<u64>,
     queue: VecDeque<u64>,
     sent: BTreeMap<EventId, Sent>,
+    /// What was sent and not answered, oldest first, and what was.
+    order: VecDeque<EventId>,
     paused_until: Option<u64>,
-    pauses: u32,
+    pause: Backoff,
     lags: bool,
     events: u64,
     /// The value of `events` at each recent report of an invalid one.
     invalid: VecDeque<u64>,
-    punished: bool,
 }
 
 /// All relays of a peer.
@@ -153,6 +177,8 @@ pub(crate) struct Pool {
     key: PublicKey,
     filter: Filter,
     rng: Rng,
+    /// Unix seconds of its beginning, before which no subscription reaches but by its lookback.
+    start: u64,
     lines: Vec<Line>,
     publications: BTreeMap<u64, Publication>,
     deadlines: VecDeque<(u64, u64)>,
@@ -161,7 +187,9 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// Makes the pool of a peer; `filter.since` is how far subscriptions look back, seconds.
+    /// Makes the pool of a peer; `filter.since` is how far subscriptions look back, seconds, and `retry` the first delay
+    /// before a connection is tried again, microseconds.
+    #[expect(clippy::too_many_arguments, reason = "what a peer is, and where and when it begins")]
     pub(crate) fn new(
         peer: u16,
         life: u32,
@@ -170,14 +198,16 @@ impl Pool {
         relays: u16,
         rng: Rng,
         unix: u64,
+        retry: u64,
     ) -> Self {
         let line = || Line {
             connection: 0,
             open_since: None,
             subscription: Subscription::Wanted,
-            reopened: 0,
+            reopen: Backoff::new(micros(REOPEN_FIRST), micros(REOPEN_MOST)),
             seen: unix,
-            failures: 0,
+            reconnect: Reconnect::new(micros(retry), micros(RETRY_MOST)),
+            live: 0,
             heard: 0,
             pinged: false,
             challenge: None,
@@ -186,12 +216,12 @@ impl Pool {
             last_signature: None,
             queue: VecDeque::new(),
             sent: BTreeMap::new(),
+            order: VecDeque::new(),
             paused_until: None,
-            pauses: 0,
+            pause: Backoff::new(micros(REOPEN_FIRST), micros(REOPEN_MOST)),
             lags: false,
             events: 0,
             invalid: VecDeque::new(),
-            punished: false,
         };
         Self {
             peer,
@@ -199,6 +229,7 @@ impl Pool {
             key,
             filter,
             rng,
+            start: unix,
             lines: (0..relays).map(|_| line()).collect(),
             publications: BTreeMap::new(),
             deadlines: VecDeque::new(),
@@ -227,7 +258,7 @@ impl Pool {
 
     fn dial(&mut self, relay: u16, kernel: &mut Kernel) {
         let connection = kernel.net.dial(self.peer, relay);
-        let wait = kernel.net.delay(self.peer, relay);
+        let wait = kernel.net.delay(self.peer, relay, kernel.now());
         if let Some(line) = self.lines.get_mut(usize::from(relay)) {
             line.connection = connection;
         }
@@ -251,7 +282,8 @@ impl Pool {
         line.heard = now;
         line.pinged = false;
         line.subscription = Subscription::Wanted;
-        line.reopened = 0;
+        line.reopen.reset();
+        line.live = 0;
         line.challenge = None;
         line.auth = Auth::Idle;
         line.auth_wanted = false;
@@ -263,15 +295,10 @@ impl Pool {
     }
 
     fn retry(&mut self, relay: u16, kernel: &mut Kernel) {
+        let random = draw(&mut self.rng);
         let Some(line) = self.lines.get_mut(usize::from(relay)) else { return };
-        let wait = if std::mem::take(&mut line.punished) {
-            RETRY_MOST / 2 + self.rng.below(RETRY_MOST / 2)
-        } else {
-            let bound = (RETRY_FIRST << line.failures.min(16)).min(RETRY_MOST);
-            line.failures = line.failures.saturating_add(1);
-            self.rng.below(bound)
-        };
-        let at = kernel.now() + wait;
+        let wait = line.reconnect.next(random);
+        let at = kernel.now() + wait.as_micros() as u64;
         self.timer(at, Timer::Retry(relay), kernel);
     }
 
@@ -286,6 +313,7 @@ impl Pool {
         let Some(since) = line.open_since.take() else { return };
         line.connection = 0;
         let sent = std::mem::take(&mut line.sent);
+        line.order.clear();
         let mut again: Vec<u64> = sent.into_values().flat_map(|sent| sent.numbers).collect();
         again.sort_unstable();
         for number in again.into_iter().rev() {
@@ -294,9 +322,9 @@ impl Pool {
             }
         }
         line.paused_until = None;
-        if now - since >= LIVED {
-            line.failures = 0;
-        }
+        let life = now - since;
+        line.goes_quiet(now);
+        line.reconnect.lived(micros(life), micros(line.live), micros(LIVED));
         self.retry(relay, kernel);
     }
 
@@ -316,7 +344,7 @@ impl Pool {
         }
         if line.invalid.len() > INVALID_MOST {
             line.invalid.clear();
-            line.punished = true;
+            line.reconnect.punish();
             let connection = line.connection;
             self.give_up(relay, connection, kernel);
         }
@@ -428,9 +456,19 @@ impl Pool {
     }
 }
 
-/// Draws from the upper half of a bound that doubles with each failure.
-fn pause(first: u64, most: u64, failures: &mut u32, rng: &mut Rng) -> u64 {
-    let bound = (first << (*failures).min(16)).min(most);
-    *failures = failures.saturating_add(1);
-    bound / 2 + rng.below(bound / 2)
+impl Line {
+    /// Adds the time for which the subscription brought new events, when it ends.
+    fn goes_quiet(&mut self, now: u64) {
+        if let Subscription::Live { since } = self.subscription {
+            self.live += now - since;
+        }
+    }
+}
+
+const fn micros(time: u64) -> Duration {
+    Duration::from_micros(time)
+}
+
+fn draw(rng: &mut Rng) -> u32 {
+    (rng.any() >> 32) as u32
 }

@@ -1,26 +1,31 @@
 //! What is said on a connection besides events: the subscription, its loss, and authentication.
 use nostr::event::EventId;
 
-use super::{AUTH, Auth, Pool, REOPEN_FIRST, REOPEN_MOST, Subscription, Timer, pause};
+use super::{AUTH, Auth, OVERLAP, Pool, Subscription, Timer, draw};
 use crate::frame::{Filter, Said};
 use crate::kernel::{Due, Kernel};
+use crate::time::SEC;
+
+/// A subscription that lived this long is not blamed for earlier refusals.
+const LIVED: u64 = 60 * SEC;
 
 impl Pool {
     pub(super) fn closed(&mut self, relay: u16, text: &str, kernel: &mut Kernel) {
         let now = kernel.now();
         let Some(line) = self.lines.get_mut(usize::from(relay)) else { return };
         match line.subscription {
-            Subscription::Live { since } if now - since >= REOPEN_MOST => line.reopened = 0,
+            Subscription::Live { since } if now - since >= LIVED => line.reopen.reset(),
             Subscription::Live { .. } | Subscription::Asked => {}
             Subscription::Wanted | Subscription::Closed { .. } => return,
         }
+        line.goes_quiet(now);
         kernel.net.is_changed = true;
         let can = matches!(line.auth, Auth::Idle | Auth::Sent(_));
         let wait = if text.starts_with("auth-required:") && can {
             line.auth_wanted = true;
             AUTH
         } else {
-            pause(REOPEN_FIRST, REOPEN_MOST, &mut line.reopened, &mut self.rng)
+            line.reopen.next_upper(draw(&mut self.rng)).as_micros() as u64
         };
         line.subscription = Subscription::Closed { until: now + wait };
         self.talk(relay, kernel);
@@ -37,7 +42,8 @@ impl Pool {
             Subscription::Closed { until } if until > now => wait = Some(until),
             Subscription::Wanted | Subscription::Closed { .. } => {
                 line.subscription = Subscription::Asked;
-                let since = line.seen.saturating_sub(self.filter.since);
+                let since =
+                    line.seen.saturating_sub(OVERLAP).max(self.start).saturating_sub(self.filter.since);
                 let filter = Filter { since, ..self.filter.clone() };
                 kernel.say(peer, relay, Said::Req(filter));
             }

@@ -78,14 +78,14 @@ fn server_under(deeds: Chances, seconds: u64, seed: u64) -> (Server, HostileClie
             content: event.content.clone(),
         };
         found.issued.insert(RequestKey { caller: call.pubkey, id: call.id }, issue(&call));
-        client.hears(&event::print(&call));
+        client.hears(&call);
         // Half of the honest calls are sealed, by another client than the one that speaks in clear.
         let sealed =
             forge.message(&discreet, &me, unix, [], texts::call("1", Some("\"1\""), &second.to_string()));
         found.issued.insert(RequestKey { caller: sealed.pubkey, id: sealed.id }, issue(&sealed));
         let wrapped = Protection::Wrapped(WrapKind::Persistent);
         let wrap = forge.protect(&sealed, &me, wrapped, unix).expect("it is small");
-        client.hears(&event::print(&wrap));
+        client.hears(&wrap);
         due.insert((second * 1_000, count), call);
         count += 1;
         due.insert((second * 1_000, count), wrap);
@@ -145,7 +145,9 @@ impl Server {
                         machine.handle(ServerInput::Send { to: caller, message }, now);
                     }
                 }
-                ServerOutput::Drop(reason) => *self.drops.entry(reason).or_default() += 1,
+                ServerOutput::Refused { reason, .. } | ServerOutput::Drop(reason) => {
+                    *self.drops.entry(reason).or_default() += 1
+                }
                 _ => {}
             }
         }
@@ -280,7 +282,7 @@ impl Client {
         let hears = |server: &mut HostileServer, forge: &mut Forge, inner: &Event, protection| {
             let to = server.keys().public_key();
             let outer = forge.protect(inner, &to, protection, now.unix).expect("it is small");
-            server.hears(&event::print(&outer), now.unix)
+            server.hears(&outer, now.unix)
         };
         while let Some(output) = machine.poll_output() {
             match output {

@@ -1,9 +1,10 @@
 //! In every world in which one side breaks one promise on purpose, the checker of that promise says so.
 use contextvm_sim::cheat::Cheat;
+use contextvm_sim::check::Check;
 use contextvm_sim::replay::Replay;
 use contextvm_sim::run::run;
 use contextvm_sim::shrink::shrink;
-use contextvm_sim::world::{Scene, Setup};
+use contextvm_sim::world::{Scene, Setup, World};
 
 use crate::world::{no_hostile_peers, rich};
 
@@ -44,8 +45,8 @@ fn the_same_worlds_without_a_cheat_break_nothing() {
 fn cheats_amid_all_faults_are_caught_as_well() {
     let mut caught = 0;
     for (nth, cheat) in Cheat::ALL.into_iter().enumerate() {
-        // Whether a call has an honest path at the time is chance here.
-        if cheat == Cheat::IgnoreRequest {
+        // Whether a call has an honest path at the time, or its client lives long enough, is chance here.
+        if matches!(cheat, Cheat::IgnoreRequest | Cheat::SayBusy | Cheat::AnswerLate | Cheat::Leak) {
             continue;
         }
         let omit = no_hostile_peers();
@@ -61,6 +62,30 @@ fn cheats_amid_all_faults_are_caught_as_well() {
 }
 
 #[test]
+fn of_calls_that_are_ignored_or_turned_away_amid_all_faults_many_are_noticed() {
+    for cheat in [Cheat::IgnoreRequest, Cheat::SayBusy] {
+        let setup = Setup { calls: 40, cheat: Some(cheat), omit: no_hostile_peers(), ..Setup::default() };
+        let reports = (0..20).map(|seed| run(seed, &setup, false)).filter(|report| report.cheated);
+        let (mut cheated, mut caught) = (0, 0);
+        for report in reports {
+            cheated += 1;
+            caught += u32::from(report.violations.iter().any(|violation| violation.check == cheat.breaks()));
+        }
+        // The others had no honest path, no room, a crash or a clock to be blamed.
+        assert!(cheated >= 10 && caught * 5 >= cheated, "{cheat:?}: {caught} of {cheated}");
+    }
+}
+
+#[test]
+fn a_world_that_differs_from_itself_is_shrunk_as_well() {
+    let cheat = Some(Cheat::DrawElsewhere);
+    let setup = Setup { calls: 20, scene: Scene::Calm, cheat, ..Setup::default() };
+    let shrunk = shrink(1, &setup, 40).expect("its second trace is another one");
+    assert!(shrunk.report.violations.iter().all(|violation| violation.check == Check::C14));
+    assert!(shrunk.replay.setup.omit.calls.len() >= 10, "{:?}", shrunk.replay.setup.omit);
+}
+
+#[test]
 fn a_cheat_is_shrunk_to_a_handful_of_calls_that_a_replay_file_holds() {
     let setup =
         Setup { calls: 60, cheat: Some(Cheat::DeliverTwice), omit: no_hostile_peers(), ..Setup::default() };
@@ -69,7 +94,8 @@ fn a_cheat_is_shrunk_to_a_handful_of_calls_that_a_replay_file_holds() {
     let shrunk = shrink(seed, &setup, 150).expect("it shows the fault");
     let left = 60 - shrunk.replay.setup.omit.calls.len();
     assert!(left <= 6, "{left} calls are left");
-    let mut read = Replay::parse(&shrunk.replay.print()).expect("it was printed").setup;
-    read.cheat = setup.cheat;
-    assert_eq!(run(seed, &read, false).violations, shrunk.report.violations);
+    let read = Replay::parse(&shrunk.replay.print()).expect("it was printed");
+    let again = run(seed, &read.setup, false);
+    assert_eq!(again.violations, shrunk.report.violations);
+    assert_eq!((read.trace, read.draws), (Some(again.hash), Some(World::draws(seed, &read.setup))));
 }

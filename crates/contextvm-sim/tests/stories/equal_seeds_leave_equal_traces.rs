@@ -35,3 +35,18 @@ fn what_is_left_out_changes_no_other_call() {
         assert!(all.contains(&(*call, *args)), "{call:?} was the same before");
     }
 }
+
+#[test]
+fn a_knob_that_is_left_out_takes_its_own_events_and_moves_no_other() {
+    for name in ["notes", "closed", "lose_up", "large_requests", "hostile_relays"] {
+        let omit = Omit { knobs: [name.to_owned()].into(), ..Omit::default() };
+        let [all, most] = [Omit::default(), omit].map(|omit| World::draw(3, &setup(omit)).1);
+        assert_eq!(all.planned.len(), most.planned.len(), "{name}");
+        for (before, after) in all.planned.iter().zip(&most.planned) {
+            if before.what.knob().is_some() {
+                assert_eq!(before, after, "{name}");
+            }
+            assert_eq!(before.at, after.at, "{name}");
+        }
+    }
+}

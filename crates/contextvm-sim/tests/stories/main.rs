@@ -1,5 +1,6 @@
 //! Stories: small worlds made by hand, each a sentence about what becomes of calls in it.
 
+mod a_server_dies_where_it_matters;
 mod a_thousand_clients_come_back;
 mod cheats_are_caught;
 mod equal_seeds_leave_equal_traces;

@@ -29,6 +29,7 @@ pub(crate) fn plain_call(nth: u64, client: u16) -> CallPlan {
         acts: Acts::default(),
         cancels: None,
         reads: false,
+        stops: None,
     }
 }
 
@@ -41,6 +42,7 @@ pub(crate) fn rich(seed: u64, setup: Setup) -> Outcome {
         match nth % 10 {
             2 => call.asks = 90_000,
             5 => call.answers = 90_000,
+            8 => (call.harmless, call.acts.progress) = (false, 3),
             7 => {
                 call.harmless = false;
                 (call.acts.streams, call.reads, call.takes) = (50_000, true, Some(2_000 * MS));

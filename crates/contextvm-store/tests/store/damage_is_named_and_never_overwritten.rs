@@ -1,5 +1,6 @@
 //! A file that is not what was written last is refused by name, and stays as it is.
 use contextvm_store::StoreError;
+use redb::{Database, TableDefinition};
 
 use crate::world::{NOW, accepted, answered, open, place};
 
@@ -69,4 +70,22 @@ fn a_making_that_was_interrupted_is_begun_again() {
     let (_store, restored) = open(&path, NOW).unwrap();
     assert!(restored.is_new && restored.records.is_empty());
     assert!(!path.with_extension("new").exists());
+}
+
+#[test]
+fn a_store_of_another_format_is_refused_by_number_and_says_what_to_do() {
+    const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+    for format in [1, 3] {
+        let (_directory, path) = place();
+        drop(open(&path, NOW).unwrap());
+        let database = Database::create(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let number = u64::to_be_bytes(format);
+        transaction.open_table(META).unwrap().insert("format", number.as_slice()).unwrap();
+        transaction.commit().unwrap();
+        drop(database);
+        let refused = open(&path, NOW).unwrap_err();
+        assert_eq!(refused, StoreError::Format { path: path.clone(), found: format });
+        assert!(refused.to_string().contains("move it away"), "{refused}");
+    }
 }

@@ -6,7 +6,7 @@ use contextvm_store::{Store, StoreError};
 use crate::world::{NOW, accepted, answered, me, open, place};
 
 #[test]
-fn everything_comes_back_in_the_order_of_time_and_the_barrier_stays() {
+fn everything_comes_back_in_the_order_of_writing_and_the_barrier_stays() {
     let (_directory, path) = place();
     let (store, restored) = open(&path, NOW).unwrap();
     assert!((restored.is_new, restored.since, restored.records.len()) == (true, NOW + 1, 0));
@@ -15,7 +15,7 @@ fn everything_comes_back_in_the_order_of_time_and_the_barrier_stays() {
     assert_eq!(store.path(), path);
     drop(store);
     let (_store, restored) = open(&path, NOW + 100).unwrap();
-    let records = [accepted(1, NOW + 5), accepted(2, NOW + 9), answered(1, NOW + 6, 10)];
+    let records = [accepted(2, NOW + 9), accepted(1, NOW + 5), answered(1, NOW + 6, 10)];
     assert_eq!((restored.records, restored.since, restored.is_new), (records.to_vec(), NOW + 1, false));
 }
 
@@ -27,17 +27,15 @@ fn what_is_too_old_is_gone_and_cannot_come_back() {
     store.commit(&first, NOW).unwrap();
     store.commit(&[accepted(3, NOW + 700)], NOW + 700).unwrap();
     drop(store);
-    for now in [NOW + 700, NOW] {
+    let (store, restored) = open(&path, NOW + 700).unwrap();
+    let left = [accepted(2, NOW + 400), accepted(3, NOW + 700), answered(2, NOW + 400, 10)];
+    assert_eq!((restored.records, restored.since), (left.to_vec(), NOW + 1));
+    drop(store);
+    for now in [NOW + 1_200, NOW + 400] {
         let (_store, restored) = open(&path, now).unwrap();
-        let left = [accepted(2, NOW + 400), accepted(3, NOW + 700), answered(2, NOW + 400, 10)];
-        assert_eq!(
-            (restored.records, restored.since),
-            (left.to_vec(), NOW + 1),
-            "also when the clock goes back"
-        );
+        let left = vec![accepted(3, NOW + 700)];
+        assert_eq!((restored.records, restored.since), (left, NOW + 401), "also when the clock goes back");
     }
-    let (_store, restored) = open(&path, NOW + 1_200).unwrap();
-    assert_eq!((restored.records, restored.since), (vec![accepted(3, NOW + 700)], NOW + 401));
 }
 
 #[test]
@@ -89,4 +87,38 @@ fn a_file_that_lives_long_does_not_grow() {
         }
     }
     assert!(sizes[3] <= sizes[0] * 2, "{sizes:?}");
+}
+
+#[test]
+fn large_answers_and_small_ones_make_room_by_age() {
+    let (_directory, path) = place();
+    let limits = Limits { ledger_bytes: 100_000, ..Limits::default() };
+    let (store, _) = Store::open(&path, &me(), &limits, NOW).unwrap();
+    for n in 0..40 {
+        let at = NOW + u64::from(n);
+        let bytes = if n % 2 == 0 { 10_000 } else { 3_000 };
+        store.commit(&[accepted(n, at), answered(n, at, bytes)], NOW).unwrap();
+    }
+    drop(store);
+    let records = Store::open(&path, &me(), &limits, NOW).unwrap().1.records;
+    let stamp = |record: &Record| match record {
+        Record::Answered { draft, .. } => Some(draft.created_at - NOW),
+        Record::Accepted { .. } => None,
+    };
+    let mut kept: Vec<_> = records.iter().filter_map(stamp).collect();
+    kept.sort_unstable();
+    assert_eq!(records.len() - kept.len(), 40);
+    let first = kept[0];
+    assert!((26..30).contains(&first), "{kept:?}");
+    assert_eq!(kept, (first..40).collect::<Vec<_>>(), "the newest, without a gap");
+}
+
+#[test]
+fn a_batch_larger_than_a_row_comes_back_whole() {
+    let (_directory, path) = place();
+    let (store, _) = open(&path, NOW).unwrap();
+    let batch: Vec<_> = (0..2_000).map(|n| accepted(n, NOW)).collect();
+    store.commit(&batch, NOW).unwrap();
+    drop(store);
+    assert_eq!(open(&path, NOW).unwrap().1.records, batch);
 }

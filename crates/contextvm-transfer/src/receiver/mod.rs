@@ -13,7 +13,7 @@ use nostr::event::EventId;
 use nostr::key::PublicKey;
 
 use self::incoming::{Declared, Incoming, Taken};
-use self::peers::Peers;
+use self::peers::{Peers, Proven};
 use crate::frame::{FrameBody, FrameType, Start, TransferFrame};
 use crate::{RESTART, TransferDrop, TransferError, TransferWake};
 
@@ -114,7 +114,10 @@ struct Ended {
 ///
 /// Chunks may be numbered from the first or the second place after the start, and may come before it or after the end. Memory
 /// is leased as chunks arrive, never for what was declared: at most `limits.transfers_bytes`, and one message more while it is
-/// put together. Besides, 256 keys of ended transfers and 1,024 small accounts of peers are remembered.
+/// put together. Besides, 256 keys of ended transfers, 1,024 small accounts of peers and 1,024 keys of peers are remembered.
+///
+/// The last quarter of `limits.transfers` of a server is for peers who have none open and had one come whole before, so that
+/// those who begin transfers and end none do not keep them out.
 ///
 /// A transfer that does not grow is aborted after `limits.transfer_idle`, ten seconds after its end frame, and in any case after
 /// `limits.transfer_total`.
@@ -126,6 +129,7 @@ pub struct Receiver {
     /// Oldest first.
     ended: VecDeque<Ended>,
     peers: Peers,
+    proven: Proven,
     leased: usize,
     out: VecDeque<ReceiverOutput>,
 }
@@ -150,6 +154,7 @@ impl Receiver {
             open: BTreeMap::new(),
             ended: VecDeque::new(),
             peers: Peers::default(),
+            proven: Proven::default(),
             leased: 0,
             out: VecDeque::new(),
         }
@@ -300,7 +305,13 @@ impl Receiver {
     fn open(&mut self, key: &TransferKey, now: Now) -> Result<(), TransferError> {
         let is_full = |this: &Self| {
             let of_peer = this.open.keys().filter(|open| open.peer == key.peer).count();
-            of_peer >= this.limits.transfers_per_peer || this.open.len() >= this.limits.transfers
+            let is_free_to_all = || {
+                let places = this.limits.transfers;
+                !this.accepts || this.open.len() < places - places / 4
+            };
+            of_peer >= this.limits.transfers_per_peer
+                || this.open.len() >= this.limits.transfers
+                || !(is_free_to_all() || (of_peer == 0 && this.proven.contains(&key.peer)))
         };
         if is_full(self) {
             // A chunk that a relay plays back long after its transfer must not stand in the way of the peer's next one.
@@ -360,6 +371,9 @@ impl Receiver {
             Some(Err(error)) => self.fail(key, 0, None, error, now),
             Some(Ok((message, end))) => {
                 self.close(&key, now);
+                if self.accepts {
+                    self.proven.add(key.peer);
+                }
                 self.out.push_back(ReceiverOutput::Complete { key, message, end });
             }
         }

@@ -1,5 +1,5 @@
-//! What failed transfers have cost, peer by peer, so that failing is not free.
-use alloc::collections::BTreeMap;
+//! What failed transfers have cost, peer by peer, so that failing is not free, and whose have come whole.
+use alloc::collections::{BTreeMap, VecDeque};
 use core::time::Duration;
 
 use contextvm_core::{Mono, Now};
@@ -58,6 +58,24 @@ impl Peers {
     }
 }
 
+/// Peers of whom a transfer has come whole; the one whose last is longest ago makes room.
+#[derive(Debug, Default)]
+pub(super) struct Proven(VecDeque<PublicKey>);
+
+impl Proven {
+    pub(super) fn contains(&self, peer: &PublicKey) -> bool {
+        self.0.contains(peer)
+    }
+
+    pub(super) fn add(&mut self, peer: PublicKey) {
+        self.0.retain(|other| *other != peer);
+        if self.0.len() >= MOST_PEERS {
+            self.0.pop_front();
+        }
+        self.0.push_back(peer);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +111,17 @@ mod tests {
         assert!(!peers.is_told(peer(1), at(0)));
         assert!(peers.is_told(peer(2), at(0)));
         assert!(peers.is_told(peer(1), at(600)));
+    }
+
+    #[test]
+    fn whose_transfer_came_whole_longest_ago_makes_room() {
+        let mut proven = Proven::default();
+        for number in (0..MOST_PEERS).chain([0, MOST_PEERS]) {
+            proven.add(peer(number));
+        }
+        assert_eq!(proven.0.len(), MOST_PEERS);
+        assert!([0, 2, MOST_PEERS].iter().all(|number| proven.contains(&peer(*number))));
+        assert!(!proven.contains(&peer(1)));
     }
 
     #[test]

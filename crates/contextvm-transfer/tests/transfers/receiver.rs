@@ -291,6 +291,32 @@ fn a_peer_has_four_transfers_and_all_have_sixty_four() {
 }
 
 #[test]
+fn who_only_begins_transfers_leaves_a_quarter_of_the_places_to_those_who_end_theirs() {
+    let limits = Limits { transfers: 8, ..limits() };
+    let mut receiver = Receiver::for_requests(&limits);
+    let of = |token: u64, frame| TransferFrame { token: format!("t{token}").into(), ..frame };
+    let has_begun = |outputs: &[ReceiverOutput]| {
+        matches!(outputs, [ReceiverOutput::Send { frame_type: FrameType::Accept, .. }])
+    };
+    let send = |receiver: &mut Receiver, token: u64| {
+        let begun = has_begun(&receiver.hear_from(1, of(token, start(1, "abc", 1)), at(0)));
+        let _more = receiver.hear_from(1, of(token, chunk(3, "abc")), at(0));
+        let outputs = receiver.hear_from(1, of(token, end(4)), at(0));
+        begun && matches!(&outputs[..], [ReceiverOutput::Complete { .. }])
+    };
+    assert!(send(&mut receiver, 0));
+    let begun = (2..250).filter(|from| {
+        has_begun(&receiver.hear_from(*from, of(1, start(1, "abc", 1)), at(0)))
+    });
+    assert_eq!(begun.count(), 6);
+    assert!(send(&mut receiver, 1));
+    // One at a time.
+    assert!(has_begun(&receiver.hear_from(1, of(2, start(1, "abc", 1)), at(0))));
+    assert!(!has_begun(&receiver.hear_from(1, of(3, start(1, "abc", 1)), at(0))));
+    assert_eq!(receiver.load().transfers, 7);
+}
+
+#[test]
 fn chunks_played_back_long_after_their_transfer_cost_their_author_nothing() {
     let limits = Limits { transfer_waste: 1, ..limits() };
     let mut receiver = Receiver::for_requests(&limits);

@@ -102,3 +102,41 @@ fn a_second_refusal_and_one_without_a_smaller_size_are_failures() {
     let (_, rest) = drain(&mut sender);
     assert!(matches!(rest[..], [SenderOutput::Failed(TransferError::ContentLimit { limit: 10, .. })]));
 }
+
+#[test]
+fn a_relay_that_calls_the_end_too_large_does_not_get_the_message_twice() {
+    let mut sender = sender(Handshake::Skip);
+    loop {
+        let (frames, rest) = drain(&mut sender);
+        assert!(rest.is_empty());
+        for (frame_type, progress, _) in frames {
+            if frame_type == FrameType::End {
+                sender.handle(SenderInput::TooLarge { progress, content_limit: SMALL }, at(0));
+                let (frames, rest) = drain(&mut sender);
+                let types: Vec<FrameType> = frames.iter().map(|frame| frame.0).collect();
+                assert_eq!(types, [FrameType::Abort]);
+                assert_eq!(rest, [SenderOutput::Failed(TransferError::NotPublished)]);
+                return;
+            }
+            sender.handle(SenderInput::Published(progress), at(0));
+        }
+    }
+}
+
+#[test]
+fn a_frame_much_smaller_than_one_that_was_taken_is_not_too_large() {
+    let mut sender = sender(Handshake::Skip);
+    let last = loop {
+        let (mut frames, _) = drain(&mut sender);
+        let last = frames.pop().unwrap();
+        for (_, progress, _) in frames {
+            sender.handle(SenderInput::Published(progress), at(0));
+        }
+        if last.0 == FrameType::Chunk && quote(&last.2).len() < LARGE - 200 {
+            break last;
+        }
+        sender.handle(SenderInput::Published(last.1), at(0));
+    };
+    sender.handle(SenderInput::TooLarge { progress: last.1, content_limit: SMALL }, at(0));
+    assert_eq!(drain(&mut sender).1, [SenderOutput::Failed(TransferError::NotPublished)]);
+}

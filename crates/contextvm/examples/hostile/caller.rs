@@ -16,7 +16,7 @@ type Seen = Option<Duration>;
 
 /// Calls until standard input ends; a line of it is answered with what was seen since the last one, once the calls
 /// begun before it have ended.
-pub(crate) async fn run(relay: &str, number: u8, per_second: u32) -> Result<(), Failure> {
+pub(crate) async fn run(relay: &str, number: u8, per_second: u32, is_long: bool) -> Result<(), Failure> {
     let server = public_key(SERVER)?.to_hex().parse()?;
     let builder = Client::builder(keys(number)?, server).relay(relay);
     let builder =
@@ -34,7 +34,7 @@ pub(crate) async fn run(relay: &str, number: u8, per_second: u32) -> Result<(), 
     let (mut seen, mut sawn) = mpsc::channel(4_096);
     let mut next = u64::from(number) << 32;
     let long = Arc::new(Long::default());
-    if per_second < 50 {
+    if is_long {
         drop(tokio::spawn(keep(client.clone(), Arc::clone(&long))));
         drop(tokio::spawn(stream(client.clone(), Arc::clone(&long))));
         drop(tokio::spawn(upload(client.clone(), Arc::clone(&long))));
@@ -111,14 +111,15 @@ async fn read_stream(client: &Client, chunks: u64, read: &AtomicU64) -> bool {
     let Ok(params) = to_raw_value(&params) else { return false };
     let Ok(mut call) = client.call_stream("tools/call", Some(params)).await else { return false };
     let mut next = 0;
-    while let Some(Ok(chunk)) = call.chunk().await {
+    while let Some(chunk) = call.chunk().await {
+        let Ok(chunk) = chunk.inspect_err(|e| eprintln!("M-chunk {chunks} at {next}: {e:?}")) else { return false };
         if chunk.index != next || chunk.data.len() != 500 {
             return false;
         }
         next += 1;
         read.fetch_add(1, Ordering::Relaxed);
     }
-    next == chunks && call.answer().await.is_ok()
+    next == chunks && call.answer().await.inspect_err(|e| eprintln!("M-answer {chunks} at {next}: {e:?}")).is_ok()
 }
 
 /// Sends requests of 300 KB, one after another.

@@ -16,18 +16,32 @@ use crate::{ALLOWED, Failure, SERVER, public_key};
 /// Threads that prepare; the attack comes from somewhere else, so it may take all there is before it begins.
 const THREADS: usize = 2;
 /// Callers that attack as [`pool`].
-const POOL: usize = 1_000;
+pub(crate) const POOL: usize = 1_000;
 
 /// Events as JSON, ready to be sent.
 #[derive(Default)]
 pub(crate) struct Made {
     pub(crate) events: Vec<String>,
-    /// Signed requests of an allowed caller, which replays are made of.
+    /// Signed requests, which replays are made of.
     firsts: Vec<Event>,
+    /// Those that were to be executed.
+    originals: Vec<Event>,
 }
 
 impl Made {
-    /// Replaces what there is by `number` events of one sort; `size` means what that sort says.
+    /// Replaces what there is by `number` events of one sort; `size` means what that sort says:
+    ///
+    /// | sort | events | size |
+    /// |---|---|---|
+    /// | `rubbish` | wraps that nobody can open | bytes inside |
+    /// | `strangers`, `pool` | first messages of new keys, of known ones | - |
+    /// | `starts` | declared transfers | bytes declared |
+    /// | `chunks` | chunks of transfers that never end | bytes of each |
+    /// | `streams` | requests for streams that nobody reads | chunks |
+    /// | `first`, `others` | requests of an allowed caller, of many | - |
+    /// | `stale`, `elsewhere` | requests that are too old, or for another server | - |
+    /// | `wrapped`, `plain` | the last requests again | - |
+    /// | `originals` | those of `first` again, wrapped | - |
     pub(crate) fn prepare(mut self, what: &str, number: usize, size: usize) -> Result<Self, Failure> {
         let template = Arc::new(rubbish::template(if what == "rubbish" { size } else { 0 })?);
         let firsts = Arc::new(std::mem::take(&mut self.firsts));
@@ -38,8 +52,14 @@ impl Made {
             "starts" => Arc::new(move |nth| wrap(&memory::start(nth, size)?)),
             "chunks" => Arc::new(move |nth| wrap(&memory::chunk(nth, size)?)),
             "streams" => Arc::new(move |nth| wrap(&memory::stream(nth, size)?)),
-            "first" | "stale" | "elsewhere" => {
-                self.firsts = lanes(number, replays::first(what)?)?;
+            "first" | "others" | "stale" | "elsewhere" | "originals" => {
+                self.firsts = match what {
+                    "originals" => self.originals.clone(),
+                    _ => lanes(number, replays::first(what)?)?,
+                };
+                if what == "first" {
+                    self.originals = self.firsts.clone();
+                }
                 self.events = lanes(number, replays::again("wrapped", Arc::new(self.firsts.clone()))?)?;
                 return Ok(self);
             }

@@ -7,15 +7,21 @@ mod relay;
 mod server;
 
 use std::error::Error;
+use std::path::Path;
 
 use contextvm::Keys;
-use contextvm_local_relay::{LocalRelay, RelayOptions};
 use nostr::key::PublicKey;
 
 /// Callers with the numbers from 1 to this one are allowed; the server has a number beyond them.
 const ALLOWED: u8 = 16;
 /// The server's number.
 const SERVER: u8 = 100;
+
+const USAGE: &str = "\
+usage: hostile server open|allowed|listed [--store FILE] RELAY.. | caller RELAY NUMBER PER_SECOND [long] | relay | derive FILE LABEL
+each part prints a line of JSON when it is ready and one after each line it reads
+server: open to all; to callers 1 to 16 (allowed); also to those who attack as `pool` (listed)
+caller: `mark` closes a window; with `long` it also reads streams and sends large requests";
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -24,16 +30,20 @@ async fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["server", access, relays @ ..] => server::run(access, relays).await,
-        ["caller", relay, number, per_second] => {
-            caller::run(relay, number.parse()?, per_second.parse()?).await
+        ["server", access, "--store", place, relays @ ..] => {
+            server::run(access, Some(Path::new(place)), relays).await
+        }
+        ["server", access, relays @ ..] => server::run(access, None, relays).await,
+        ["caller", relay, number, per_second, rest @ ..] => {
+            caller::run(relay, number.parse()?, per_second.parse()?, rest == ["long"]).await
         }
         ["relay"] => relay::run().await,
-        ["honest"] => honest().await,
-        _ => Err(
-            "usage: hostile server open|allowed RELAY.. | caller RELAY NUMBER PER_SECOND | relay | honest"
-                .into(),
-        ),
+        ["derive", file, label] => {
+            let keys = Keys::parse(std::fs::read_to_string(file)?.trim())?.derive(label)?;
+            println!("{}", serde_json::json!({ "nsec": *keys.to_nsec() }));
+            Ok(())
+        }
+        _ => Err(USAGE.into()),
     }
 }
 
@@ -44,15 +54,6 @@ fn keys(number: u8) -> Result<Keys, Failure> {
 
 fn public_key(number: u8) -> Result<PublicKey, Failure> {
     Ok(keys(number)?.public_key())
-}
-
-/// Runs a relay that does what a relay should, until standard input ends.
-async fn honest() -> Result<(), Failure> {
-    let relay = LocalRelay::start(RelayOptions::default()).await?;
-    println!("{}", serde_json::json!({ "url": relay.url() }));
-    tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
-    relay.shutdown().await;
-    Ok(())
 }
 
 /// Reads lines of standard input on a thread of its own.

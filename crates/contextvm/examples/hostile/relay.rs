@@ -20,6 +20,8 @@ type Sink = SplitSink<WebSocketStream<TcpStream>, Message>;
 
 /// Frames that are written before others may write.
 const BATCH: usize = 32;
+/// How long somebody may take to subscribe.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
 struct State {
@@ -30,7 +32,8 @@ struct State {
     known: Known,
 }
 
-/// Prepares and sends as lines of standard input say, until it ends: `prepare WHAT N SIZE`, `send PER_SECOND`, `count`.
+/// Prepares and sends as lines of standard input say, until it ends: `prepare WHAT N SIZE`, `send PER_SECOND`,
+/// `publish URL PER_SECOND` (as a client of another relay), `count`.
 pub(crate) async fn run() -> Result<(), Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", json!({ "url": format!("ws://{}", listener.local_addr()?) }));
@@ -48,12 +51,12 @@ pub(crate) async fn run() -> Result<(), Failure> {
                 json!({ "prepared": made.events.len(), "ms": millis(started.elapsed()) })
             }
             ["send", per_second] => send(&state, &made, per_second.parse()?).await,
-            // As a client of another relay.
             ["publish", url, per_second] => publish(url, &made, per_second.parse()?).await?,
-            _ => json!({
+            ["count"] => json!({
                 "published": state.published.load(Ordering::Relaxed),
                 "to_strangers": state.to_strangers.load(Ordering::Relaxed),
             }),
+            _ => json!({ "error": format!("what is {line}?") }),
         };
         println!("{answer}");
     }
@@ -66,7 +69,13 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
         tokio::spawn(async move {
             if let Ok(socket) = tokio_tungstenite::accept_async(stream).await {
                 let (sink, source) = socket.split();
-                hear(Arc::new(Mutex::new(sink)), source, &state).await;
+                let sink = Arc::new(Mutex::new(sink));
+                hear(Arc::clone(&sink), source, &state).await;
+                // Nothing may be sent to who is gone, as if a server had heard it.
+                let mut subscriber = state.subscriber.lock().await;
+                if subscriber.as_ref().is_some_and(|(_, last)| Arc::ptr_eq(last, &sink)) {
+                    *subscriber = None;
+                }
             }
         });
     }
@@ -123,8 +132,15 @@ fn due(sent: usize, per_second: u32) -> Duration {
 
 /// Sends everything, `per_second` of it a second, or as fast as the socket takes it.
 async fn send(state: &State, made: &Made, per_second: u32) -> Value {
-    let Some((subscription, sink)) = state.subscriber.lock().await.clone() else {
-        return json!({ "error": "nobody subscribed" });
+    let waiting = Instant::now();
+    let (subscription, sink) = loop {
+        if let Some(subscriber) = state.subscriber.lock().await.clone() {
+            break subscriber;
+        }
+        if waiting.elapsed() > PATIENCE {
+            return json!({ "error": "nobody subscribed" });
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     };
     let started = Instant::now();
     let mut sent = 0_usize;
@@ -133,14 +149,14 @@ async fn send(state: &State, made: &Made, per_second: u32) -> Value {
         let mut sink = sink.lock().await;
         for event in batch {
             if sink.feed(Message::text(frame::relay_event(&subscription, event))).await.is_err() {
-                return json!({ "sent": sent, "ms": millis(started.elapsed()), "cut": true });
+                return json!({ "error": format!("cut after {sent} events") });
             }
             sent += 1;
         }
         // A failed flush shows at the next frame.
         let _shown = sink.flush().await;
     }
-    json!({ "sent": sent, "ms": millis(started.elapsed()), "cut": false })
+    json!({ "sent": sent, "ms": millis(started.elapsed()) })
 }
 
 fn millis(time: Duration) -> u64 {

@@ -1,5 +1,6 @@
 //! The server under attack: answers calls, counts how often each was executed, and says what it counted when asked.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,18 +9,26 @@ use contextvm::server::{
 };
 use serde_json::{Value, json};
 
+use crate::made::{POOL, pool};
 use crate::{ALLOWED, Failure, SERVER, commands, keys, logs, public_key};
 
 /// How often each call was executed, by the number that it carries.
 type Executed = Arc<Mutex<BTreeMap<u64, u32>>>;
 
 /// Serves until standard input ends; a line of it is answered with the counters.
-pub(crate) async fn run(access: &str, relays: &[&str]) -> Result<(), Failure> {
+pub(crate) async fn run(access: &str, store: Option<&Path>, relays: &[&str]) -> Result<(), Failure> {
     logs::count();
     let mut said = commands();
     let mut builder = Server::builder(keys(SERVER)?).relays(relays.iter().copied());
-    if access == "allowed" {
-        let allowed = (1..=ALLOWED).map(public_key).collect::<Result<_, _>>()?;
+    if let Some(store) = store {
+        builder = builder.store(store);
+    }
+    if access != "open" {
+        let mut allowed = (1..=ALLOWED).map(public_key).collect::<Result<BTreeSet<_>, _>>()?;
+        if access == "listed" {
+            let pool = (0..POOL).map(|nth| Ok(pool(nth)?.public_key()));
+            allowed.extend(pool.collect::<Result<Vec<_>, Failure>>()?);
+        }
         // An announced server says its refusals: the worst case for what strangers can make it publish.
         builder = builder.access(Access { allowed: Some(allowed), announced: true, ..Access::default() });
     }
@@ -71,7 +80,7 @@ async fn stream(sender: SessionSender, key: RequestKey, message: String) {
         ["chunks", "bytes", "pause"].map(|name| argument(&message, name).unwrap_or(0));
     let mut writer = sender.stream(key);
     let mut written = 0;
-    while written < chunks && writer.write(&"x".repeat(usize::try_from(bytes).unwrap_or(0))).await.is_ok() {
+    while written < chunks && writer.write(&"x".repeat(usize::try_from(bytes).unwrap_or(0))).await.inspect_err(|e| if bytes == 500 { eprintln!("M-write {chunks} at {written}: {e:?}") }).is_ok() {
         written += 1;
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }

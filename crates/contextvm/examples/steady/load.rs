@@ -87,7 +87,11 @@ pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
                 shared.seen().outages.back(Instant::now());
                 tokio::spawn(watch(callers.clone(), Arc::clone(&shared)));
             }
-            _ => {}
+            "figures" | "held" => {}
+            other => {
+                println!("{}", json!({ "error": format!("what is {other}?") }));
+                continue;
+            }
         }
         println!("{}", figures(&shared, &callers));
     }

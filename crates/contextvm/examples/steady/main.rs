@@ -7,6 +7,7 @@ mod plain;
 mod server;
 
 use std::error::Error;
+use std::path::Path;
 use std::time::Duration;
 
 use contextvm::Limits;
@@ -15,9 +16,9 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines, Stdin};
 type Failure = Box<dyn Error + Send + Sync>;
 
 const USAGE: &str = "\
-usage: steady server RELAYS WINDOW_S | plain RELAY | load RELAYS SERVER CALLERS CALLS_PER_S WINDOW_S TIMEOUT_S
+usage: steady server RELAYS WINDOW_S [STORE] | plain RELAY | load RELAYS SERVER CALLERS CALLS_PER_S WINDOW_S TIMEOUT_S
 RELAYS are separated by commas; each process prints a line of JSON when it is ready and one after each line it reads:
-  figures         what was counted so far
+  figures, held   what was counted so far, and what it holds
   go, stop        (load) begins to call; stops and waits until every call has ended
   down, back      (load) a relay is about to be killed; it listens again";
 
@@ -26,7 +27,9 @@ async fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["server", relays, window] => server::run(&split(relays), limits(window)?).await,
+        ["server", relays, window, store @ ..] => {
+            server::run(&split(relays), limits(window)?, store.first().map(Path::new)).await
+        }
         ["plain", relay] => plain::run(relay).await,
         ["load", relays, server, callers, rate, window, timeout] => {
             let plan = load::Plan {

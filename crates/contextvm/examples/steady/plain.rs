@@ -1,11 +1,12 @@
 //! A server that promises nothing: it knows the ids of events and not those of requests, as existing servers do.
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use contextvm::core::{Draft, Limits, WrapKind, event, kind, tags};
 use contextvm::crypto::{Entropy, Keys, open, seal};
 use contextvm::relay::{Filter, Inbox, Incoming, PublishEvent, Relays, RelaysConfig};
+use contextvm::runtime::clock::unix_now;
 use serde_json::json;
 
 use crate::figures::Executions;
@@ -62,7 +63,7 @@ impl Server {
     }
 
     fn take(&self, wrap: &nostr::event::Event) -> Result<(), Failure> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let now = unix_now();
         let Ok(opened) = open(wrap, &self.keys, now, &Limits::default()) else { return Ok(()) };
         let inner = opened.event();
         let Ok(request) = serde_json::from_str::<Request>(&inner.content) else { return Ok(()) };

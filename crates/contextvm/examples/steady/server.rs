@@ -1,4 +1,5 @@
 //! The server: answers each call with its number, and counts how often each was executed.
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use contextvm::Limits;
@@ -51,8 +52,12 @@ impl Request {
 }
 
 /// Serves until standard input ends.
-pub(crate) async fn run(relays: &[String], limits: Limits) -> Result<(), Failure> {
+pub(crate) async fn run(relays: &[String], limits: Limits, store: Option<&Path>) -> Result<(), Failure> {
     let builder = Server::builder(contextvm::new_keys()?).relays(relays).fresh_key().limits(limits);
+    let builder = match store {
+        Some(store) => builder.store(store),
+        None => builder,
+    };
     let mut listener = builder.start().await?;
     let handle = listener.handle();
     let executions = Arc::new(Mutex::new(Executions::default()));

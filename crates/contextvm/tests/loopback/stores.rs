@@ -68,3 +68,43 @@ async fn a_second_server_on_the_same_store_is_refused_and_the_next_life_is_not()
     let client = caller(&relay, second.key()).await;
     assert!(call(&client, "echo", json!(1)).await.is_ok());
 }
+
+/// A run with a store, one without, and one with the store again, under calls that the relay keeps. Returns how often the last
+/// one executed what the one in between had executed.
+async fn with_a_run_in_memory_between(discards: bool) -> u64 {
+    let (relay, directory) = (relay().await, tempfile::tempdir().unwrap());
+    let (keys, path) = (keys(), directory.path().join("store"));
+    let first = app(kept(&keys, &relay, &path)).await;
+    let builder = client(&relay, first.key()).gift_wrap(GiftWrapMode::Persistent).stateless();
+    let (client, messages) = builder.connect().await.unwrap();
+    forget(messages);
+    call(&client, "echo", json!("first")).await.unwrap();
+    first.handle.shutdown().await;
+
+    let builder = Server::builder(keys.clone()).relay(relay.url());
+    let between = app(if discards { builder.discard_store(&path) } else { builder }).await;
+    assert_eq!((between.handle.status().store, path.exists()), (None, !discards));
+    call(&client, "echo", json!("between")).await.unwrap();
+    if discards {
+        let mut options = kept(&keys, &relay, &path).build();
+        options.shutdown_grace = Duration::ZERO;
+        let refused = Server::start(options).await.unwrap_err();
+        assert_eq!(refused, Error::Store(StoreError::InUse(path.clone())));
+    }
+    between.handle.shutdown().await;
+
+    let last = app(kept(&keys, &relay, &path)).await;
+    call(&client, "echo", json!("last")).await.unwrap();
+    assert_eq!((first.seen.executed(), between.seen.executed()), (1, 1));
+    last.seen.executed() - 1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ran_in_memory_is_not_executed_again_with_the_next_store() {
+    assert_eq!(with_a_run_in_memory_between(true).await, 0);
+    assert_eq!(
+        with_a_run_in_memory_between(false).await,
+        1,
+        "a store that is not removed knows nothing of it"
+    );
+}

@@ -6,7 +6,7 @@ pub(super) use work::cut;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use contextvm_core::{Limits, event, kind, tags};
+use contextvm_core::{Limits, kind, tags};
 use contextvm_crypto::Keys;
 use nostr::event::{Event, EventId, Tag};
 use nostr::key::PublicKey;
@@ -83,14 +83,8 @@ impl HostileClient {
         &self.keys
     }
 
-    /// Hears the JSON of an event, whoever it is for: a hostile client subscribes to everything.
-    pub fn hears(&mut self, json: &str) {
-        if let Some(event) = event::read(json) {
-            self.sees(&event);
-        }
-    }
-
-    fn sees(&mut self, event: &Event) {
+    /// Hears an event, whoever it is for: a hostile client subscribes to everything.
+    pub fn hears(&mut self, event: &Event) {
         if event.pubkey == self.keys.public_key() {
             return;
         }
@@ -200,7 +194,7 @@ fn choose<T: Clone>(rng: &mut fastrand::Rng, among: &VecDeque<T>) -> Option<T> {
 mod tests {
     use super::*;
     use crate::hostile::deed::Deed;
-    use contextvm_core::{Protection, WrapKind};
+    use contextvm_core::{Protection, WrapKind, event};
     use contextvm_crypto::{open, open_plain};
 
     const NOW: u64 = 1_700_000_000;
@@ -221,9 +215,9 @@ mod tests {
             let text = texts::call("1", Some("\"mine\""), "x");
             let inner = forge.message(&honest, &server.public_key(), NOW, [], text);
             let wrapped = Protection::Wrapped(WrapKind::Ephemeral);
-            client.sees(&forge.protect(&inner, &server.public_key(), wrapped, NOW).unwrap());
-            client.sees(&inner);
-            assert!(client.idles(NOW).iter().all(|act| act.event.verify_id()));
+            client.hears(&forge.protect(&inner, &server.public_key(), wrapped, NOW).unwrap());
+            client.hears(&inner);
+            assert!(client.idles(NOW).iter().all(|act| event::is_id_true(&act.event)));
         }
         for deed in Deed::of("client") {
             assert!(client.mood().deeds.get(deed) > 0, "{}", deed.name());
@@ -254,7 +248,7 @@ mod tests {
             let mut forge = Forge::new(2);
             let honest = forge.keys();
             let elsewhere = forge.keys().public_key();
-            client.sees(&forge.message(&honest, &elsewhere, NOW, [], texts::call("1", None, "x")));
+            client.hears(&forge.message(&honest, &elsewhere, NOW, [], texts::call("1", None, "x")));
             client.servers.truncate(if deed == Deed::ClientHandsOn { 2 } else { 1 });
             let acts: Vec<Act> = (0..10).flat_map(|_| client.idles(NOW)).collect();
             for act in &acts {

@@ -6,7 +6,7 @@ use contextvm::runtime::clock::unix_now;
 use nostr::event::{Event, Tag};
 
 use super::{Make, wrap};
-use crate::{Failure, SERVER, keys, public_key};
+use crate::{ALLOWED, Failure, SERVER, keys, public_key};
 
 /// The allowed caller whose requests are replayed.
 const VICTIM: u8 = 2;
@@ -18,11 +18,14 @@ pub(super) fn first(what: &str) -> Result<Make<Event>, Failure> {
     let (to, age, base) = match what {
         "first" => (SERVER, 0, 1),
         "stale" => (SERVER, 700, 2),
+        "others" => (SERVER, 0, 4),
         _ => (ELSEWHERE, 0, 3),
     };
-    let (keys, to) = (keys(VICTIM)?, public_key(to)?);
+    let authors = if what == "others" { VICTIM + 1..=ALLOWED } else { VICTIM..=VICTIM };
+    let (authors, to) = (authors.map(keys).collect::<Result<Vec<_>, _>>()?, public_key(to)?);
     let base: usize = base << 40;
     Ok(Arc::new(move |nth| {
+        let keys = authors.get(nth % authors.len()).ok_or("there is an author")?;
         let content = format!(
             r#"{{"jsonrpc":"2.0","id":{nth},"method":"tools/call","params":{{"name":"echo","arguments":{{"number":{}}}}}}}"#,
             base + nth

@@ -1,0 +1,223 @@
+//! The checkers of honest paths, of what excuses a loss, and of the time that calls take, each shown to fail.
+use super::*;
+
+/// Takes a request's execution and answer out, and lets it be lost.
+fn lose(life: &mut Vec<(Host, What)>, call: u64, ending: Ending) {
+    let place = at(life, ended(call));
+    life[place].1 = What::Ended { call: Call(call), ending };
+    life.retain(|(_, what)| match what {
+        What::Executed { args: of, .. } | What::Returned { args: of, .. } => *of != args(call),
+        _ => true,
+    });
+}
+
+const NO_REPLY: Ending = Ending::Lost(Lost::NoReply);
+
+#[test]
+fn c6_sees_whatever_ends_a_call_without_its_answer_on_an_honest_path() {
+    for ending in
+        [NO_REPLY, Ending::Lost(Lost::NotSent), Ending::Lost(Lost::Transfer), Ending::Error(-32_000)]
+    {
+        plant(Check::C6, |life| lose(life, 2, ending));
+    }
+    for ending in [Lost::Busy, Lost::Closed, Lost::Malformed, Lost::TooLarge].map(Ending::Lost) {
+        plant(Check::C6, |life| lose(life, 2, ending));
+    }
+    let mut unlucky = life();
+    lose(&mut unlucky, 2, NO_REPLY);
+    unlucky.insert(8, (SERVER, What::Path { client: 1, server: 0, good: false, clocks: true }));
+    assert_eq!(judge(&unlucky, &Expect::default()), [], "without a path a call may be lost");
+    let complete = Expect { complete: true, ..Expect::default() };
+    assert_eq!(judge(&unlucky, &complete), [Check::C6], "but not where every call is to be answered");
+}
+
+#[test]
+fn c6_excuses_a_loss_by_what_was_in_its_way_at_that_time_only() {
+    let limits = Expect::default().limits;
+    let full = What::Load(load(|load| load.in_flight = limits.in_flight));
+    let troubles = [
+        (SERVER, What::Crashed),
+        (SERVER, What::SignerFailed),
+        (BOB, What::SignerFailed),
+        (SERVER, What::Jumped { by: 3 }),
+        (SERVER, What::Left { caller: Some(key(BOB)) }),
+        (SERVER, full.clone()),
+    ];
+    for (host, trouble) in troubles {
+        let mut life = life();
+        lose(&mut life, 2, NO_REPLY);
+        let during = at(&life, ended(2));
+        life.insert(during, (host, trouble.clone()));
+        assert_eq!(judge(&life, &Expect::default()), [], "{trouble:?}");
+        let before = at(&life, |what| matches!(what, What::Issued { call: Call(2), .. }));
+        let moved = life.remove(at(&life, |what| *what == trouble));
+        life.insert(before, moved);
+        if trouble == full {
+            assert_eq!(judge(&life, &Expect::default()), [], "it is full still");
+            continue;
+        }
+        assert_eq!(judge(&life, &Expect::default()), [Check::C6], "{trouble:?} was over");
+    }
+}
+
+#[test]
+fn c6_sees_a_loss_on_a_path_that_came_up_late_or_was_away_for_a_moment() {
+    let lost_after = |path_at: u64, client: Host| {
+        let Host::Client(number) = client else { unreachable!() };
+        let path = |good| What::Path { client: number, server: 0, good, clocks: true };
+        let join = |host| What::Joined { key: key(host), honest: true, encrypted: host != BOB };
+        let life = vec![
+            (0, client, join(client)),
+            (0, SERVER, join(SERVER)),
+            (0, SERVER, path(true)),
+            (SECOND, client, issued(4, true)),
+            (path_at - 1_000, SERVER, path(false)),
+            (path_at, SERVER, path(true)),
+            (60 * SECOND, client, What::Ended { call: Call(4), ending: NO_REPLY }),
+            (60 * SECOND, client, What::StreamEnded { call: Call(4), complete: false }),
+        ];
+        judge_timed(life.into_iter(), &Expect::default())
+    };
+    assert_eq!(lost_after(10 * SECOND, ALICE), [Check::C6], "a millisecond excuses nothing");
+    assert_eq!(lost_after(30 * SECOND, ALICE), [], "half a minute may be too short");
+    assert_eq!(lost_after(10 * SECOND, BOB), [], "what went out in plaintext is not wrapped again");
+}
+
+#[test]
+fn c6_sees_a_stream_that_breaks_off_behind_its_end_on_an_honest_path() {
+    let stream_end = |what: &What| matches!(what, What::StreamEnded { .. });
+    plant(Check::C6, |life| {
+        let end = at(life, stream_end);
+        life[end].1 = What::StreamEnded { call: Call(3), complete: false };
+    });
+    let mut life = life();
+    let end = at(&life, stream_end);
+    life[end].1 = What::StreamEnded { call: Call(3), complete: false };
+    life.insert(end, (ALICE, What::HadEnough { call: Call(3) }));
+    assert_eq!(judge(&life, &Expect::default()), [], "its reader had enough");
+}
+
+#[test]
+fn c6_sees_a_stream_that_breaks_off_before_its_end_unless_its_tool_gave_it_up() {
+    let stream_end = |what: &What| matches!(what, What::StreamEnded { .. });
+    let is_close = |what: &What| matches!(what, What::Closed { .. });
+    let broken = |life: &mut Vec<(Host, What)>| {
+        let end = at(life, stream_end);
+        life[end].1 = What::StreamEnded { call: Call(3), complete: false };
+        life.remove(at(life, is_close))
+    };
+    plant(Check::C6, |life| drop(broken(life)));
+    let refused = |life: &mut Vec<(Host, What)>| {
+        let end = at(life, ended(3));
+        life[end].1 = What::Ended { call: Call(3), ending: Ending::Error(-32_000) };
+        life.retain(|(_, what)| !matches!(what, What::Returned { args: of, .. } if *of == args(3)));
+    };
+    let mut endpoint = life();
+    broken(&mut endpoint);
+    refused(&mut endpoint);
+    let mut checks = Checks::new(&complete());
+    for (nth, (host, what)) in endpoint.into_iter().enumerate() {
+        checks.see(&Entry { at: nth as u64 * SECOND / 10, host, what });
+    }
+    assert_eq!(checks.broken(), 2, "its stream and its answer: {:?}", checks.violations());
+
+    let mut tool = life();
+    let end = at(&tool, stream_end);
+    let (host, closed) = broken(&mut tool);
+    refused(&mut tool);
+    let What::Closed { caller, args } = closed else { unreachable!() };
+    tool.insert(end - 1, (host, What::GaveUp { caller, args }));
+    assert_eq!(judge(&tool, &complete()), [], "the tool gave it up");
+}
+
+fn complete() -> Expect {
+    Expect { complete: true, ..Expect::default() }
+}
+
+#[test]
+fn c6_lets_a_reader_break_off_what_is_more_than_it_holds_by_its_own_count() {
+    let broken = |chunk| {
+        let mut life = life();
+        let end = at(&life, |what| matches!(what, What::StreamEnded { .. }));
+        life[end].1 = What::StreamEnded { call: Call(3), complete: false };
+        let mut expect = Expect::default();
+        let written = life.iter().map(|(_, what)| match what {
+            What::Wrote { data, .. } => data.len(),
+            _ => 0,
+        });
+        expect.limits.stream_buffer = written.sum::<usize>() + 300;
+        expect.limits.stream_chunk = chunk;
+        judge(&life, &expect)
+    };
+    assert_eq!(broken(8_000), [Check::C6], "it has room for the text and a few pieces");
+    assert_eq!(broken(1), [], "every piece costs a little beside its text");
+}
+
+#[test]
+fn c6_excuses_a_call_that_was_stamped_while_clocks_disagreed_however_long_it_repeats() {
+    let lost = |clocks: bool| {
+        let join = |host| What::Joined { key: key(host), honest: true, encrypted: true };
+        let path = |good, clocks| What::Path { client: 0, server: 0, good, clocks };
+        let life = vec![
+            (0, ALICE, join(ALICE)),
+            (0, SERVER, join(SERVER)),
+            (0, SERVER, path(false, clocks)),
+            (SECOND, ALICE, issued(4, false)),
+            (4 * SECOND, SERVER, path(true, true)),
+            (60 * SECOND, ALICE, What::Ended { call: Call(4), ending: NO_REPLY }),
+        ];
+        judge_timed(life.into_iter(), &Expect::default())
+    };
+    assert_eq!((lost(true), lost(false)), (vec![Check::C6], vec![]));
+}
+
+#[test]
+fn c6_counts_what_it_judged_and_why_it_did_not() {
+    let mut life = life();
+    lose(&mut life, 2, NO_REPLY);
+    life.insert(8, (SERVER, What::Path { client: 1, server: 0, good: false, clocks: true }));
+    let mut checks = Checks::new(&Expect::default());
+    for (nth, (host, what)) in life.into_iter().enumerate() {
+        checks.see(&Entry { at: nth as u64 * SECOND / 10, host, what });
+    }
+    let figures = checks.figures();
+    assert_eq!((figures.pairs_armed, figures.judged, figures.fair), (2, 2, 3));
+    assert_eq!((figures.fair_answered, figures.excused.get(&Excuse::Path)), (2, Some(&1)));
+    assert!(figures.is_answered(666) && !figures.is_answered(667));
+}
+
+#[test]
+fn c6_sees_an_answer_that_takes_longer_than_its_tool_and_the_way() {
+    let prompt = |prompt| Expect { complete: true, prompt: Some(prompt), ..Expect::default() };
+    // The first call takes two seconds and its tool none of them.
+    assert_eq!(judge(&life(), &prompt(4 * SECOND)), []);
+    assert_eq!(judge(&life(), &prompt(SECOND / 10)), [Check::C6]);
+}
+
+#[test]
+fn c1_sees_a_call_that_ends_long_after_its_time() {
+    let took = |seconds: u64, reads: bool, between: Option<What>| {
+        let join = |host| What::Joined { key: key(host), honest: true, encrypted: true };
+        let mut life = vec![
+            (0, ALICE, join(ALICE)),
+            (0, SERVER, join(SERVER)),
+            (0, ALICE, issued(4, reads)),
+            (seconds * SECOND, ALICE, What::Ended { call: Call(4), ending: NO_REPLY }),
+        ];
+        life.extend(reads.then_some((
+            seconds * SECOND,
+            ALICE,
+            What::StreamEnded { call: Call(4), complete: false },
+        )));
+        life.extend(between.map(|what| (SECOND, ALICE, what)));
+        life.sort_by_key(|(at, _, _)| *at);
+        judge_timed(life.into_iter(), &Expect::default())
+    };
+    let timeout = Expect::default().limits.request_timeout.as_secs();
+    assert_eq!((took(timeout + 1, false, None), took(timeout + 2, false, None)), (vec![], vec![Check::C1]));
+    assert_eq!(took(timeout * 5, true, None), [], "progress and streams lengthen a call");
+    assert_eq!(took(timeout * 100, true, None), [Check::C1], "but not for ever");
+    assert_eq!(took(timeout + 100, false, Some(What::Slept { lasts: 100 * SECOND })), []);
+    let asked = What::Executed { caller: key(SERVER), id: None, args: args(9), bytes: 9, unix: UNIX };
+    assert!(!took(timeout * 2, false, Some(asked)).contains(&Check::C1), "it waits while it is asked");
+}
