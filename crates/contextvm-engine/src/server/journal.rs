@@ -205,7 +205,10 @@ impl ServerMachine {
     /// A request of the earlier run that comes again gets the very answer it got then, or is told that a restart came
     /// between. None is executed again. More ids than `seen_ids` are all taken; new work is refused until they are old.
     pub fn restore(&mut self, records: impl IntoIterator<Item = Record>, now: Now) {
-        self.journal.began = now.unix.saturating_add(1);
+        let mut records = records.into_iter().peekable();
+        if records.peek().is_some() {
+            self.journal.began = now.unix.saturating_add(1);
+        }
         let limits = &self.config.limits;
         let keep = limits.age_window.saturating_add(limits.age_skew);
         let waits = limits.request_timeout.as_secs();

@@ -396,13 +396,7 @@ impl ServerMachine {
         self.publish_to(publication.reach, publication, draft, protection);
     }
 
-    fn publish_to(
-        &mut self,
-        reach: Reach,
-        publication: Publication,
-        draft: Draft,
-        protection: Protection,
-    ) {
+    fn publish_to(&mut self, reach: Reach, publication: Publication, draft: Draft, protection: Protection) {
         let Publication { to: recipient, about, .. } = publication;
         let ticket = self.post.ticket(publication);
         self.post_out(Outbound { ticket, draft, recipient, protection, is_frame: false, about, reach });

@@ -110,7 +110,11 @@ impl ServerMachine {
     /// As [`Self::start_stream`], and refuses when the stream was closed or has ended.
     pub fn write_stream(&mut self, key: &RequestKey, text: &str, now: Now) -> Result<usize, StreamError> {
         self.open_stream(key, None, now)?;
-        let left = self.config.limits.streams_bytes.saturating_sub(self.streams.held);
+        let limits = &self.config.limits;
+        let left = limits.streams_bytes.saturating_sub(self.streams.held);
+        // Less than a chunk is no room: a text would be cut where it need not be.
+        let is_cut = left < limits.stream_chunk.min(limits.streams_bytes).min(text.len());
+        let left = if is_cut { 0 } else { left };
         let part = text.get(..text.floor_char_boundary(left)).unwrap_or_default();
         let taken = self.write_with(key, now, |writer| writer.write(part, now))?;
         if taken < text.len() && self.streams.map.contains_key(key) {

@@ -230,6 +230,18 @@ fn all_streams_together_are_bounded() {
 }
 
 #[test]
+fn a_text_that_fits_into_a_chunk_is_taken_whole_or_not_at_all_when_all_streams_are_full() {
+    let limits = Limits { streams_bytes: 20_000, ..Limits::default() };
+    let mut world = World::new(ServerConfig { limits, ..ServerConfig::default() });
+    world.outcome = None;
+    world.tagged(1, PLAIN, &long_call(5, 300), TS_STREAMS);
+    let text = "x".repeat(300);
+    let taken: Vec<_> = (0..300).map(|_| world.write(0, &text).0.unwrap()).collect();
+    assert!(taken.iter().all(|taken| [0, 300].contains(taken)), "{taken:?}");
+    assert_eq!((taken[0], taken[299]), (300, 0));
+}
+
+#[test]
 fn a_caller_that_aborts_gets_an_error_unless_the_tool_has_its_own() {
     let own = r#"{"jsonrpc":"2.0","id":"$0","error":{"code":7,"message":"own"}}"#;
     let result = r#"{"jsonrpc":"2.0","id":"$0","result":{}}"#;

@@ -2,7 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::known::{Issue, Known};
-use super::{Check, Checker, Excuse, Expect, Figures, Verdict};
+use super::{Check, Checker, Excuse, Expect, Figures, LARGE, Verdict};
 use crate::trace::{Call, Ending, Entry, Host, What};
 use contextvm_core::Limits;
 use contextvm_engine::client::Lost;
@@ -13,6 +13,11 @@ const LATE: u64 = 15_000_000;
 /// two wraps, a quarter of it by chance, and what one round trip with its outcome takes.
 const ENOUGH: u64 = 45_000_000;
 
+/// The error of a server that does not keep an answer, and the smallest ledger that keeps those of the last seconds, bytes.
+const REFUSED: i64 = -32_000;
+const SMALL_LEDGER: usize = 100_000;
+/// The error of a server that could not send its answer.
+const INTERNAL: i64 = -32_603;
 /// What a reader counts for a piece of a stream beside its text, bytes.
 const PIECE: usize = 64;
 
@@ -31,6 +36,8 @@ struct Way {
 struct Work {
     executed: u64,
     returned: Option<u64>,
+    /// How long the answer is.
+    bytes: u64,
 }
 
 /// Since when which pairs have a path, how far the calls came, and what is counted of it.
@@ -65,13 +72,14 @@ impl Checker for Paths {
             }
             What::Executed { caller, args, .. } => {
                 if let Some(call) = asked(caller, *args) {
-                    self.work.insert(call, Work { executed: entry.at, returned: None });
+                    self.work.insert(call, Work { executed: entry.at, returned: None, bytes: 0 });
                 }
             }
-            What::Returned { caller, args, .. } => {
+            What::Returned { caller, args, bytes, .. } => {
                 let call = asked(caller, *args);
                 if let Some(work) = call.and_then(|call| self.work.get_mut(&call)) {
                     work.returned = Some(entry.at);
+                    work.bytes = *bytes;
                 }
             }
             What::Wrote { caller, args, data } => {
@@ -182,7 +190,11 @@ impl Paths {
         let late = !answered
             && application_is_late(work.filter(|work| !is_error || work.returned.is_none()), entry.at);
         let excuse = self.excuse(issue, entry.at, known);
-        let full = self.overflows(call) || self.has_no_room(ending, issue, known);
+        let unkept = ending == Ending::Error(REFUSED) && self.is_unkept(work);
+        let full = unkept || self.overflows(call) || self.has_no_room(ending, issue, known);
+        let is_large = work.is_some_and(|work| work.bytes >= LARGE);
+        let forgot = ending == Ending::Error(INTERNAL) && is_large;
+        let excuse = excuse.or(if forgot { Self::forgot(issue, known) } else { None });
         let excuse = excuse.or(full.then_some(Excuse::Room)).or(late.then_some(Excuse::App));
         self.figures.excuse(excuse);
         if answered && issue.simple {
@@ -197,6 +209,24 @@ impl Paths {
         if !answered && excuse.is_none() && !self.complete {
             verdict.broken(Check::C6, entry, format!("{call:?} was lost on an honest path: {ending:?}"));
         }
+    }
+
+    /// Whether a ledger may not have kept an answer: a repeat of its request is told so, and may be told first.
+    fn is_unkept(&self, work: Option<Work>) -> bool {
+        let Limits { ledger_bytes, ledger_answer, .. } = self.limits;
+        let returned = work.filter(|work| work.returned.is_some());
+        returned.is_some_and(|work| work.bytes as usize > ledger_answer || ledger_bytes < SMALL_LEDGER)
+    }
+
+    /// Why a server may not know that a client takes transfers: that is said once, and what is forgotten is not asked for.
+    fn forgot(issue: &Issue, known: &Known) -> Option<Excuse> {
+        let server = known.host(&issue.to)?;
+        let ever = |host, trouble| known.troubles.since(host, trouble, 0);
+        [Excuse::Crash, Excuse::Room].into_iter().find(|trouble| ever(server, *trouble)).or(ever(
+            issue.by,
+            Excuse::Left,
+        )
+        .then_some(Excuse::Left))
     }
 
     /// Whether a client had as many calls open as it may.

@@ -305,9 +305,8 @@ fn who_only_begins_transfers_leaves_a_quarter_of_the_places_to_those_who_end_the
         begun && matches!(&outputs[..], [ReceiverOutput::Complete { .. }])
     };
     assert!(send(&mut receiver, 0));
-    let begun = (2..250).filter(|from| {
-        has_begun(&receiver.hear_from(*from, of(1, start(1, "abc", 1)), at(0)))
-    });
+    let begun =
+        (2..250).filter(|from| has_begun(&receiver.hear_from(*from, of(1, start(1, "abc", 1)), at(0))));
     assert_eq!(begun.count(), 6);
     assert!(send(&mut receiver, 1));
     // One at a time.

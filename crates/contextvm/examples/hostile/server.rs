@@ -80,7 +80,7 @@ async fn stream(sender: SessionSender, key: RequestKey, message: String) {
         ["chunks", "bytes", "pause"].map(|name| argument(&message, name).unwrap_or(0));
     let mut writer = sender.stream(key);
     let mut written = 0;
-    while written < chunks && writer.write(&"x".repeat(usize::try_from(bytes).unwrap_or(0))).await.inspect_err(|e| if bytes == 500 { eprintln!("M-write {chunks} at {written}: {e:?}") }).is_ok() {
+    while written < chunks && writer.write(&"x".repeat(usize::try_from(bytes).unwrap_or(0))).await.is_ok() {
         written += 1;
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
