@@ -163,7 +163,8 @@ impl Common<'_> {
             let since = disk.chance(800).then_some(START - 1_000);
             let journal = has_journal.then(|| Journal::new(disk, knobs.disk_fails, slow, since));
             Peer {
-                is_fresh: knobs.fresh > 0,
+                // A key that nobody had before is served once: it dies with its process.
+                is_fresh: knobs.fresh > 0 && knobs.crash == 0,
                 app: minds::apps(*seed, setup, knobs, nth as u64),
                 keeps_journal: journal.is_some(),
                 journal,

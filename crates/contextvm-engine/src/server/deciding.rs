@@ -19,9 +19,10 @@ use crate::DropReason;
 const EARLY_LOOK: Duration = Duration::from_millis(100);
 
 impl ServerMachine {
-    /// Whether an event must wait for its second, so that what was done before a restart is stamped before it.
-    pub(super) const fn is_early(event: &Event, now: Now) -> bool {
-        event.created_at.as_secs() > now.unix
+    /// Whether an event must wait for its second, so that what was done before a restart is stamped before it. A key that is
+    /// never served again has no restart.
+    pub(super) const fn is_early(&self, event: &Event, now: Now) -> bool {
+        (self.config.accept_from > 0 || self.config.durable) && event.created_at.as_secs() > now.unix
     }
 
     /// Lets an event that was let in wait for its second, unless by then nobody waits for its answer.
@@ -83,7 +84,7 @@ impl ServerMachine {
     pub(super) fn release(&mut self, held: Held, now: Now) {
         let event = held.letter.event.id;
         let is_passed = matches!(held.verdict, Verdict::Pass { .. });
-        let gone_on = if is_passed && Self::is_early(&held.letter.event, now) {
+        let gone_on = if is_passed && self.is_early(&held.letter.event, now) {
             self.hold(held, now)
         } else {
             let Held { letter, verdict } = held;

@@ -113,7 +113,7 @@ impl ServerMachine {
         }
         let caller = event.pubkey;
         match self.config.access.decide(&caller, Capability::of(&message)) {
-            Verdict::Pass { member } if !self.waiting.has_line(&caller) && !Self::is_early(event, now) => {
+            Verdict::Pass { member } if !self.waiting.has_line(&caller) && !self.is_early(event, now) => {
                 self.enter(event, &message, protection, member, now).map(Judged::Entered)
             }
             Verdict::Deny => Err(self.refuse(event, &message, protection, now)),

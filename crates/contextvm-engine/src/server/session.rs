@@ -42,6 +42,8 @@ pub(super) struct Session {
     pub(super) member: bool,
     /// It is out of reach of the strangers' ring.
     pub(super) established: bool,
+    /// A stream to it was written to its end.
+    pub(super) has_read: bool,
     /// Requests of it that are in flight.
     pub(super) open: usize,
     /// Events of it that were accepted in a period.

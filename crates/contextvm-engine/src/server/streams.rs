@@ -79,11 +79,16 @@ impl Streams {
         Some(stream)
     }
 
+    /// Lists the streams to one caller.
+    fn of(&self, caller: &PublicKey) -> impl Iterator<Item = (&RequestKey, &Stream)> {
+        let first = RequestKey { caller: *caller, id: EventId::from_byte_array([0; 32]) };
+        let last = RequestKey { caller: *caller, id: EventId::from_byte_array([u8::MAX; 32]) };
+        self.map.range(first..=last)
+    }
+
     /// Returns the newest stream to this caller under this token.
     fn find(&self, caller: PublicKey, token: &str) -> Option<RequestKey> {
-        let first = RequestKey { caller, id: EventId::from_byte_array([0; 32]) };
-        let last = RequestKey { caller, id: EventId::from_byte_array([u8::MAX; 32]) };
-        let same = self.map.range(first..=last).filter(|(_, stream)| stream.token == token);
+        let same = self.of(&caller).filter(|(_, stream)| stream.token == token);
         same.max_by_key(|(_, stream)| stream.nth).map(|(key, _)| *key)
     }
 }
@@ -282,7 +287,7 @@ impl ServerMachine {
             StreamUse::No => return Err(StreamError::Unsupported),
             StreamUse::Closed | StreamUse::Failed => return Err(StreamError::Ended),
         }
-        if self.streams.len() >= self.config.limits.streams {
+        if !self.has_room_for_stream(&key.caller) {
             return Err(StreamError::Busy);
         }
         let token = route.token_text().ok_or(StreamError::Token)?;
@@ -310,6 +315,17 @@ impl ServerMachine {
         self.streams.map.insert(*key, stream);
         self.routes.set_stream(key, StreamUse::Open);
         Ok(())
+    }
+
+    /// Whether a caller may be written one more stream. The last quarter of the places is for callers who have one open at
+    /// most and have read one to its end, so that those who only open streams leave room for those who read them.
+    fn has_room_for_stream(&self, caller: &PublicKey) -> bool {
+        let most = self.config.limits.streams;
+        if self.streams.len() < most - most / 4 {
+            return true;
+        }
+        let has_read = self.sessions.get(caller).is_some_and(|session| session.has_read);
+        self.streams.len() < most && has_read && self.streams.of(caller).nth(1).is_none()
     }
 
     /// Chunks must fit into what relays take, whatever is in them.
@@ -387,6 +403,9 @@ impl ServerMachine {
         let Some(stream) = self.streams.remove(key) else { return };
         self.frames.forget(Owner::Stream(*key));
         let end = if failure.is_some() { StreamUse::Failed } else { StreamUse::Closed };
+        if let Some(session) = self.sessions.get_mut(&key.caller) {
+            session.has_read |= failure.is_none();
+        }
         self.routes.set_stream(key, end);
         self.out.push_back(ServerOutput::StreamEnded { key: *key, failure });
         if let Some((text, further)) = stream.parked {

@@ -105,7 +105,7 @@ impl ServerMachine {
             if size(event) > END_BYTES {
                 return Err(DropReason::TooLarge);
             }
-            if Self::is_early(event, now) {
+            if self.is_early(event, now) {
                 let letter = Letter { event: event.clone(), protection, text: None };
                 let held = self.hold(Held { letter, verdict: Verdict::Pass { member: false } }, now);
                 return held.map_err(|refused| refused.reason);

@@ -341,3 +341,22 @@ fn frames_that_the_application_writes_itself_pass_in_both_directions() {
     close(&mut world).0.unwrap();
     assert_eq!(world.from(1, PLAIN, &frame("7", "abort")), ["drop UnknownRequest"]);
 }
+
+#[test]
+fn who_only_opens_streams_leaves_a_quarter_of_them_to_who_has_read_one() {
+    let limits = Limits { streams: 4, ..Limits::default() };
+    let mut world = asked(ServerConfig { limits, ..ServerConfig::default() }, TS_STREAMS);
+    assert_eq!(world.write(0, "read to its end").0, Ok(15));
+    close(&mut world).0.unwrap();
+    settle(&mut world);
+    for (event, caller) in [(1, 2), (2, 2), (3, 2), (4, 2), (5, 3), (6, 1), (7, 1)] {
+        world.tagged(caller, PLAIN, &long_call(5, 300 + event), TS_STREAMS);
+        let taken = world.write(event, "x").0;
+        let fits = event <= 3 || event == 6;
+        assert_eq!(
+            taken,
+            if fits { Ok(1) } else { Err(StreamError::Busy) },
+            "event {event} of caller {caller}"
+        );
+    }
+}
