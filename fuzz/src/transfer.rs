@@ -83,6 +83,8 @@ fn owned(frame: TransferFrame<'_>) -> TransferFrame<'static> {
 struct Model {
     receiver: Receiver,
     limits: Limits,
+    /// How many transfers leave a place for a peer that was never here.
+    for_newcomers: usize,
     now: u64,
     events: u64,
     open: BTreeSet<TransferKey>,
@@ -104,10 +106,14 @@ pub fn transfer_receiver(data: &[u8]) {
         transfer_waste: bytes.pick(&[1_000_000, 2_000]),
         ..Limits::default()
     };
+    let of_requests = bytes.flag();
     let receiver =
-        if bytes.flag() { Receiver::for_requests(&limits) } else { Receiver::for_responses(&limits) };
+        if of_requests { Receiver::for_requests(&limits) } else { Receiver::for_responses(&limits) };
+    // A server keeps its last quarter for peers of whom a transfer has come whole.
+    let for_newcomers = limits.transfers - if of_requests { limits.transfers / 4 } else { 0 };
     let (open, declared) = (BTreeSet::new(), BTreeMap::new());
-    let mut model = Model { receiver, limits, now: 0, events: 0, open, declared, newcomers: 0 };
+    let mut model =
+        Model { receiver, limits, for_newcomers, now: 0, events: 0, open, declared, newcomers: 0 };
     each(&mut bytes, |bytes| model.operation(bytes));
     for _ in 0..WAKES {
         let Some((at, _)) = model.receiver.poll_timeout() else { break };
@@ -176,7 +182,7 @@ impl Model {
         let load = self.receiver.load();
         let cost = 600 + message(which).len() + 64 * frames.len();
         let has_room =
-            load.transfers < self.limits.transfers && load.bytes + cost <= self.limits.transfers_bytes;
+            load.transfers < self.for_newcomers && load.bytes + cost <= self.limits.transfers_bytes;
         let is_new = self.newcomers < 100;
         let outputs: Vec<_> = frames.into_iter().flat_map(|frame| self.hear(&key, frame, which)).collect();
         if has_room && is_new {

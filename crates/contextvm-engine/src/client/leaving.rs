@@ -11,7 +11,7 @@ use super::ending::Ending;
 use super::outgoing::Asking;
 use super::pending::Pending;
 use super::streams::cancelled;
-use super::{ClientMachine, ClientOutput, Exchange};
+use super::{ClientMachine, ClientOutput, Exchange, session};
 use crate::DropReason;
 
 /// The few members that a refusal looks for in a message that did not parse.
@@ -76,6 +76,10 @@ impl ClientMachine {
 
     /// Remembers what an answer says that is of use later; `event` is the one with its tags.
     pub(super) fn learn_answer(&mut self, call: &Pending, event: &Event, envelope: &Envelope<'_>) {
+        if !call.flagged && session::introduces(event) {
+            // It forgot us since, and does not know what we take.
+            self.session.announced = false;
+        }
         let Some(result) = envelope.result else { return };
         self.facts.keep(&call.method, event, result);
         if call.method == "tools/list" {

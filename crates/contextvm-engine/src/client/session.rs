@@ -1,7 +1,7 @@
 //! What is known of the server, and what follows for what is sent to it and taken from it.
 use alloc::vec::Vec;
 use contextvm_core::{PeerTags, Protection, WrapKind, tags};
-use nostr::event::Tag;
+use nostr::event::{Event, Tag};
 
 use crate::{ClientConfig, DropReason, EncryptionMode, GiftWrapMode};
 
@@ -15,7 +15,8 @@ pub(super) struct Session {
     pub(super) floor: bool,
     /// The server sent a kind 21059, which proves that it reads them.
     ephemeral_seen: bool,
-    /// A request with our flags was taken by a relay.
+    /// A request with our flags was answered, and the server has not introduced itself anew since. That a relay took one does
+    /// not say that the server was there to hear it.
     pub(super) announced: bool,
 }
 
@@ -62,6 +63,13 @@ impl Session {
             }
         }
     }
+}
+
+/// Whether a server says in an event what it understands, as it does to whom it does not know.
+pub(super) fn introduces(event: &Event) -> bool {
+    const FLAGS: [&str; 3] =
+        [tags::SUPPORT_ENCRYPTION, tags::SUPPORT_OVERSIZED_TRANSFER, tags::SUPPORT_OPEN_STREAM];
+    event.tags.iter().any(|tag| FLAGS.contains(&tag.kind()))
 }
 
 /// The flags with which a client says what it understands, in wire order.

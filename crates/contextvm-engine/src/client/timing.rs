@@ -26,10 +26,8 @@ impl ClientMachine {
         };
         self.learn_size(&event, outcome);
         let Self { pending, session, chance, .. } = self;
-        let goes_on = pending.change(&event, |call| {
-            session.announced |= call.flagged && matches!(outcome, Outcome::Accepted);
-            call.on_outcome(outcome, &session.tags, now.mono, chance)
-        });
+        let goes_on =
+            pending.change(&event, |call| call.on_outcome(outcome, &session.tags, now.mono, chance));
         if goes_on == Some(false) {
             self.end_overdue(&event, now);
         }

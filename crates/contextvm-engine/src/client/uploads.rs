@@ -161,8 +161,6 @@ impl ClientMachine {
             }
             Some(Landing::Taken) => {
                 self.uploads.tell(&call, SenderInput::Published(progress), now);
-                let flagged = self.pending.get(&call).is_some_and(|pending| pending.flagged);
-                self.session.announced |= flagged && matches!(outcome, Outcome::Accepted);
                 self.sign_of_life(&call, now);
                 self.tell_sent(&call);
             }

@@ -334,6 +334,10 @@ impl ServerMachine {
 
     /// Lets the application hear of something, unless it is about a request that it never heard of.
     fn let_out(&mut self, output: ServerOutput, now: Now) {
+        // The session of a stream may have been replaced by what was held before this.
+        if matches!(&output, ServerOutput::StreamRoom(key) if !self.streams.is_open(key)) {
+            return;
+        }
         if let ServerOutput::Deliver { caller, delivery, .. } = &output {
             if let Delivery::Request { key, streams, .. } = delivery
                 && self.routes.get(key).is_none_or(|route| route.cancelled)

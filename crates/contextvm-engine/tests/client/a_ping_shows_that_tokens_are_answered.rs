@@ -46,7 +46,9 @@ fn the_ping_goes_out_once_beside_the_first_request_that_is_withheld_its_token() 
         deliver {"jsonrpc":"2.0","method":"notifications/x"}
         > app {"jsonrpc":"2.0","id":1,"method":"ping"}
         publish 1 21059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":1,"method":"ping"}
-        > ok 1
+        > server 21059 e1 {"jsonrpc":"2.0","id":1,"result":{}}
+        forget 1
+        deliver {"jsonrpc":"2.0","id":1,"result":{}}
         > app {"jsonrpc":"2.0","id":2,"method":"tools/list","params":{"_meta":{"progressToken":7}}}
         publish 2 21059 {"jsonrpc":"2.0","id":2,"method":"tools/list","params":{"_meta":{"progressToken":7}}}
         > app {"jsonrpc":"2.0","id":3,"method":"tools/list"}

@@ -110,7 +110,9 @@ fn request_tags_are_on_every_request_and_on_nothing_else() {
         r#"
         > app {"jsonrpc":"2.0","id":1,"method":"ping"}
         publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams +pmi=bitcoin-lightning-bolt11 {"jsonrpc":"2.0","id":1,"method":"ping"}
-        > ok 1
+        > server 1059 e1 {"jsonrpc":"2.0","id":1,"result":{}}
+        forget 1
+        deliver {"jsonrpc":"2.0","id":1,"result":{}}
         > app {"jsonrpc":"2.0","id":2,"method":"ping"}
         publish 2 1059 +pmi=bitcoin-lightning-bolt11 {"jsonrpc":"2.0","id":2,"method":"ping"}
         > app {"jsonrpc":"2.0","method":"notifications/x"}

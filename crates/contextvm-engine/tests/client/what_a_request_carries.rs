@@ -4,7 +4,7 @@ use contextvm_engine::ClientConfig;
 use crate::rig::{check, config};
 
 #[test]
-fn flags_go_with_every_request_until_a_relay_took_one() {
+fn flags_go_with_every_request_until_the_server_answered_one() {
     check(
         config(),
         r#"
@@ -20,14 +20,49 @@ fn flags_go_with_every_request_until_a_relay_took_one() {
         > refused 3 no
         > app {"jsonrpc":"2.0","id":3,"method":"resources/list"}
         publish 4 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":3,"method":"resources/list","params":{"_meta":{"progressToken":"c-2"}}}
+        # a relay took it, and the server may not have been there
         > ok 4
+        > app {"jsonrpc":"2.0","id":9,"method":"ping"}
+        publish 5 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":9,"method":"ping"}
+        > server 1059 e4 {"jsonrpc":"2.0","id":3,"result":{}}
+        forget 4
+        deliver {"jsonrpc":"2.0","id":3,"result":{}}
         > app {"jsonrpc":"2.0","id":4,"method":"prompts/list"}
-        publish 5 1059 {"jsonrpc":"2.0","id":4,"method":"prompts/list","params":{"_meta":{"progressToken":"c-3"}}}
+        publish 6 1059 {"jsonrpc":"2.0","id":4,"method":"prompts/list","params":{"_meta":{"progressToken":"c-3"}}}
         # an initialize makes the server forget, so it carries them again
         > app {"jsonrpc":"2.0","id":5,"method":"initialize","params":{}}
-        publish 6 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":5,"method":"initialize","params":{}}
+        publish 7 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":5,"method":"initialize","params":{}}
         > app {"jsonrpc":"2.0","id":6,"method":"tools/list"}
-        publish 7 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":6,"method":"tools/list","params":{"_meta":{"progressToken":"c-4"}}}
+        publish 8 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":6,"method":"tools/list","params":{"_meta":{"progressToken":"c-4"}}}
+        "#,
+    );
+}
+
+#[test]
+fn a_server_that_introduces_itself_anew_is_told_our_flags_again() {
+    check(
+        config(),
+        r#"
+        > app {"jsonrpc":"2.0","id":1,"method":"ping"}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":1,"method":"ping"}
+        > server 1059 e1 +support_encryption {"jsonrpc":"2.0","id":1,"result":{}}
+        learned
+        forget 1
+        deliver {"jsonrpc":"2.0","id":1,"result":{}}
+        > app {"jsonrpc":"2.0","id":2,"method":"ping"}
+        publish 2 1059 {"jsonrpc":"2.0","id":2,"method":"ping"}
+        # a price is no introduction
+        > server 1059 e2 +cap=tool:x {"jsonrpc":"2.0","id":2,"result":{}}
+        forget 2
+        deliver {"jsonrpc":"2.0","id":2,"result":{}}
+        > app {"jsonrpc":"2.0","id":3,"method":"ping"}
+        publish 3 1059 {"jsonrpc":"2.0","id":3,"method":"ping"}
+        # it was restarted, or gave our place to somebody else
+        > server 1059 e3 +support_encryption {"jsonrpc":"2.0","id":3,"result":{}}
+        forget 3
+        deliver {"jsonrpc":"2.0","id":3,"result":{}}
+        > app {"jsonrpc":"2.0","id":4,"method":"ping"}
+        publish 4 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {"jsonrpc":"2.0","id":4,"method":"ping"}
         "#,
     );
 }

@@ -350,7 +350,7 @@ fn who_only_opens_streams_leaves_a_quarter_of_them_to_who_has_read_one() {
     close(&mut world).0.unwrap();
     settle(&mut world);
     for (event, caller) in [(1, 2), (2, 2), (3, 2), (4, 2), (5, 3), (6, 1), (7, 1)] {
-        world.tagged(caller, PLAIN, &long_call(5, 300 + event), TS_STREAMS);
+        world.tagged(caller, PLAIN, &long_call(6 + event as u32, 300), TS_STREAMS);
         let taken = world.write(event, "x").0;
         let fits = event <= 3 || event == 6;
         assert_eq!(

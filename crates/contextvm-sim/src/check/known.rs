@@ -46,8 +46,8 @@ pub(super) struct Known {
     by_args: BTreeMap<(Host, Digest), Call>,
     open: BTreeSet<(Host, Call)>,
     counts: BTreeMap<Host, Open>,
-    /// Requests of each client that its server's application works on.
-    working: BTreeMap<Host, BTreeSet<Digest>>,
+    /// Requests of each client that its server's application works on; those that it stopped have a place for a while yet.
+    working: BTreeMap<Host, BTreeMap<Digest, Option<u64>>>,
     lives: BTreeMap<Host, u32>,
     denied: BTreeSet<(Host, PublicKey)>,
     /// Clients that closed themselves.
@@ -56,6 +56,8 @@ pub(super) struct Known {
     slept: Vec<(Host, u64, u64)>,
     /// When a host was last asked something, or answered it.
     asked_at: BTreeMap<Host, u64>,
+    /// What each server has to publish again until a relay takes it.
+    publications: BTreeMap<Host, u64>,
     pub(super) troubles: Troubles,
 }
 
@@ -85,12 +87,14 @@ impl Known {
                 self.crowd(*host, *at);
             }
             What::Executed { caller, args, .. } => self.executed(*host, caller, *args, *at),
-            What::Returned { caller, args, .. } | What::Stopped { caller, args } => {
+            What::Returned { caller, args, .. } => {
                 self.asked_at.insert(*host, *at);
-                if let Some(working) = self.hosts.get(caller).and_then(|caller| self.working.get_mut(caller))
-                {
-                    working.remove(args);
-                }
+                self.works_until(caller, args, 0);
+            }
+            What::Stopped { caller, args } => {
+                self.asked_at.insert(*host, *at);
+                let patience = self.limits.request_timeout.as_micros() as u64;
+                self.works_until(caller, args, at.saturating_add(patience));
             }
             What::Denied { caller } => drop(self.denied.insert((*host, *caller))),
             What::Slept { lasts } => self.slept.push((*host, *at, *lasts)),
@@ -105,7 +109,10 @@ impl Known {
                 self.gone.remove(host);
                 self.troubles.note(*host, Excuse::Crash, *at);
             }
-            What::Load(load) => self.troubles.load(*host, load, &self.limits, *at),
+            What::Load(load) => {
+                self.publications.insert(*host, load.publications as u64);
+                self.troubles.load(*host, load, &self.limits, *at);
+            }
             _ => {}
         }
     }
@@ -114,15 +121,26 @@ impl Known {
         self.asked_at.insert(host, at);
         let Some(caller) = self.hosts.get(caller).copied() else { return };
         if matches!(host, Host::Server(_)) {
-            self.working.entry(caller).or_default().insert(args);
+            self.working.entry(caller).or_default().insert(args, None);
             self.crowd(caller, at);
+        }
+    }
+
+    /// An application works on a request no more; its endpoint keeps the place of one that was cancelled until then.
+    fn works_until(&mut self, caller: &PublicKey, args: &Digest, until: u64) {
+        let working = self.hosts.get(caller).and_then(|caller| self.working.get_mut(caller));
+        if let Some(end) = working.and_then(|working| working.get_mut(args)) {
+            *end = Some(until);
         }
     }
 
     /// Notes whether a caller has as much open as it may.
     fn crowd(&mut self, caller: Host, at: u64) {
         let Open { calls, large, streams } = self.counts.get(&caller).copied().unwrap_or_default();
-        let working = self.working.get(&caller).map_or(0, BTreeSet::len);
+        let working = self.working.get_mut(&caller).map_or(0, |working| {
+            working.retain(|_, end| end.is_none_or(|end| end > at));
+            working.len()
+        });
         let limits = &self.limits;
         if calls.max(working) >= limits.in_flight_per_caller.min(limits.pending)
             || large >= limits.transfers_per_peer
@@ -222,6 +240,11 @@ impl Known {
     pub(super) fn slept(&self, host: Host, since: u64) -> u64 {
         let naps = self.slept.iter().filter(|(who, at, lasts)| *who == host && at + lasts >= since);
         naps.map(|(_, _, lasts)| lasts).sum()
+    }
+
+    /// Returns how much a host has to publish until a relay takes it.
+    pub(super) fn publications(&self, host: Host) -> u64 {
+        self.publications.get(&host).copied().unwrap_or_default()
     }
 
     /// Lists the calls of a host that have not ended.

@@ -428,6 +428,12 @@ fn c12_sees_wakes_in_the_past_and_without_end() {
         judge_timed(wakes, &Expect::default())
     };
     assert_eq!((woken(50), woken(51)), (vec![], vec![Check::C12]));
+    let publishes = |times: u64| {
+        let load = What::Load(load(|load| load.publications = 9));
+        let wakes = (0..times).map(|nth| (nth * 50, SERVER, What::Woke));
+        judge_timed(std::iter::once((0, SERVER, load)).chain(wakes), &Expect::default())
+    };
+    assert_eq!((publishes(59), publishes(60)), (vec![], vec![Check::C12]));
 }
 
 #[test]

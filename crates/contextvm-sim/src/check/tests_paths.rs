@@ -221,3 +221,87 @@ fn c1_sees_a_call_that_ends_long_after_its_time() {
     let asked = What::Executed { caller: key(SERVER), id: None, args: args(9), bytes: 9, unix: UNIX };
     assert!(!took(timeout * 2, false, Some(asked)).contains(&Check::C1), "it waits while it is asked");
 }
+
+/// Lets the large call of a life end with an error although its tool answered it, and a trouble come first.
+fn refused(code: i64, bytes: u64, trouble: Option<(Host, What)>, expect: &Expect) -> Vec<Check> {
+    let mut life = life();
+    let end = at(&life, ended(3));
+    life[end].1 = What::Ended { call: Call(3), ending: Ending::Error(code) };
+    for (_, what) in &mut life {
+        match what {
+            What::Returned { args: of, bytes: long, .. } if *of == args(3) => *long = bytes,
+            _ => {}
+        }
+    }
+    // Its stream is not what this is about.
+    life.retain(|(_, what)| {
+        !matches!(
+            what,
+            What::Wrote { .. } | What::Chunk { .. } | What::Closed { .. } | What::StreamEnded { .. }
+        )
+    });
+    if let Some(trouble) = trouble {
+        let place = at(&life, |what| matches!(what, What::Issued { call: Call(3), .. }));
+        life.insert(place, trouble);
+    }
+    judge(&life, expect)
+}
+
+#[test]
+fn c6_excuses_a_large_answer_only_to_whom_a_server_may_have_forgotten() {
+    let usual = Expect::default();
+    let crashed = || Some((SERVER, What::Crashed));
+    let left = || Some((SERVER, What::Left { caller: Some(key(ALICE)) }));
+    let (internal, large) = (-32_603, 100_000);
+    assert!(refused(internal, large, None, &usual).contains(&Check::C6), "nobody forgot anybody");
+    assert!(!refused(internal, large, crashed(), &usual).contains(&Check::C6));
+    assert!(!refused(internal, large, left(), &usual).contains(&Check::C6));
+    assert!(refused(internal, 1_000, crashed(), &usual).contains(&Check::C6), "that needs no transfer");
+    assert!(refused(-32_001, large, crashed(), &usual).contains(&Check::C6), "that is another error");
+    let other = Some((BOB, What::Crashed));
+    assert!(refused(internal, large, other, &usual).contains(&Check::C6), "that is somebody else");
+}
+
+#[test]
+fn c6_excuses_an_answer_that_is_not_kept_only_where_a_ledger_has_no_room_for_it() {
+    let usual = Expect::default();
+    let kept = usual.limits.ledger_answer as u64;
+    let mut small = Expect::default();
+    small.limits.ledger_bytes = 99_999;
+    assert!(refused(-32_000, kept, None, &usual).contains(&Check::C6), "it is kept");
+    assert!(!refused(-32_000, kept + 1, None, &usual).contains(&Check::C6), "it is too large");
+    assert!(!refused(-32_000, 1_000, None, &small).contains(&Check::C6), "the ledger is small");
+    assert!(refused(-32_001, kept + 1, None, &usual).contains(&Check::C6), "that is another error");
+}
+
+#[test]
+fn c6_counts_what_a_caller_cancelled_until_its_endpoint_has_forgotten_it() {
+    let mut expect = Expect::default();
+    expect.limits.in_flight_per_caller = 2;
+    let timeout = expect.limits.request_timeout.as_micros() as u64;
+    let is_broken = |pause: u64| {
+        let join = |host| What::Joined { key: key(host), honest: true, encrypted: true };
+        let (caller, at) = (key(ALICE), 4 + pause);
+        let executed = |call| What::Executed { caller, id: None, args: args(call), bytes: 9, unix: UNIX };
+        let stopped = |call| What::Stopped { caller, args: args(call) };
+        let cancelled = |call| What::Ended { call: Call(call), ending: Ending::Cancelled };
+        let refused = What::Ended { call: Call(5), ending: Ending::Error(-32_000) };
+        let life = vec![
+            (0, ALICE, join(ALICE)),
+            (0, SERVER, join(SERVER)),
+            (0, SERVER, What::Path { client: 0, server: 0, good: true, clocks: true }),
+            (1, ALICE, issued(4, false)),
+            (2, SERVER, executed(4)),
+            (3, ALICE, cancelled(4)),
+            (4, SERVER, stopped(4)),
+            (4, ALICE, issued(6, false)),
+            (4, SERVER, executed(6)),
+            (4, ALICE, cancelled(6)),
+            (4, SERVER, stopped(6)),
+            (at, ALICE, issued(5, false)),
+            (at + 1, ALICE, refused),
+        ];
+        judge_timed(life.into_iter(), &expect).contains(&Check::C6)
+    };
+    assert_eq!((is_broken(timeout - 1), is_broken(timeout)), (false, true));
+}
