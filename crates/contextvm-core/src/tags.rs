@@ -111,6 +111,13 @@ pub fn is_discovery(tag: &Tag) -> bool {
     !matches!(tag.kind(), RECIPIENT | ANSWERED)
 }
 
+/// Whether somebody says in an event what it understands, as it does to whom it does not know.
+#[must_use]
+pub fn introduces(tags: &Tags) -> bool {
+    const FLAGS: [&str; 3] = [SUPPORT_ENCRYPTION, SUPPORT_OVERSIZED_TRANSFER, SUPPORT_OPEN_STREAM];
+    tags.iter().any(|tag| FLAGS.contains(&tag.kind()))
+}
+
 /// Makes the `p` tag.
 #[must_use]
 pub fn recipient(key: &PublicKey) -> Tag {

@@ -26,6 +26,8 @@ const ATTEMPTS: u32 = 3;
 #[derive(Clone, Copy, Debug)]
 struct Open {
     call: Call,
+    /// Its application gave it a progress token, which is its id.
+    has_token: bool,
     /// It reads a stream that has not ended.
     reads: bool,
     /// Chunks after which it has enough of its stream.
@@ -174,7 +176,8 @@ impl Client {
         let (args, bytes) = end::asked(&message);
         let Kind { reads, simple, stops } = kind;
         desk.emit(What::Issued { call, to: self.config.server, args, bytes, reads, simple });
-        self.calls.insert(id, Open { call, reads, stops, has_ended: false });
+        let has_token = message.progress_token().is_some();
+        self.calls.insert(id, Open { call, has_token, reads, stops, has_ended: false });
         self.ids.insert(call, id);
     }
 
@@ -353,7 +356,7 @@ impl Client {
             return;
         };
         let open = part("progressToken").and_then(|token| self.calls.get(&token.parse().ok()?));
-        if open.is_some_and(|open| open.call.0 != call) {
+        if open.is_some_and(|open| open.has_token && open.call.0 != call) {
             desk.emit(What::Error("progress of another call under the token of this one"));
         }
         let said = end::progressed(call, part("progress").unwrap_or_default());

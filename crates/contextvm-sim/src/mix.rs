@@ -67,6 +67,7 @@ impl What {
             Self::GaveUp { caller, args } => hash.all(33, &[short(caller.as_bytes()), args.0]),
             Self::HadEnough { call } => hash.all(32, &[call.0]),
             Self::Slept { lasts } => hash.all(22, &[*lasts]),
+            Self::Stalled { lasts } => hash.all(34, &[*lasts]),
             Self::Jumped { by } => hash.all(23, &[by.cast_unsigned()]),
             Self::NotMade { calls } => hash.all(24, &[*calls]),
             Self::Load(load) => hash.all(16, &server_sizes(load).map(|size| size as u64)),

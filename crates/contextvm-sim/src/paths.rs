@@ -40,10 +40,11 @@ impl World {
     }
 }
 
-/// Whether clocks let a call through: what is asked now is, as far as clocks go, behind the server's barrier and not ahead
-/// of its clock.
+/// Whether clocks let a call through: what is asked now is, as far as clocks go, behind the server's barrier, not ahead of
+/// its clock, and not so old that nobody waits for it any more.
 fn clocks_agree(client: &Peer, server: &Peer, now: u64) -> bool {
     let behind = server.skew - client.skew;
     let settled = now >= server.barrier_at + (behind.unsigned_abs() + 3) * SEC;
-    (-3..300).contains(&behind) && settled
+    let oldest = server.me.limits.request_timeout.as_secs().min(300);
+    (-3..oldest as i64).contains(&behind) && settled
 }

@@ -231,6 +231,11 @@ pub enum What {
         /// Microseconds.
         lasts: u64,
     },
+    /// The disk of a server stands still from now on.
+    Stalled {
+        /// Microseconds.
+        lasts: u64,
+    },
     /// A wall clock jumped.
     Jumped {
         /// Seconds.

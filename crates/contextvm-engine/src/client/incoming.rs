@@ -15,8 +15,8 @@ use crate::DropReason;
 /// What the first `e` tag of an event says.
 pub(super) enum Names {
     Nothing,
-    /// A tag is there, but no pending call has that id.
-    Unknown,
+    /// A tag is there, but no pending call has its id.
+    Unknown(Option<EventId>),
     Call(EventId),
 }
 
@@ -24,7 +24,7 @@ impl Names {
     pub(super) const fn call(&self) -> Option<EventId> {
         match self {
             Self::Call(id) => Some(*id),
-            Self::Nothing | Self::Unknown => None,
+            Self::Nothing | Self::Unknown(_) => None,
         }
     }
 }
@@ -108,7 +108,7 @@ impl ClientMachine {
         }
         let id = tags::answered_id(&event.tags);
         let is_asked = |id: &EventId| self.pending.get(id).is_some_and(|call| !call.uploading);
-        id.filter(is_asked).map_or(Names::Unknown, Names::Call)
+        id.filter(is_asked).map_or(Names::Unknown(id), Names::Call)
     }
 
     /// The first answer ends the call; the JSON-RPC id in it is not looked at.
@@ -135,7 +135,7 @@ impl ClientMachine {
         names: &Names,
         now: Now,
     ) -> Result<Option<String>, DropReason> {
-        if matches!(names, Names::Unknown) {
+        if matches!(names, Names::Unknown(_)) {
             return Err(DropReason::Uncorrelated);
         }
         if !self.heard.first_time(event.id, now.mono) {
@@ -181,8 +181,17 @@ impl ClientMachine {
     }
 
     /// Finds the call with a token, which is the one that the `e` tag names if it names any.
+    ///
+    /// What a server of ours names is right: an unknown request is one of an earlier client with our key, whose
+    /// application counted its tokens from one as well.
     pub(super) fn call_with(&self, token: &str, names: &Names) -> Result<Option<EventId>, DropReason> {
         let holder = self.tokens.holder(token);
+        if let Names::Unknown(named) = names
+            && self.session.tags.repeats
+            && *named != holder
+        {
+            return Err(DropReason::Uncorrelated);
+        }
         let is_other = names.call().is_some_and(|named| holder != Some(named));
         if is_other { Err(DropReason::UnknownRequest) } else { Ok(holder) }
     }

@@ -2,7 +2,7 @@
 use alloc::string::String;
 
 use contextvm_core::envelope::{Envelope, is_id};
-use contextvm_core::{Now, Protection};
+use contextvm_core::{Now, Protection, tags};
 use nostr::event::{Event, EventId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -11,7 +11,7 @@ use super::ending::Ending;
 use super::outgoing::Asking;
 use super::pending::Pending;
 use super::streams::cancelled;
-use super::{ClientMachine, ClientOutput, Exchange, session};
+use super::{ClientMachine, ClientOutput, Exchange};
 use crate::DropReason;
 
 /// The few members that a refusal looks for in a message that did not parse.
@@ -76,7 +76,7 @@ impl ClientMachine {
 
     /// Remembers what an answer says that is of use later; `event` is the one with its tags.
     pub(super) fn learn_answer(&mut self, call: &Pending, event: &Event, envelope: &Envelope<'_>) {
-        if !call.flagged && session::introduces(event) {
+        if !call.flagged && tags::introduces(&event.tags) {
             // It forgot us since, and does not know what we take.
             self.session.announced = false;
         }

@@ -1,7 +1,7 @@
 //! What is known of the server, and what follows for what is sent to it and taken from it.
 use alloc::vec::Vec;
 use contextvm_core::{PeerTags, Protection, WrapKind, tags};
-use nostr::event::{Event, Tag};
+use nostr::event::Tag;
 
 use crate::{ClientConfig, DropReason, EncryptionMode, GiftWrapMode};
 
@@ -63,13 +63,6 @@ impl Session {
             }
         }
     }
-}
-
-/// Whether a server says in an event what it understands, as it does to whom it does not know.
-pub(super) fn introduces(event: &Event) -> bool {
-    const FLAGS: [&str; 3] =
-        [tags::SUPPORT_ENCRYPTION, tags::SUPPORT_OVERSIZED_TRANSFER, tags::SUPPORT_OPEN_STREAM];
-    event.tags.iter().any(|tag| FLAGS.contains(&tag.kind()))
 }
 
 /// The flags with which a client says what it understands, in wire order.

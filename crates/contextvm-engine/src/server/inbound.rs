@@ -131,15 +131,16 @@ impl ServerMachine {
             (Protection::Wrapped(WrapKind::Ephemeral), _, wraps) => wraps != GiftWrapMode::Persistent,
         };
         let stamp = event.created_at.as_secs();
-        let was_encrypted =
-            self.sessions.get(&event.pubkey).is_some_and(|session| session.floor.is_encrypted());
+        let session = self.sessions.get(&event.pubkey);
+        let is_below =
+            !protection.is_encrypted() && session.is_some_and(|session| !session.floor.admits_plain(stamp));
         if !admitted {
             Err(DropReason::Policy)
         } else if stamp < self.config.accept_from {
             Err(DropReason::BeforeStart)
         } else if !self.seen.remembers(stamp) {
             Err(DropReason::Stale)
-        } else if was_encrypted && !protection.is_encrypted() {
+        } else if is_below {
             Err(DropReason::BelowFloor)
         } else {
             Ok(())
@@ -205,7 +206,7 @@ impl ServerMachine {
     fn take(&mut self, event: &Event, protection: Protection, now: Now) {
         self.seen.insert(event.created_at.as_secs(), event.id);
         if let Some(session) = self.sessions.get_mut(&event.pubkey) {
-            session.floor.hear(event.id, protection);
+            session.floor.hear(event, protection);
             session.accept(self.seen.period(now.unix));
         }
     }
@@ -228,6 +229,11 @@ impl ServerMachine {
             return Err(self.busy(event, message, id, protection, now));
         }
         self.greet(event, protection, member, now)?;
+        if tags::introduces(&event.tags)
+            && let Some(session) = self.sessions.get_mut(&key.caller).filter(|session| session.told)
+        {
+            session.introduced = Some(key.id);
+        }
         let mut route = Route::new(
             id.get().to_string(),
             message.progress_token().map(|token| token.get().to_string()),

@@ -173,8 +173,10 @@ impl ServerMachine {
         let (text, answered) = if is_progress(message) {
             let token = route.token.as_deref().ok_or(DropReason::UnknownRequest)?;
             // The existing Rust SDK's client takes any event with the `e` tag for the answer and drops the real one,
-            // so progress names its request only where the token alone would be ambiguous.
-            let named = self.routes.shares_token(&key).then_some(key.id);
+            // so progress to others than ours names its request only where the token alone would be ambiguous.
+            let is_ours =
+                self.sessions.get(&key.caller).is_some_and(|session| session.tags.unordered_streams);
+            let named = (is_ours || self.routes.shares_token(&key)).then_some(key.id);
             (rewrite::with_notified_token(message, token), named)
         } else {
             (rewrite::with_subscription_id(message, &route.id), Some(key.id))
@@ -402,8 +404,8 @@ impl ServerMachine {
         self.post_out(Outbound { ticket, draft, recipient, protection, is_frame: false, about, reach });
     }
 
-    /// Makes a draft: `p`, `e`, then our discovery tags while the caller was not told, then further ones; returns whether
-    /// the caller is told now.
+    /// Makes a draft: `p`, `e`, then our discovery tags while the caller was not told or where it introduced itself, then
+    /// further ones; returns whether the caller is told now.
     pub(super) fn draft(
         &mut self,
         to: PublicKey,
@@ -414,7 +416,8 @@ impl ServerMachine {
     ) -> (Draft, Option<u32>) {
         let session = self.sessions.get(&to);
         let told = session.filter(|session| !session.told).map(|session| session.epoch);
-        let due = if told.is_some() { self.discovery.as_slice() } else { &[] };
+        let is_answer = e.is_some() && session.is_some_and(|session| session.introduced == e);
+        let due = if told.is_some() || is_answer { self.discovery.as_slice() } else { &[] };
         let mut all = Vec::with_capacity(2 + due.len() + further.len());
         all.push(tags::recipient(&to));
         all.extend(e.as_ref().map(tags::answered));

@@ -193,9 +193,10 @@ impl Routes {
         }
     }
 
-    /// Sets the time at which a route ends without an answer of the application.
+    /// Sets the time at which a route ends at the latest without an answer of the application.
     pub(super) fn end_at(&mut self, key: &RequestKey, end: Mono) {
         let Some(route) = self.map.get_mut(key) else { return };
+        let end = route.ends.map_or(end, |planned| planned.min(end));
         if let Some(old) = route.ends.replace(end) {
             self.ends.remove(&(old, *key));
         }

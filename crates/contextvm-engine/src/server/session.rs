@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use contextvm_core::{Limits, Mono, PeerTags};
-use nostr::event::{Tag, Tags};
+use nostr::event::{EventId, Tag, Tags};
 use nostr::key::PublicKey;
 
 use super::floor::Floor;
@@ -36,6 +36,9 @@ pub(super) struct Session {
     pub(super) ephemeral: bool,
     /// Our discovery tags have reached a relay since the last `initialize`.
     pub(super) told: bool,
+    /// The latest request in which the caller introduced itself although it was told: it may have begun anew, so the answer
+    /// to that request says again who we are.
+    pub(super) introduced: Option<EventId>,
     /// Counts the `initialize` requests, so that an older publication cannot set `told`.
     pub(super) epoch: u32,
     /// It may call by its key, and not only because a capability is open to all.

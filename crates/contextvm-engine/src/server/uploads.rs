@@ -136,7 +136,7 @@ impl ServerMachine {
             return false;
         }
         if let Some(session) = self.sessions.get_mut(&event.pubkey) {
-            session.floor.hear_frame(event.id, protection);
+            session.floor.hear_frame(event, protection);
         }
         true
     }

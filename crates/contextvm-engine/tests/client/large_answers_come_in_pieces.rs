@@ -72,6 +72,28 @@ fn frames_are_found_by_their_token_whatever_e_tags_they_carry() {
 }
 
 #[test]
+fn frames_that_a_server_of_ours_sent_an_earlier_client_say_nothing_to_a_new_call_with_their_token() {
+    let mut earlier = Rig::new(config());
+    meet(&mut earlier);
+    let old = ask(&mut earlier, &request("1", Some("5"), 10));
+    let mut rig = Rig::new(config());
+    meet(&mut rig);
+    rig.wait(1_000);
+    let asked = ask(&mut rig, &request("1", Some("5"), 10));
+    assert_ne!(old.draft.id, asked.draft.id);
+    let frames = cut("5", &answer(100_000), 9_000);
+    let outputs = say_all(&mut rig, old.draft.id, &frames);
+    assert_eq!(drops(&outputs), vec![DropReason::Uncorrelated; frames.len()]);
+    let progress =
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":5,"progress":1}}"#;
+    let outputs = rig.say(WRAP, vec![Tag::event(old.draft.id)], progress);
+    assert_eq!((delivered(&outputs).len(), drops(&outputs).len()), (0, 1));
+    let own = answer(90_000);
+    let outputs = say_all(&mut rig, asked.draft.id, &cut("5", &own, 9_000));
+    assert_eq!(delivered(&outputs), [restored(&own, "1")]);
+}
+
+#[test]
 fn frames_with_the_token_of_one_call_and_the_name_of_another_belong_to_none() {
     let mut rig = Rig::new(config());
     let one = ask(&mut rig, &request("1", None, 10));

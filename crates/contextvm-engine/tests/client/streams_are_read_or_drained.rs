@@ -308,6 +308,17 @@ fn an_old_stream_says_nothing_to_a_new_call_with_its_token() {
 }
 
 #[test]
+fn what_names_an_answered_call_still_belongs_to_its_stream() {
+    let (mut rig, asked) = reader(reading());
+    say_all(&mut rig, asked, &[start()]);
+    rig.say(WRAP, vec![Tag::event(asked)], &answer(10));
+    assert_eq!(text_of(&say_all(&mut rig, asked, &[chunk("5", 0, "late")])), "late");
+    let stranger = nostr::event::EventId::from_byte_array([9; 32]);
+    let outputs = say_all(&mut rig, stranger, &[chunk("5", 1, "older")]);
+    assert!(matches!(outputs[..], [ClientOutput::Drop(DropReason::Uncorrelated)]));
+}
+
+#[test]
 fn a_stream_by_script() {
     check(
         reading(),

@@ -75,3 +75,15 @@ fn a_cancelled_request_counts_until_its_handler_or_its_time_ends() {
     assert_eq!(world.machine.load().in_flight, 31);
     assert!(world.from(1, PLAIN, &call(100, "slow"))[0].starts_with("deliver"));
 }
+
+#[test]
+fn a_new_session_gives_what_was_cancelled_before_no_more_time() {
+    let mut world = World::new(ServerConfig::default());
+    world.from(1, PLAIN, &call(3, "slow"));
+    world.from(1, PLAIN, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":3}}"#);
+    world.pass(50);
+    world.from(1, PLAIN, &call(4, "initialize"));
+    assert_eq!(world.machine.load().in_flight, 2);
+    world.pass(10);
+    assert_eq!(world.machine.load().in_flight, 1, "its time was over a minute after its cancellation");
+}

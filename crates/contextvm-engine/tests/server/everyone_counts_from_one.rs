@@ -135,6 +135,18 @@ fn progress_names_its_request_only_where_the_token_alone_would_be_ambiguous() {
 }
 
 #[test]
+fn progress_names_its_request_to_a_client_that_may_have_had_its_token_in_an_earlier_life() {
+    let progress =
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"$0","progress":1}}"#;
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"_meta":{"progressToken":7}}}"#;
+    for (flag, is_named) in [("support_unordered_streams", true), ("support_open_stream", false)] {
+        let mut world = World::new(ServerConfig::default());
+        world.tagged(1, PLAIN, call, &[&[flag]]);
+        assert_eq!(world.app(1, progress)[0].contains("[e=$0"), is_named, "{flag}");
+    }
+}
+
+#[test]
 fn two_concurrent_requests_with_the_same_id_and_token_stay_separate_and_keep_their_spelling() {
     check(
         ServerConfig::default(),

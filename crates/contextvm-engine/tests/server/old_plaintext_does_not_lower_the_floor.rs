@@ -115,3 +115,20 @@ fn a_stranger_who_wraps_what_was_said_in_clear_shuts_nobody_out() {
     world.from(1, WRAP, &call(5, "ping"));
     assert_eq!(world.from(1, PLAIN, &call(6, "ping")), ["drop BelowFloor"]);
 }
+
+#[test]
+fn a_stranger_who_wraps_what_did_not_arrive_shuts_nobody_out_for_longer_than_a_second() {
+    let mut world = World::new(ServerConfig::default());
+    world.from(1, PLAIN, &call(1, "ping"));
+    // Its author sent it in clear while the server was away.
+    world.from(1, WRAP, &call(2, "ping"));
+    assert_eq!(world.from(1, PLAIN, &call(3, "ping")), ["drop BelowFloor"]);
+    let old = world.now.unix;
+    world.pass(1);
+    assert!(world.from(1, PLAIN, &call(4, "ping"))[0].starts_with("deliver"));
+    assert!(world.done(3)[0].starts_with("publish 25910"), "it is answered as it asked");
+    // Of who wraps what it says, nothing old in clear is taken.
+    world.from(2, WRAP, &call(1, "ping"));
+    world.now.unix = old;
+    assert_eq!(world.from(2, PLAIN, &call(2, "ping")), ["drop BelowFloor"]);
+}

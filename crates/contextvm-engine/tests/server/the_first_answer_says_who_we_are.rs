@@ -80,6 +80,20 @@ fn an_older_publication_does_not_silence_the_tags_after_initialize() {
 }
 
 #[test]
+fn whoever_introduces_itself_again_is_told_again_and_only_there() {
+    let mut world = World::new(named());
+    world.from(1, PLAIN, &call(1, "ping"));
+    assert!(world.done(0)[0].contains(ALL));
+    // A process that began anew with the same key and has no `initialize` to send.
+    world.tagged(1, PLAIN, &call(2, "ping"), &[&["support_oversized_transfer"]]);
+    world.from(1, PLAIN, &call(3, "ping"));
+    assert!(world.done(2)[0].starts_with("publish 25910 to c1 [e=$2] "), "who did not ask is not told");
+    assert!(world.done(1)[0].starts_with(&format!("publish 25910 to c1 [e=$1,{ALL}] ")));
+    world.tagged(1, PLAIN, &call(4, "ping"), &[&["name", "me"]]);
+    assert!(!world.done(3)[0].contains(ALL), "a name alone says nothing of what is understood");
+}
+
+#[test]
 fn the_configuration_tells_the_same_tags() {
     let tags = named().discovery_tags();
     let tags: Vec<String> = tags.iter().map(|tag| tag.as_slice().join("=")).collect();

@@ -50,7 +50,7 @@ pub enum Excuse {
     Left,
     /// A signer was late, or refused.
     Signer,
-    /// A disk failed.
+    /// A disk failed, or stood still.
     Disk,
     /// A table was full, or the caller had as much open as it may.
     Room,

@@ -63,7 +63,8 @@ impl Floors {
                 // No clock of a host goes on while it sleeps.
                 let until = since.map(|since| since + self.lingers + known.slept(*host, since));
                 if deep || until.is_none_or(|until| until < *at) {
-                    most("in_flight", load.in_flight, 0);
+                    // What an application is done with may wait for the end of its stream, and what it has not heard of for the disk.
+                    most("in_flight", load.in_flight, if deep { 0 } else { load.streams + load.held });
                 }
                 if deep {
                     for (name, size) in held(&load) {

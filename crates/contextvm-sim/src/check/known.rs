@@ -5,9 +5,10 @@ use contextvm_core::Limits;
 use contextvm_engine::DropReason;
 use nostr::key::PublicKey;
 
+use super::crowding::Crowding;
 use super::troubles::Troubles;
 use super::{Excuse, Expect, LARGE};
-use crate::trace::{Call, Digest, Entry, Host, What};
+use crate::trace::{Call, Digest, Ending, Entry, Host, What};
 
 /// A client or a server as it introduced itself.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +47,11 @@ pub(super) struct Known {
     by_args: BTreeMap<(Host, Digest), Call>,
     open: BTreeSet<(Host, Call)>,
     counts: BTreeMap<Host, Open>,
-    /// Requests of each client that its server's application works on; those that it stopped have a place for a while yet.
+    /// Requests of each client that its server's application works on; those that it stopped have a place for a while yet,
+    /// and so have those of which it never heard and which nobody waits for.
     working: BTreeMap<Host, BTreeMap<Digest, Option<u64>>>,
+    /// Open calls of which the application at the other end has heard.
+    heard: BTreeSet<(Host, Digest)>,
     lives: BTreeMap<Host, u32>,
     denied: BTreeSet<(Host, PublicKey)>,
     /// Clients that closed themselves.
@@ -58,6 +62,7 @@ pub(super) struct Known {
     asked_at: BTreeMap<Host, u64>,
     /// What each server has to publish again until a relay takes it.
     publications: BTreeMap<Host, u64>,
+    pub(super) crowding: Crowding,
     pub(super) troubles: Troubles,
 }
 
@@ -87,8 +92,12 @@ impl Known {
                 self.crowd(*host, *at);
             }
             What::Executed { caller, args, .. } => self.executed(*host, caller, *args, *at),
+            What::Signed { to, .. } => self.said(*host, to, *at),
             What::Returned { caller, args, .. } => {
                 self.asked_at.insert(*host, *at);
+                if let Some(caller) = self.hosts.get(caller) {
+                    self.crowding.answered(*caller, *host, *at);
+                }
                 self.works_until(caller, args, 0);
             }
             What::Stopped { caller, args } => {
@@ -98,20 +107,27 @@ impl Known {
             }
             What::Denied { caller } => drop(self.denied.insert((*host, *caller))),
             What::Slept { lasts } => self.slept.push((*host, *at, *lasts)),
+            What::Stalled { lasts } => self.troubles.stalled(*host, *at, *lasts),
             What::Jumped { .. } => self.troubles.note(*host, Excuse::Clock, *at),
             What::SignerFailed => self.troubles.note(*host, Excuse::Signer, *at),
             What::Left { caller: None } => drop(self.gone.insert(*host)),
             What::Left { caller } => {
                 let who = caller.and_then(|caller| self.hosts.get(&caller).copied()).unwrap_or(*host);
+                self.crowding.forgotten(*host, Some(who));
                 self.troubles.note(who, Excuse::Left, *at);
             }
             What::Crashed | What::Restarted { .. } => {
                 self.gone.remove(host);
+                self.crowding.forgotten(*host, None);
+                self.stops_working(*host);
                 self.troubles.note(*host, Excuse::Crash, *at);
             }
             What::Load(load) => {
                 self.publications.insert(*host, load.publications as u64);
                 self.troubles.load(*host, load, &self.limits, *at);
+                for caller in self.crowding.load(*host, load, *at, &self.limits) {
+                    self.troubles.note(caller, Excuse::Room, *at);
+                }
             }
             _ => {}
         }
@@ -121,6 +137,7 @@ impl Known {
         self.asked_at.insert(host, at);
         let Some(caller) = self.hosts.get(caller).copied() else { return };
         if matches!(host, Host::Server(_)) {
+            self.heard.insert((caller, args));
             self.working.entry(caller).or_default().insert(args, None);
             self.crowd(caller, at);
         }
@@ -134,6 +151,34 @@ impl Known {
         }
     }
 
+    /// A server works on nothing any more; what is under way to it may still come.
+    fn stops_working(&mut self, server: Host) {
+        let Self { working, by_args, issues, hosts, .. } = self;
+        for (caller, working) in working {
+            let asked = |args: &Digest| issues.get(by_args.get(&(*caller, *args))?);
+            let is_its = |args: &Digest| asked(args).and_then(|issue| hosts.get(&issue.to)) == Some(&server);
+            working.retain(|args, end| end.is_some() || !is_its(args));
+        }
+    }
+
+    /// A client said something to a server, which may keep its last room for others.
+    fn said(&mut self, host: Host, to: &PublicKey, at: u64) {
+        let Some(server) = self.hosts.get(to).copied().filter(|_| matches!(host, Host::Client(_))) else {
+            return;
+        };
+        self.crowding.said(host, server, at, &self.limits);
+        if self.crowding.is_kept_out(host, server, at, &self.limits) {
+            self.troubles.note(host, Excuse::Room, at);
+        }
+    }
+
+    /// Counts the requests of a caller that may have a place at its server: those that it waits for, and others.
+    fn places(&self, caller: Host) -> usize {
+        let Some(working) = self.working.get(&caller) else { return self.open_at(caller).count() };
+        let waits = self.open_at(caller).filter_map(|call| self.issues.get(&call));
+        working.len() + waits.filter(|issue| !working.contains_key(&issue.args)).count()
+    }
+
     /// Notes whether a caller has as much open as it may.
     fn crowd(&mut self, caller: Host, at: u64) {
         let Open { calls, large, streams } = self.counts.get(&caller).copied().unwrap_or_default();
@@ -142,7 +187,9 @@ impl Known {
             working.len()
         });
         let limits = &self.limits;
-        if calls.max(working) >= limits.in_flight_per_caller.min(limits.pending)
+        let most = limits.in_flight_per_caller;
+        if calls.max(working) >= most.min(limits.pending)
+            || (calls + working > most && self.places(caller) > most)
             || large >= limits.transfers_per_peer
             || streams >= limits.streams_per_peer
         {
@@ -160,9 +207,12 @@ impl Known {
     /// Takes the ends of calls, once the checkers have seen them.
     pub(super) fn after(&mut self, entry: &Entry) {
         match entry.what {
-            What::Ended { call, .. } => {
+            What::Ended { call, ending } => {
                 if self.open.contains(&(entry.host, call)) {
                     self.crowd(entry.host, entry.at);
+                    if ending == Ending::Cancelled {
+                        self.abandon(entry.host, call, entry.at);
+                    }
                 }
                 self.close(entry.host, call);
             }
@@ -170,6 +220,7 @@ impl Known {
                 let gone: Vec<Call> = self.open_at(entry.host).collect();
                 *self.lives.entry(entry.host).or_default() += 1;
                 for call in gone {
+                    self.abandon(entry.host, call, entry.at);
                     self.close(entry.host, call);
                 }
             }
@@ -177,8 +228,19 @@ impl Known {
         }
     }
 
+    /// Nobody waits for a call any more. Its server may hold it for access or for its disk, and its place with it.
+    fn abandon(&mut self, host: Host, call: Call, at: u64) {
+        let Some(issue) = self.issues.get(&call).filter(|_| matches!(host, Host::Client(_))) else { return };
+        if self.heard.contains(&(host, issue.args)) {
+            return;
+        }
+        let end = at.saturating_add(self.limits.request_timeout.as_micros() as u64);
+        self.working.entry(host).or_default().insert(issue.args, Some(end));
+    }
+
     fn close(&mut self, host: Host, call: Call) {
         let (true, Some(issue)) = (self.open.remove(&(host, call)), self.issues.get(&call)) else { return };
+        self.heard.remove(&(host, issue.args));
         let Some(counts) = self.counts.get_mut(&host) else { return };
         counts.calls = counts.calls.saturating_sub(1);
         counts.large = counts.large.saturating_sub(usize::from(!issue.simple || issue.bytes >= LARGE));

@@ -13,6 +13,7 @@ use contextvm_engine::DropReason;
 use crate::trace::{Entry, Host, What};
 
 mod answers;
+mod crowding;
 mod drops;
 mod endings;
 mod executions;
@@ -216,6 +217,7 @@ impl Checks {
                 self.paths.see(entry, known, verdict);
                 self.floors.see(entry, known, verdict);
                 self.streams.see(entry, known, verdict);
+                self.timers.see(entry, known, verdict);
             }
         }
         self.known.after(entry);

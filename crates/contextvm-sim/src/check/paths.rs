@@ -6,6 +6,7 @@ use super::{Check, Checker, Excuse, Expect, Figures, LARGE, Verdict};
 use crate::trace::{Call, Ending, Entry, Host, What};
 use contextvm_core::Limits;
 use contextvm_engine::client::Lost;
+use nostr::key::PublicKey;
 
 /// An application that answered less than this before the end may be why the call was lost, microseconds.
 const LATE: u64 = 15_000_000;
@@ -53,6 +54,8 @@ pub(super) struct Paths {
     /// Streams whose writers gave them up, and those that their readers do not read to their end.
     given_up: BTreeSet<Call>,
     enough: BTreeSet<Call>,
+    /// Who was answered by whom since it began: it knows whether that server takes a request twice.
+    met: BTreeSet<(Host, PublicKey)>,
     pub(super) figures: Figures,
 }
 
@@ -88,6 +91,7 @@ impl Checker for Paths {
                     *self.wrote.entry(call).or_default() += data.len() + pieces * PIECE;
                 }
             }
+            What::Restarted { .. } => self.met.retain(|(host, _)| *host != entry.host),
             What::GaveUp { caller, args } => self.given_up.extend(asked(caller, *args)),
             What::HadEnough { call } => drop(self.enough.insert(*call)),
             What::Ended { call, ending } if known.is_honest(entry.host) => {
@@ -97,6 +101,8 @@ impl Checker for Paths {
                 // Whoever cancels or gives up does not wait for the rest of a stream.
                 if !matches!(ending, Ending::Answer { .. }) {
                     self.enough.insert(*call);
+                } else if let Some(issue) = known.issue(*call) {
+                    self.met.insert((entry.host, issue.to));
                 }
                 self.work.remove(call);
             }
@@ -145,8 +151,9 @@ impl Paths {
         if way.clocks.is_none_or(|since| since > issue.at) {
             return Some(Excuse::Clock);
         }
-        // What went out in plaintext before is not sent again under another id.
-        let repeats = known.person(client).is_some_and(|person| person.encrypted);
+        // What went out in plaintext before is not sent again under another id, and nothing to a server that is not known.
+        let repeats = known.person(client).is_some_and(|person| person.encrypted)
+            && self.met.contains(&(client, issue.to));
         let enough = way
             .since
             .is_some_and(|since| since <= issue.at || (repeats && at.saturating_sub(since) >= ENOUGH));
@@ -194,7 +201,11 @@ impl Paths {
         let full = unkept || self.overflows(call) || self.has_no_room(ending, issue, known);
         let is_large = work.is_some_and(|work| work.bytes >= LARGE);
         let forgot = ending == Ending::Error(INTERNAL) && is_large;
-        let excuse = excuse.or(if forgot { Self::forgot(issue, known) } else { None });
+        let unknown =
+            ending == Ending::Lost(Lost::Transfer) && work.is_none() && Self::is_unknown(issue, known);
+        let excuse = excuse.or(if forgot || unknown { Self::forgot(issue, known) } else { None });
+        let stalled = work.is_none() && self.waits_for_disk(ending, issue, entry.at, known);
+        let excuse = excuse.or(stalled.then_some(Excuse::Disk));
         let excuse = excuse.or(full.then_some(Excuse::Room)).or(late.then_some(Excuse::App));
         self.figures.excuse(excuse);
         if answered && issue.simple {
@@ -227,6 +238,21 @@ impl Paths {
             Excuse::Left,
         )
         .then_some(Excuse::Left))
+    }
+
+    /// Whether a server had forgotten who transfers a request to it: that is said, perhaps when all of it is out already.
+    fn is_unknown(issue: &Issue, known: &Known) -> bool {
+        let server = known.host(&issue.to);
+        issue.bytes >= LARGE
+            && server.is_some_and(|server| known.crowding.was_forgotten(issue.by, server, issue.at))
+    }
+
+    /// Whether the disk of a server stood still for most of what a caller waits: what is not on it is not executed.
+    fn waits_for_disk(&self, ending: Ending, issue: &Issue, at: u64, known: &Known) -> bool {
+        let told = matches!(ending, Ending::Lost(Lost::NoReply) | Ending::Error(REFUSED));
+        let patience = self.limits.request_timeout.as_micros() as u64;
+        let stood = |server| known.troubles.stood_still(server, issue.at, at);
+        told && known.host(&issue.to).is_some_and(|server| stood(server) > patience / 2)
     }
 
     /// Whether a client had as many calls open as it may.

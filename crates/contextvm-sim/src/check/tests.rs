@@ -9,10 +9,14 @@ use nostr::key::PublicKey;
 use super::{Check, Checks, Excuse, Expect};
 use crate::trace::{Call, Digest, Ending, Entry, Host, PortLoad, What};
 
+#[path = "tests_crowding.rs"]
+mod crowding;
 #[path = "tests_floors.rs"]
 mod floors;
 #[path = "tests_paths.rs"]
 mod paths;
+#[path = "tests_timers.rs"]
+mod timers;
 
 const ALICE: Host = Host::Client(0);
 const BOB: Host = Host::Client(1);
@@ -418,33 +422,6 @@ fn c11_lets_a_stream_fail_anywhere() {
     let end = at(&life, |what| matches!(what, What::StreamEnded { .. }));
     life[end].1 = What::StreamEnded { call: Call(3), complete: false };
     assert_eq!(judge(&life, &Expect::default()), [], "its writer gave up");
-}
-
-#[test]
-fn c12_sees_wakes_in_the_past_and_without_end() {
-    plant(Check::C12, |life| life.push((SERVER, What::Timer { due: SECOND })));
-    let woken = |times: u64| {
-        let wakes = (0..times).map(|nth| (nth * 50, SERVER, What::Woke));
-        judge_timed(wakes, &Expect::default())
-    };
-    assert_eq!((woken(50), woken(51)), (vec![], vec![Check::C12]));
-    let publishes = |times: u64| {
-        let load = What::Load(load(|load| load.publications = 9));
-        let wakes = (0..times).map(|nth| (nth * 50, SERVER, What::Woke));
-        judge_timed(std::iter::once((0, SERVER, load)).chain(wakes), &Expect::default())
-    };
-    assert_eq!((publishes(59), publishes(60)), (vec![], vec![Check::C12]));
-}
-
-#[test]
-fn c12_sees_connections_that_are_woken_for_nothing() {
-    let woken = |wakes: u64, stirs: u64| {
-        let mut checks = Checks::default();
-        (0..stirs).for_each(|_| checks.stirred(SECOND, SERVER, false));
-        (0..wakes).for_each(|_| checks.stirred(SECOND, SERVER, true));
-        checks.violations().iter().map(|violation| violation.check).collect::<Vec<_>>()
-    };
-    assert_eq!((woken(90, 2), woken(91, 2)), (vec![], vec![Check::C12]));
 }
 
 #[test]

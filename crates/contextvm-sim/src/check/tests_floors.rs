@@ -19,8 +19,19 @@ fn c7_sees_what_is_still_held_at_rest() {
     assert_eq!(rest(ALICE, client(|load| load.asked = 1), false), [Check::C7]);
     let server = |set: fn(&mut ServerLoad)| What::Load(load(set));
     assert_eq!(rest(SERVER, server(|load| load.in_flight = 1), false), [Check::C7]);
+    for set in [(|load| (load.in_flight, load.streams) = (2, 1)) as fn(&mut ServerLoad), |load| {
+        (load.in_flight, load.held) = (2, 1)
+    }] {
+        assert_eq!(
+            rest(SERVER, server(set), false),
+            [Check::C7],
+            "one of two waits for neither reader nor disk"
+        );
+    }
     for set in [
-        (|load| load.publications = 1) as fn(&mut ServerLoad),
+        (|load| (load.in_flight, load.streams) = (1, 1)) as fn(&mut ServerLoad),
+        |load| (load.in_flight, load.held) = (1, 1),
+        |load| load.publications = 1,
         |load| load.transfers_out = 1,
         |load| load.streams = 1,
         |load| load.held = 1,

@@ -60,27 +60,42 @@ fn c6_excuses_a_loss_by_what_was_in_its_way_at_that_time_only() {
     }
 }
 
+/// A call that was answered.
+fn met(client: Host) -> Vec<(Host, What)> {
+    [asked(1, client), answered(1, client)].concat()
+}
+
 #[test]
 fn c6_sees_a_loss_on_a_path_that_came_up_late_or_was_away_for_a_moment() {
-    let lost_after = |path_at: u64, client: Host| {
+    let lost_after = |path_at: u64, client: Host, life_before: &[(Host, What)]| {
         let Host::Client(number) = client else { unreachable!() };
         let path = |good| What::Path { client: number, server: 0, good, clocks: true };
-        let join = |host| What::Joined { key: key(host), honest: true, encrypted: host != BOB };
-        let life = vec![
-            (0, client, join(client)),
-            (0, SERVER, join(SERVER)),
-            (0, SERVER, path(true)),
+        let join = |host| What::Joined { key: key(host), honest: true, encrypted: host == ALICE };
+        let mut life = vec![(0, client, join(client)), (0, SERVER, join(SERVER)), (0, SERVER, path(true))];
+        life.extend(life_before.iter().map(|(host, what)| (SECOND / 2, *host, what.clone())));
+        life.extend([
             (SECOND, client, issued(4, true)),
             (path_at - 1_000, SERVER, path(false)),
             (path_at, SERVER, path(true)),
             (60 * SECOND, client, What::Ended { call: Call(4), ending: NO_REPLY }),
             (60 * SECOND, client, What::StreamEnded { call: Call(4), complete: false }),
-        ];
+        ]);
         judge_timed(life.into_iter(), &Expect::default())
     };
-    assert_eq!(lost_after(10 * SECOND, ALICE), [Check::C6], "a millisecond excuses nothing");
-    assert_eq!(lost_after(30 * SECOND, ALICE), [], "half a minute may be too short");
-    assert_eq!(lost_after(10 * SECOND, BOB), [], "what went out in plaintext is not wrapped again");
+    assert_eq!(lost_after(10 * SECOND, ALICE, &met(ALICE)), [Check::C6], "a millisecond excuses nothing");
+    assert_eq!(lost_after(30 * SECOND, ALICE, &met(ALICE)), [], "half a minute may be too short");
+    assert_eq!(
+        lost_after(10 * SECOND, BOB, &met(BOB)),
+        [],
+        "what went out in plaintext is not wrapped again"
+    );
+    assert_eq!(lost_after(10 * SECOND, ALICE, &[]), [], "who was never answered does not know its server");
+    let again = [(ALICE, What::Crashed), (ALICE, What::Restarted { journal: true })];
+    assert_eq!(
+        lost_after(10 * SECOND, ALICE, &[met(ALICE), again.to_vec()].concat()),
+        [],
+        "nor who began anew"
+    );
 }
 
 #[test]
@@ -158,17 +173,52 @@ fn c6_excuses_a_call_that_was_stamped_while_clocks_disagreed_however_long_it_rep
     let lost = |clocks: bool| {
         let join = |host| What::Joined { key: key(host), honest: true, encrypted: true };
         let path = |good, clocks| What::Path { client: 0, server: 0, good, clocks };
-        let life = vec![
-            (0, ALICE, join(ALICE)),
-            (0, SERVER, join(SERVER)),
+        let mut life = vec![(0, ALICE, join(ALICE)), (0, SERVER, join(SERVER))];
+        life.extend(met(ALICE).into_iter().map(|(host, what)| (0, host, what)));
+        life.extend([
             (0, SERVER, path(false, clocks)),
             (SECOND, ALICE, issued(4, false)),
             (4 * SECOND, SERVER, path(true, true)),
             (60 * SECOND, ALICE, What::Ended { call: Call(4), ending: NO_REPLY }),
-        ];
+        ]);
         judge_timed(life.into_iter(), &Expect::default())
     };
     assert_eq!((lost(true), lost(false)), (vec![Check::C6], vec![]));
+}
+
+#[test]
+fn c6_excuses_by_a_disk_only_what_is_not_executed_while_it_stands_still_for_most_of_a_callers_patience() {
+    let patience = Expect::default().limits.request_timeout.as_micros() as u64;
+    let end = SECOND + patience;
+    let lost = |ending, is_executed: bool, (host, at, lasts): (Host, u64, u64)| {
+        let join = |host| (0, host, What::Joined { key: key(host), honest: true, encrypted: true });
+        let mut life = vec![join(ALICE), join(SERVER), join(OTHER)];
+        life.push((0, SERVER, What::Path { client: 0, server: 0, good: true, clocks: true }));
+        life.push((SECOND, ALICE, issued(4, false)));
+        if is_executed {
+            let (caller, args, bytes) = (key(ALICE), args(4), length(4));
+            let work = What::Executed { caller, id: None, args, bytes, unix: UNIX };
+            life.push((2 * SECOND, SERVER, work));
+            life.push((2 * SECOND, SERVER, What::Returned { caller, args, result: result(4), bytes }));
+        }
+        life.push((at, host, What::Stalled { lasts }));
+        life.push((end, ALICE, What::Ended { call: Call(4), ending }));
+        life.sort_by_key(|(at, _, _)| *at);
+        judge_timed(life.into_iter(), &Expect::default()).contains(&Check::C6)
+    };
+    let most = (SERVER, 2 * SECOND, patience / 2 + 1);
+    assert!(!lost(NO_REPLY, false, most));
+    assert!(!lost(Ending::Error(-32_000), false, most), "it may be told that the disk is too slow");
+    assert!(!lost(NO_REPLY, false, (SERVER, 0, patience)), "it stood still before");
+    assert!(!lost(NO_REPLY, false, (SERVER, 2 * SECOND, 10 * patience)), "and does so still");
+    assert!(lost(NO_REPLY, false, (SERVER, 2 * SECOND, patience / 2)), "for not long enough");
+    assert!(lost(NO_REPLY, false, (SERVER, end - SECOND, 10 * patience)), "too late to be the reason");
+    assert!(lost(NO_REPLY, false, (SERVER, 0, SECOND)), "that was over");
+    assert!(lost(NO_REPLY, false, (OTHER, 2 * SECOND, patience)), "that is another server's");
+    assert!(lost(NO_REPLY, true, (SERVER, 3 * SECOND, patience)), "it was executed before");
+    for ending in [Ending::Lost(Lost::NotSent), Ending::Lost(Lost::Transfer), Ending::Error(-32_603)] {
+        assert!(lost(ending, false, most), "no disk says so: {ending:?}");
+    }
 }
 
 #[test]
@@ -260,6 +310,35 @@ fn c6_excuses_a_large_answer_only_to_whom_a_server_may_have_forgotten() {
     assert!(refused(-32_001, large, crashed(), &usual).contains(&Check::C6), "that is another error");
     let other = Some((BOB, What::Crashed));
     assert!(refused(internal, large, other, &usual).contains(&Check::C6), "that is somebody else");
+}
+
+#[test]
+fn c6_excuses_a_lost_transfer_only_of_whom_its_server_had_forgotten() {
+    let lost = |ending: Ending, call: u64, trouble: (Host, What), answers_again: bool| {
+        let join = |host| (host, What::Joined { key: key(host), honest: true, encrypted: true });
+        let path = What::Path { client: 0, server: 0, good: true, clocks: true };
+        let mut life: Vec<(Host, What)> = [ALICE, BOB, SERVER].map(join).into();
+        life.push((SERVER, path));
+        life.extend(asked(1, ALICE));
+        life.extend(answered(1, ALICE));
+        life.push(trouble);
+        if answers_again {
+            life.extend(asked(4, ALICE));
+            life.extend(answered(4, ALICE));
+        }
+        life.push((ALICE, issued(call, false)));
+        life.push((ALICE, What::Ended { call: Call(call), ending }));
+        judge(&life, &Expect::default()).contains(&Check::C6)
+    };
+    let transfer = Ending::Lost(Lost::Transfer);
+    let crashed = || (SERVER, What::Crashed);
+    let left = |caller| (SERVER, What::Left { caller: Some(key(caller)) });
+    assert!(!lost(transfer, 3, crashed(), false));
+    assert!(!lost(transfer, 3, left(ALICE), false));
+    assert!(lost(transfer, 3, crashed(), true), "it knows the caller again");
+    assert!(lost(transfer, 3, left(BOB), false), "it forgot somebody else");
+    assert!(lost(transfer, 2, crashed(), false), "that needs no transfer");
+    assert!(lost(NO_REPLY, 3, crashed(), false), "that is another end");
 }
 
 #[test]

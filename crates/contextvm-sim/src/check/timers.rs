@@ -37,6 +37,8 @@ impl Checker for Timers {
                 verdict.broken(Check::C12, entry, format!("asks to be woken {late} ms ago"));
             }
             What::Woke => self.stirred(entry.at, entry.host, true, known, verdict),
+            // Calls that end in the same second may have a time each.
+            What::Ended { .. } => self.stirred(entry.at, entry.host, false, known, verdict),
             _ => {}
         }
     }

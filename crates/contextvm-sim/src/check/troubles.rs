@@ -13,6 +13,8 @@ pub(super) struct Troubles {
     last: BTreeMap<(Host, Excuse), u64>,
     /// Servers of which a table is full at this moment.
     full: BTreeSet<Host>,
+    /// From when until when the disk of a host stood still.
+    stalls: BTreeMap<Host, Vec<(u64, u64)>>,
 }
 
 impl Troubles {
@@ -30,6 +32,17 @@ impl Troubles {
         }
     }
 
+    /// Takes a time for which the disk of a host stands still.
+    pub(super) fn stalled(&mut self, host: Host, at: u64, lasts: u64) {
+        self.stalls.entry(host).or_default().push((at, at.saturating_add(lasts)));
+    }
+
+    /// Returns for how long the disk of a host stood still between two times, microseconds.
+    pub(super) fn stood_still(&self, host: Host, since: u64, until: u64) -> u64 {
+        let stalls = self.stalls.get(&host).into_iter().flatten();
+        stalls.map(|(from, to)| (*to).min(until).saturating_sub((*from).max(since))).sum()
+    }
+
     /// Whether a host had a trouble at some time since.
     pub(super) fn since(&self, host: Host, trouble: Excuse, since: u64) -> bool {
         (trouble == Excuse::Room && self.full.contains(&host))
@@ -38,9 +51,10 @@ impl Troubles {
 }
 
 /// Whether one more call may find no room. A table of bytes counts as full from its half on: one message may be the rest.
-/// The last quarter of the requests in flight is kept for callers that have none.
+/// The last quarter of the requests in flight is kept for callers that have none, the last ids for requests that are
+/// refused aloud.
 const fn is_full(load: &ServerLoad, limits: &Limits) -> bool {
-    load.seen_ids >= limits.seen_ids
+    load.seen_ids >= limits.seen_ids - limits.seen_ids / 64
         || load.sessions >= limits.sessions
         || load.stranger_sessions >= limits.stranger_sessions
         || load.in_flight >= limits.in_flight - limits.in_flight / 4

@@ -6,6 +6,8 @@ use crate::end::Desk;
 use crate::journal::Settled;
 use crate::kernel::{Act, Due};
 use crate::plan::Point;
+use crate::time::SEC;
+use crate::trace::What;
 
 impl Server {
     /// Comes to a point at which it may die; returns whether it does.
@@ -34,6 +36,10 @@ impl Server {
     pub(super) fn write(&mut self, desk: &mut Desk<'_>) {
         let at = self.journal.as_mut().and_then(|journal| journal.start(desk.kernel.now()));
         if let Some(at) = at {
+            let lasts = at.saturating_sub(desk.kernel.now());
+            if lasts >= SEC {
+                desk.kernel.emit(desk.me.host, What::Stalled { lasts });
+            }
             let due = Due::App { peer: desk.me.peer, life: desk.life, act: Act::Stored };
             desk.kernel.queue.at(at, due);
         }
