@@ -10,9 +10,11 @@ fn c12_sees_wakes_in_the_past_and_without_end() {
     };
     assert_eq!((woken(50), woken(51)), (vec![], vec![Check::C12]));
     let publishes = |times: u64| {
-        let load = What::Load(load(|load| load.publications = 9));
-        let wakes = (0..times).map(|nth| (nth * 50, SERVER, What::Woke));
-        judge_timed(std::iter::once((0, SERVER, load)).chain(wakes), &Expect::default())
+        let load = |open: u64| What::Load(load(|load| load.publications = open as usize));
+        let ended =
+            |nth: u64| [(nth * 50, SERVER, What::Woke), (nth * 50, SERVER, load(9_u64.saturating_sub(nth)))];
+        let wakes = (0..times).flat_map(ended);
+        judge_timed(std::iter::once((0, SERVER, load(9))).chain(wakes), &Expect::default())
     };
     assert_eq!((publishes(59), publishes(60)), (vec![], vec![Check::C12]));
     let gives_up = |times: u64| {
