@@ -22,8 +22,8 @@ struct Dealings {
 #[derive(Debug, Default)]
 pub(super) struct Crowding {
     dealings: BTreeMap<(Host, Host), Dealings>,
-    /// How many messages wait at a server, and how many ids it remembers.
-    loads: BTreeMap<Host, (usize, usize)>,
+    /// How many messages wait at a server, how many ids it remembers, and how many requests it works on.
+    loads: BTreeMap<Host, (usize, usize, usize)>,
 }
 
 impl Crowding {
@@ -65,8 +65,11 @@ impl Crowding {
 
     /// Takes the sizes of a server and lists the callers for whom there may be no room.
     pub(super) fn load(&mut self, server: Host, load: &ServerLoad, at: u64, limits: &Limits) -> Vec<Host> {
-        self.loads.insert(server, (load.waiting, load.seen_ids));
-        if !lines_are_long(load.waiting, limits) && !ids_are_scarce(load.seen_ids, limits) {
+        self.loads.insert(server, (load.waiting, load.seen_ids, load.in_flight));
+        if !lines_are_long(load.waiting, limits)
+            && !ids_are_scarce(load.seen_ids, limits)
+            && !is_half_full(load.in_flight, limits)
+        {
             return Vec::new();
         }
         let callers = self.dealings.keys().filter(|(of, _)| *of == server).map(|(_, caller)| *caller);
@@ -75,7 +78,7 @@ impl Crowding {
 
     /// Whether a server may have no room for what a caller says, although it may have some for others.
     pub(super) fn is_kept_out(&self, caller: Host, server: Host, at: u64, limits: &Limits) -> bool {
-        let Some((waiting, ids)) = self.loads.get(&server).copied() else { return false };
+        let Some((waiting, ids, in_flight)) = self.loads.get(&server).copied() else { return false };
         let Some(Dealings { said, answered, .. }) = self.dealings.get(&(server, caller)) else {
             return false;
         };
@@ -85,7 +88,9 @@ impl Crowding {
             && said.iter().rev().take_while(of_late).count() >= limits.in_flight_per_caller;
         let is_known = answered.is_some_and(|time| within(time, limits.session_idle.as_micros()));
         let is_modest = is_known && said.len() < limits.seen_ids.div_ceil(16);
-        has_line || (ids_are_scarce(ids, limits) && !is_modest)
+        has_line
+            || (ids_are_scarce(ids, limits) && !is_modest)
+            || (is_half_full(in_flight, limits) && !is_known)
     }
 }
 
@@ -97,4 +102,9 @@ const fn lines_are_long(waiting: usize, limits: &Limits) -> bool {
 /// Whether only the last quarter of the ids is left, which is kept for known callers who have not taken much lately.
 const fn ids_are_scarce(ids: usize, limits: &Limits) -> bool {
     ids >= limits.seen_ids - limits.seen_ids / 4
+}
+
+/// Whether the half of the requests in flight that a server has for callers it does not know is taken.
+const fn is_half_full(in_flight: usize, limits: &Limits) -> bool {
+    in_flight >= limits.in_flight.div_ceil(2)
 }

@@ -117,3 +117,21 @@ fn c6_excuses_scarce_ids_only_to_callers_who_have_no_part_in_the_last_quarter() 
     }
     assert!(blamed(48, 0, Some(What::Left { caller: Some(key(BOB)) })), "that is somebody else");
 }
+
+#[test]
+fn c6_excuses_a_server_that_is_half_full_only_to_callers_that_it_does_not_know() {
+    let mut expect = Expect::default();
+    expect.limits.in_flight = 64;
+    let blamed = |in_flight: usize, was_answered: bool| {
+        let mut before = vec![(1, ALICE, issued(4, false)), (2, SERVER, executed(4))];
+        before.extend(was_answered.then(|| (3, SERVER, returned(4))));
+        before.push((5, SERVER, What::Load(load(|load| load.in_flight = in_flight))));
+        is_blamed(&expect, before, 6)
+    };
+    assert_eq!((blamed(31, false), blamed(32, false)), (true, false), "half is for strangers");
+    assert_eq!(
+        (blamed(47, true), blamed(48, true)),
+        (true, false),
+        "the last quarter is for callers that have few"
+    );
+}
