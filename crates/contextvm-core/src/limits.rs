@@ -107,7 +107,7 @@ impl Default for Limits {
             json_number: 64,
             age_window: 600,
             age_skew: 60,
-            seen_ids: 262_144,
+            seen_ids: 524_288,
             ledger_bytes: 32 * 1024 * 1024,
             ledger_answer: 256 * 1024,
             ledger_ttl: Duration::from_secs(660),
