@@ -1,5 +1,5 @@
 //! What of a server's tables is kept from callers who take much of it, as far as that can be told from outside.
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use contextvm_core::Limits;
 use contextvm_engine::ServerLoad;
@@ -22,8 +22,11 @@ struct Dealings {
 #[derive(Debug, Default)]
 pub(super) struct Crowding {
     dealings: BTreeMap<(Host, Host), Dealings>,
-    /// How many messages wait at a server, how many ids it remembers, and how many requests it works on.
-    loads: BTreeMap<Host, (usize, usize, usize)>,
+    /// How many messages wait at a server, how many ids it remembers, how many requests it works on, and how many transfers
+    /// come in.
+    loads: BTreeMap<Host, (usize, usize, usize, usize)>,
+    /// Servers that died: relays may play back to them what was transferred before.
+    died: BTreeSet<Host>,
 }
 
 impl Crowding {
@@ -46,6 +49,9 @@ impl Crowding {
 
     /// A server has forgotten a caller, or all of them.
     pub(super) fn forgotten(&mut self, server: Host, caller: Option<Host>) {
+        if caller.is_none() {
+            self.died.insert(server);
+        }
         let theirs = self
             .dealings
             .iter_mut()
@@ -63,9 +69,15 @@ impl Crowding {
         })
     }
 
+    /// Whether all transfers that one caller may have at a server may be such as it had not ended when the server died.
+    pub(super) fn has_old_transfers(&self, server: Host, limits: &Limits) -> bool {
+        let transfers = self.loads.get(&server).map_or(0, |(_, _, _, transfers)| *transfers);
+        self.died.contains(&server) && transfers >= limits.transfers_per_peer
+    }
+
     /// Takes the sizes of a server and lists the callers for whom there may be no room.
     pub(super) fn load(&mut self, server: Host, load: &ServerLoad, at: u64, limits: &Limits) -> Vec<Host> {
-        self.loads.insert(server, (load.waiting, load.seen_ids, load.in_flight));
+        self.loads.insert(server, (load.waiting, load.seen_ids, load.in_flight, load.transfers_in));
         if !lines_are_long(load.waiting, limits)
             && !ids_are_scarce(load.seen_ids, limits)
             && !is_half_full(load.in_flight, limits)
@@ -78,7 +90,7 @@ impl Crowding {
 
     /// Whether a server may have no room for what a caller says, although it may have some for others.
     pub(super) fn is_kept_out(&self, caller: Host, server: Host, at: u64, limits: &Limits) -> bool {
-        let Some((waiting, ids, in_flight)) = self.loads.get(&server).copied() else { return false };
+        let Some((waiting, ids, in_flight, _)) = self.loads.get(&server).copied() else { return false };
         let Some(Dealings { said, answered, .. }) = self.dealings.get(&(server, caller)) else {
             return false;
         };

@@ -201,12 +201,13 @@ impl Paths {
         let full = unkept || self.overflows(call) || self.has_no_room(ending, issue, known);
         let is_large = work.is_some_and(|work| work.bytes >= LARGE);
         let forgot = ending == Ending::Error(INTERNAL) && is_large;
-        let unknown =
-            ending == Ending::Lost(Lost::Transfer) && work.is_none() && Self::is_unknown(issue, known);
+        let is_refused = ending == Ending::Lost(Lost::Transfer) && work.is_none() && issue.bytes >= LARGE;
+        let unknown = is_refused && Self::is_unknown(issue, known);
+        let occupied = is_refused && self.is_occupied(issue, known);
         let excuse = excuse.or(if forgot || unknown { Self::forgot(issue, known) } else { None });
         let stalled = work.is_none() && self.waits_for_disk(ending, issue, entry.at, known);
         let excuse = excuse.or(stalled.then_some(Excuse::Disk));
-        let excuse = excuse.or(full.then_some(Excuse::Room)).or(late.then_some(Excuse::App));
+        let excuse = excuse.or((full || occupied).then_some(Excuse::Room)).or(late.then_some(Excuse::App));
         self.figures.excuse(excuse);
         if answered && issue.simple {
             self.figures.took(entry.at.saturating_sub(issue.at));
@@ -243,8 +244,13 @@ impl Paths {
     /// Whether a server had forgotten who transfers a request to it: that is said, perhaps when all of it is out already.
     fn is_unknown(issue: &Issue, known: &Known) -> bool {
         let server = known.host(&issue.to);
-        issue.bytes >= LARGE
-            && server.is_some_and(|server| known.crowding.was_forgotten(issue.by, server, issue.at))
+        server.is_some_and(|server| known.crowding.was_forgotten(issue.by, server, issue.at))
+    }
+
+    /// Whether what a relay played back may have taken all places of who transfers a request.
+    fn is_occupied(&self, issue: &Issue, known: &Known) -> bool {
+        let server = known.host(&issue.to);
+        server.is_some_and(|server| known.crowding.has_old_transfers(server, &self.limits))
     }
 
     /// Whether the disk of a server stood still for most of what a caller waits: what is not on it is not executed.

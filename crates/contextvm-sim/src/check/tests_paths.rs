@@ -336,6 +336,20 @@ fn c6_excuses_a_lost_transfer_only_of_whom_its_server_had_forgotten() {
     assert!(!lost(transfer, 3, crashed(), false));
     assert!(!lost(transfer, 3, left(ALICE), false));
     assert!(lost(transfer, 3, crashed(), true), "it knows the caller again");
+    let transfers = |places: usize, server: Host| {
+        let load = What::Load(load(|load| load.transfers_in = places));
+        let mut life = life();
+        life.insert(
+            at(&life, |what| matches!(what, What::Issued { call: Call(1), .. })),
+            (server, What::Crashed),
+        );
+        life.insert(at(&life, |what| matches!(what, What::Issued { call: Call(3), .. })), (SERVER, load));
+        lose(&mut life, 3, transfer);
+        judge(&life, &Expect::default()).contains(&Check::C6)
+    };
+    assert!(!transfers(4, SERVER), "all places may be held by what was played back");
+    assert!(transfers(3, SERVER), "one is left");
+    assert!(transfers(4, OTHER), "its server never died");
     assert!(lost(transfer, 3, left(BOB), false), "it forgot somebody else");
     assert!(lost(transfer, 2, crashed(), false), "that needs no transfer");
     assert!(lost(NO_REPLY, 3, crashed(), false), "that is another end");
