@@ -107,10 +107,8 @@ impl Server {
             has_fallen: false,
             effects: VecDeque::new(),
         };
-        if desk.life == 0 {
-            let me = desk.me;
-            me.denied.iter().for_each(|caller| desk.emit(What::Denied { caller: *caller }));
-        }
+        let me = desk.me;
+        me.denied.iter().for_each(|caller| desk.emit(What::Denied { caller: *caller }));
         server.drain(desk);
         server
     }

@@ -207,6 +207,7 @@ impl Checks {
             }
             What::Chunk { .. } => self.streams.see(entry, known, verdict),
             What::Signed { .. } => {
+                self.timers.see(entry, known, verdict);
                 self.executions.see(entry, known, verdict);
                 self.protections.see(entry, known, verdict);
             }

@@ -17,6 +17,12 @@ fn c12_sees_wakes_in_the_past_and_without_end() {
         judge_timed(std::iter::once((0, SERVER, load(9))).chain(wakes), &Expect::default())
     };
     assert_eq!((publishes(59), publishes(60)), (vec![], vec![Check::C12]));
+    let waits = |times: u64, later: u64| {
+        let said = (0, ALICE, signed(id(1), SERVER, true));
+        let wakes = (0..times).map(|nth| (later * SECOND + nth * 50, ALICE, What::Woke));
+        judge_timed(std::iter::once(said).chain(wakes), &Expect::default())
+    };
+    assert_eq!((waits(58, 11), waits(59, 11), waits(51, 12)), (vec![], vec![Check::C12], vec![Check::C12]));
     let gives_up = |times: u64| {
         let ended = (0, ALICE, What::Ended { call: Call(1), ending: Ending::Lost(Lost::NoReply) });
         let wakes = (0..times).map(|nth| (nth * 50, ALICE, What::Woke));
