@@ -71,8 +71,13 @@ impl Crowding {
 
     /// Whether all transfers that one caller may have at a server may be such as it had not ended when the server died.
     pub(super) fn has_old_transfers(&self, server: Host, limits: &Limits) -> bool {
+        self.played_back(server) >= limits.transfers_per_peer
+    }
+
+    /// Returns how many transfers a server has that may be such.
+    fn played_back(&self, server: Host) -> usize {
         let transfers = self.loads.get(&server).map_or(0, |(_, _, _, transfers)| *transfers);
-        self.died.contains(&server) && transfers >= limits.transfers_per_peer
+        if self.died.contains(&server) { transfers } else { 0 }
     }
 
     /// Takes the sizes of a server and lists the callers for whom there may be no room.
@@ -81,6 +86,7 @@ impl Crowding {
         if !lines_are_long(load.waiting, limits)
             && !ids_are_scarce(load.seen_ids, limits)
             && !is_half_full(load.in_flight, limits)
+            && self.played_back(server) == 0
         {
             return Vec::new();
         }
@@ -96,11 +102,15 @@ impl Crowding {
         };
         let within = |time: u64, micros: u128| u128::from(at.saturating_sub(time)) <= micros;
         let of_late = |time: &&u64| within(**time, limits.request_timeout.as_micros());
-        let has_line = lines_are_long(waiting, limits)
-            && said.iter().rev().take_while(of_late).count() >= limits.in_flight_per_caller;
+        let lately = said.iter().rev().take_while(of_late).count();
+        let has_line = lines_are_long(waiting, limits) && lately >= limits.in_flight_per_caller;
+        // A transfer has one of its caller's places, whoever brought it.
+        let played_back = self.played_back(server);
+        let has_none_left = played_back > 0 && played_back + lately > limits.in_flight_per_caller;
         let is_known = answered.is_some_and(|time| within(time, limits.session_idle.as_micros()));
         let is_modest = is_known && said.len() < limits.seen_ids.div_ceil(16);
         has_line
+            || has_none_left
             || (ids_are_scarce(ids, limits) && !is_modest)
             || (is_half_full(in_flight, limits) && !is_known)
     }

@@ -135,3 +135,19 @@ fn c6_excuses_a_server_that_is_half_full_only_to_callers_that_it_does_not_know()
         "the last quarter is for callers that have few"
     );
 }
+
+#[test]
+fn c6_counts_transfers_that_a_relay_played_back_to_a_server_that_died_with_what_its_caller_said() {
+    let mut expect = Expect::default();
+    expect.limits.in_flight_per_caller = 3;
+    let blamed = |end: What, events: u8, transfers: usize| {
+        let mut before = vec![(1, SERVER, end)];
+        before.extend((0..events).map(|nth| (2, ALICE, signed(id(nth), SERVER, true))));
+        before.push((3, SERVER, What::Load(load(|load| load.transfers_in = transfers))));
+        is_blamed(&expect, before, 4)
+    };
+    assert!(!blamed(What::Crashed, 2, 1), "two messages, this one and a transfer of before");
+    assert!(blamed(What::Crashed, 2, 0), "nothing was played back");
+    assert!(blamed(What::Crashed, 1, 1), "one place is left");
+    assert!(blamed(What::Woke, 2, 1), "the server never died");
+}
