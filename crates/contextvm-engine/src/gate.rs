@@ -9,9 +9,9 @@ use nostr::key::PublicKey;
 
 use crate::{ClientConfig, DropReason, EncryptionMode, GiftWrapMode, ServerConfig};
 
-/// Ids remembered in each of the two generations of successfully opened events (about 3 MiB in all).
+/// Ids remembered in each of the two generations of successfully opened events (about 6 MiB in all).
 const GENERATION: usize = 32_768;
-/// Inner events of which it is remembered what carried them, in each of two generations (about 3 MiB in all).
+/// Inner events of which it is remembered which relays delivered them, in each of two generations (about 2 MiB in all).
 const CARRIED: usize = 16_384;
 /// An event that is still being opened after this many milliseconds is taken for lost by its driver.
 const LOST_AFTER: u64 = 30_000;
@@ -24,11 +24,12 @@ const REPEAT_AFTER_ELSEWHERE: u64 = 3_000;
 /// One copy of an event: the same id may come with a true and with a forged signature.
 type Twin = (EventId, [u8; 64]);
 
-/// When an event came in, and through which relays (bit n: relay n modulo 64).
+/// When an event came in, through which relays (bit n: relay n modulo 64), and what it carried, once that is known.
 #[derive(Clone, Copy, Debug, Default)]
 struct Arrival {
     at: Mono,
     relays: u64,
+    inner: Option<EventId>,
 }
 
 impl Arrival {
@@ -67,14 +68,8 @@ pub struct Gate {
     in_order: BTreeSet<(Mono, Twin)>,
     most_in_work: usize,
     opened: [BTreeMap<EventId, Arrival>; 2],
-    carried: [BTreeMap<EventId, Carrier>; 2],
-}
-
-/// What carried an inner event last, and the relays that delivered it otherwise.
-#[derive(Clone, Copy, Debug)]
-struct Carrier {
-    outer: EventId,
-    others: u64,
+    /// The relays that delivered an inner event, in whatever carried it.
+    carried: [BTreeMap<EventId, u64>; 2],
 }
 
 impl Gate {
@@ -184,7 +179,7 @@ impl Gate {
         if !event::is_id_true(event) {
             return Err(DropReason::Id);
         }
-        self.in_work.insert(copy, Arrival { at: now.mono, relays: bit });
+        self.in_work.insert(copy, Arrival { at: now.mono, relays: bit, inner: None });
         self.in_order.insert((now.mono, copy));
         Ok(protection)
     }
@@ -195,8 +190,9 @@ impl Gate {
             self.in_work.range((id, [0; 64])..=(id, [u8::MAX; 64])).map(|(copy, _)| *copy).collect();
         let mut arrival = Arrival::default();
         for copy in copies {
-            let Arrival { at, relays } = self.finish(copy).unwrap_or_default();
-            arrival = Arrival { at: arrival.at.max(at), relays: arrival.relays | relays };
+            let Arrival { at, relays, .. } = self.finish(copy).unwrap_or_default();
+            arrival.at = arrival.at.max(at);
+            arrival.relays |= relays;
         }
         let [young, old] = &mut self.opened;
         if young.len() >= GENERATION {
@@ -205,17 +201,24 @@ impl Gate {
         young.insert(id, arrival);
     }
 
-    /// Remembers what carried an inner event; a client's gate does not, as nobody is answered there.
+    /// Remembers what an opened event carried; a client's gate does not, as nobody is answered there.
+    ///
+    /// A relay may alter a wrap so that it still opens: every one of them counts, or it would hide the relays that pass on
+    /// the true one.
     pub fn carried(&mut self, inner: EventId, outer: EventId) {
         if self.author.is_some() {
             return;
         }
-        let others = self.via(&inner);
+        let mut relays = self.via(&inner);
+        if let Some(arrival) = remembered(&mut self.opened, &outer) {
+            arrival.inner = Some(inner);
+            relays |= arrival.relays;
+        }
         let [young, old] = &mut self.carried;
         if young.len() >= CARRIED {
             *old = core::mem::take(young);
         }
-        young.insert(inner, Carrier { outer, others });
+        young.insert(inner, relays);
     }
 
     /// Returns the relays that delivered an inner event by now, in whatever carried it: bit n stands for relay n modulo 64.
@@ -224,13 +227,7 @@ impl Gate {
     #[must_use]
     pub fn via(&self, inner: &EventId) -> u64 {
         let [young, old] = &self.carried;
-        let carrier = young.get(inner).or_else(|| old.get(inner));
-        carrier.map_or(0, |carrier| carrier.others | self.relays_of(&carrier.outer))
-    }
-
-    fn relays_of(&self, outer: &EventId) -> u64 {
-        let [young, old] = &self.opened;
-        young.get(outer).or_else(|| old.get(outer)).map_or(0, |arrival| arrival.relays)
+        young.get(inner).or_else(|| old.get(inner)).copied().unwrap_or(0)
     }
 
     /// Forgets an admitted event that could not be opened; another copy of it may be the true one.
@@ -263,10 +260,12 @@ impl Gate {
 
     /// Says what an event is if it is one more copy of what was opened, rather than a repetition that wants an answer.
     fn copied(&mut self, id: &EventId, bit: u64, stored: bool, now: Mono) -> Option<DropReason> {
-        let [young, old] = &mut self.opened;
-        let arrival = young.get_mut(id).or_else(|| old.get_mut(id))?;
+        let arrival = remembered(&mut self.opened, id)?;
         let patience = if arrival.relays & bit == 0 { REPEAT_AFTER_ELSEWHERE } else { REPEAT_AFTER };
         let reason = arrival.copied(bit);
+        if let Some(relays) = arrival.inner.as_ref().and_then(|inner| remembered(&mut self.carried, inner)) {
+            *relays |= bit;
+        }
         // A client answers nothing, so to it every repetition is a copy.
         let is_copy = self.author.is_some() || stored || now.0.saturating_sub(arrival.at.0) < patience;
         is_copy.then_some(reason)
@@ -287,4 +286,10 @@ impl Gate {
             self.in_work.remove(&copy);
         }
     }
+}
+
+/// Finds what is remembered under an id in the younger generation, or in the older one.
+fn remembered<'a, T>(generations: &'a mut [BTreeMap<EventId, T>; 2], id: &EventId) -> Option<&'a mut T> {
+    let [young, old] = generations;
+    young.get_mut(id).or_else(|| old.get_mut(id))
 }

@@ -193,6 +193,8 @@ fn all_relays_that_delivered_a_request_are_known_and_late_copies_count() {
     gate.opened(second.id);
     gate.carried(inner.id, second.id);
     assert_eq!(gate.via(&inner.id), 0b11_0110, "wrapped again, it is the same request");
+    assert!(gate.admit(&first.as_json(), 6, later(120)).is_err());
+    assert_eq!(gate.via(&inner.id), 0b111_0110, "a copy of the first wrap behind the second");
     for n in 0..70_000_u32 {
         let mut id = [0; 32];
         id[..4].copy_from_slice(&n.to_be_bytes());

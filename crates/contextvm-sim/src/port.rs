@@ -34,6 +34,8 @@ const USUAL: usize = 65_536;
 const AROUND: usize = 256;
 /// Answers to strangers for which another relay may still deliver the request.
 const LATE: usize = 64;
+/// How long after such an answer it may, microseconds.
+const LOOKS_FOR: u64 = SEC;
 
 /// An event that was signed, and the one that carries it.
 #[derive(Debug)]
@@ -115,8 +117,8 @@ pub(crate) struct Port {
     kept: BTreeMap<Ticket, Kept>,
     publishing: BTreeMap<u64, (Ticket, Option<u64>)>,
     pace: Pace,
-    /// The newest answers to strangers, with the relays that they went to.
-    late: VecDeque<(EventId, u64, Rc<Carried>)>,
+    /// The newest answers to strangers, with the relays that they went to and the time.
+    late: VecDeque<(EventId, u64, Rc<Carried>, u64)>,
     /// What the relays that were asked take.
     said: BTreeMap<u16, Option<usize>>,
     told: usize,
@@ -367,7 +369,7 @@ impl Port {
         let first = way.about.map_or(0, |about| self.gate.via(&about));
         let audience = Audience { first, only: way.reach == Reach::Asked, decides: !way.is_frame };
         if let Some(about) = way.about.filter(|_| audience.only && first != 0) {
-            self.late.push_front((about, first, Rc::clone(&outer)));
+            self.late.push_front((about, first, Rc::clone(&outer), kernel.now()));
             self.late.truncate(LATE);
         }
         if way.piece {
@@ -405,7 +407,11 @@ impl Port {
 
     /// A copy of something has come: answers to strangers go to the relays that delivered their request late, too.
     fn send_late(&mut self, kernel: &mut Kernel) {
-        for (about, told, event) in &mut self.late {
+        let now = kernel.now();
+        for (about, told, event, since) in &mut self.late {
+            if now - *since > LOOKS_FOR {
+                break;
+            }
             let further = self.gate.via(about) & !*told;
             if further != 0 {
                 *told |= further;

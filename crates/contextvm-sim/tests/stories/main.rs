@@ -2,6 +2,7 @@
 
 mod a_server_dies_where_it_matters;
 mod a_thousand_clients_come_back;
+mod a_wrap_is_altered_and_still_opens;
 mod cheats_are_caught;
 mod equal_seeds_leave_equal_traces;
 mod poisoned_ids_arrive_first;
