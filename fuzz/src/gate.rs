@@ -64,8 +64,19 @@ struct Model {
     is_server: bool,
     now: u64,
     most: usize,
-    in_work: BTreeMap<(EventId, [u8; 64]), u64>,
+    /// When a copy came, and through which relays since.
+    in_work: BTreeMap<(EventId, [u8; 64]), (u64, u64)>,
     opened: BTreeMap<EventId, u64>,
+    relays: BTreeMap<EventId, Relays>,
+}
+
+/// Relays of one inner event: bit n stands for relay n modulo 64.
+#[derive(Default)]
+struct Relays {
+    /// Those that delivered anything under the id of what carried it.
+    heard: u64,
+    /// Those that delivered what was opened, or a copy of it.
+    true_ones: u64,
 }
 
 /// Events at the gate: what passes is what its id says; one that a fresh gate would take is held back only by a copy of
@@ -85,8 +96,8 @@ pub fn gate(data: &[u8]) {
         }
     });
     let gate = new();
-    let (in_work, opened) = (BTreeMap::new(), BTreeMap::new());
-    let mut model = Model { gate, new, is_server, now: 0, most: 16, in_work, opened };
+    let (in_work, opened, relays) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut model = Model { gate, new, is_server, now: 0, most: 16, in_work, opened, relays };
     if encryption == EncryptionMode::Disabled {
         let admitted = model.gate.admit(&events()[0][0].1, 0, moment(0)).is_ok();
         assert!(!(is_server && admitted), "a server without encryption opens no wraps");
@@ -102,16 +113,21 @@ impl Model {
             self.now += u64::from(bytes.byte()) * bytes.pick(&[1, 10, 500]);
             return;
         }
-        let (event, text) = &events()[bytes.below(events().len())][bytes.pick(&[0, 0, 0, 1, 2])];
+        let nth = bytes.below(events().len());
+        let (event, text) = &events()[nth][bytes.pick(&[0, 0, 0, 1, 2])];
+        let inner = inner(nth);
         match what {
             // Only what is true is opened: the driver has checked it.
             5 => {
                 let is_true = event.verify_id() && contextvm_core::event::is_signed(event);
                 if is_true && self.in_work.contains_key(&twin(event)) {
                     self.gate.opened(event.id);
+                    self.gate.carried(inner, event.id);
                     let arrived = self.in_work.iter().filter(|((id, _), _)| *id == event.id);
-                    let at = arrived.map(|(_, at)| *at).max().unwrap_or_default();
+                    let (at, by) =
+                        arrived.fold((0, 0), |(at, by), (_, (came, relays))| (at.max(*came), by | relays));
                     self.opened.insert(event.id, at);
+                    self.relays.entry(inner).or_default().true_ones |= by;
                     self.in_work.retain(|(id, _), _| *id != event.id);
                 }
             }
@@ -121,13 +137,23 @@ impl Model {
             }
             _ => {
                 let (relay, is_stored) = (u16::from(bytes.byte() % 70), bytes.byte() % 4 == 3);
-                self.comes(event, text, relay, is_stored);
+                if self.comes(event, text, relay, is_stored) {
+                    let bit = 1 << (relay % 64);
+                    let relays = self.relays.entry(inner).or_default();
+                    relays.heard |= bit;
+                    relays.true_ones |= if self.opened.contains_key(&event.id) { bit } else { 0 };
+                }
             }
         }
         assert!(self.in_work.len() <= self.most);
+        if let Some(Relays { heard, true_ones }) = self.relays.get(&inner).filter(|_| self.is_server) {
+            let via = self.gate.via(&inner);
+            assert!(true_ones & !via == 0 && via & !heard == 0, "answers go where they were asked for");
+        }
     }
 
-    fn comes(&mut self, event: &Event, text: &str, relay: u16, is_stored: bool) {
+    /// Returns whether the event was more than looked at from outside.
+    fn comes(&mut self, event: &Event, text: &str, relay: u16, is_stored: bool) -> bool {
         let now = moment(self.now);
         let fresh = (self.new)().admit(text, relay, now).map(drop);
         let verdict = if is_stored {
@@ -139,14 +165,15 @@ impl Model {
         if let Err(reason) = fresh
             && reason != DropReason::Id
         {
-            return assert_eq!(verdict.map(drop), Err(reason));
+            assert_eq!(verdict.map(drop), Err(reason));
+            return false;
         }
         let (opened, time) = (self.opened.get(&event.id).copied(), self.now);
         let is_copy = opened.is_some_and(|at| !self.is_server || is_stored || time - at < COPY);
         // Looking for a copy comes first; whoever gets further finds out what was lost.
         let is_dropped = matches!(verdict, Err(DropReason::Duplicate | DropReason::Copy));
         if !(is_dropped && opened.is_some()) {
-            self.in_work.retain(|_, at| time - *at < LOST);
+            self.in_work.retain(|_, (at, _)| time - *at < LOST);
         }
         let is_held = self.in_work.contains_key(&twin(event));
         match verdict {
@@ -154,15 +181,24 @@ impl Model {
                 assert_eq!(fresh, Ok(()));
                 assert!(outer.event.verify_id() && outer.event == *event);
                 assert!(!is_copy && !is_held && self.in_work.len() < self.most);
-                self.in_work.insert(twin(event), time);
+                self.in_work.insert(twin(event), (time, 1 << (relay % 64)));
             }
             Err(DropReason::Duplicate | DropReason::Copy) => {
                 assert!(opened.is_some() || is_held, "only copies are copies");
+                if let Some((_, relays)) = self.in_work.get_mut(&twin(event)) {
+                    *relays |= 1 << (relay % 64);
+                }
             }
             Err(DropReason::Busy) => assert!(self.in_work.len() >= self.most, "there is room"),
             Err(reason) => assert_eq!(fresh, Err(reason)),
         }
+        true
     }
+}
+
+/// What an event carries: two wraps carry the same.
+fn inner(nth: usize) -> EventId {
+    EventId::from_byte_array([u8::try_from(nth / 2).expect("few"); 32])
 }
 
 fn twin(event: &Event) -> (EventId, [u8; 64]) {

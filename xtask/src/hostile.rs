@@ -99,7 +99,8 @@ impl World {
     pub(crate) fn totals(&mut self) -> Result<Value, Vec<String>> {
         let server = ask(&mut self.server, "counters")?;
         let published = ask(&mut self.hostile, "count")?;
-        let minutes = self.begun.elapsed().as_secs_f64().max(60.0) / 60.0;
+        // Those that were begun: what may happen so often in any minute may happen so often in each of them.
+        let minutes = (self.begun.elapsed().as_secs_f64() / 60.0).ceil().max(1.0);
         let lines = figure(&server, "/lines/warn")? + figure(&server, "/lines/info")?;
         Ok(json!({
             "rss_peak_mib": rounded(self.server.peak_mb()), "server": server, "published": published,
