@@ -25,7 +25,7 @@ const LEFT_MIB: f64 = 4.0;
 /// Ids of opened events that one endpoint remembers at most, whatever their age, and what one of them takes, bytes. A run
 /// ends before the callers have that many, so that what they have more than at its beginning is not held against them.
 const IDS: f64 = 65_536.0;
-const ID_BYTES: f64 = 160.0;
+const ID_BYTES: f64 = 176.0;
 /// What a caller is told when its call may not be repeated, or reached nobody.
 const SAID: [&str; 2] =
     ["tools/call: NoReply, may have been executed", "tools/call: NotSent, may be called again"];
