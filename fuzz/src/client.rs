@@ -280,7 +280,9 @@ impl Run {
         let messages = step.delivered.iter().filter(|text| !is_refusal(text)).count();
         let most = 1 + usize::from(self.config.show_frames);
         assert!(messages <= most, "one event is one message, but for frames that are shown");
-        let is_new = step.delivered.is_empty() || self.delivered.insert(id);
+        // Calls that end by their time may do so when the event comes.
+        let is_heard = step.delivered.iter().any(|text| !text.contains(r#""data":{"reason":""#));
+        let is_new = !is_heard || self.delivered.insert(id);
         assert!(is_new || self.config.show_frames, "one event is delivered once");
         let refused = plain && self.config.encryption == EncryptionMode::Required;
         assert!(!refused || step.delivered.is_empty(), "plaintext is not heard where encryption is required");

@@ -123,9 +123,12 @@ impl Model {
                 if is_true && self.in_work.contains_key(&twin(event)) {
                     self.gate.opened(event.id);
                     self.gate.carried(inner, event.id);
+                    let time = self.now;
                     let arrived = self.in_work.iter().filter(|((id, _), _)| *id == event.id);
-                    let (at, by) =
-                        arrived.fold((0, 0), |(at, by), (_, (came, relays))| (at.max(*came), by | relays));
+                    // What was lost may be forgotten with its relays before anything finds that out here.
+                    let (at, by) = arrived.fold((0, 0), |(at, by), (_, (came, relays))| {
+                        (at.max(*came), if time - came < LOST { by | relays } else { by })
+                    });
                     self.opened.insert(event.id, at);
                     self.relays.entry(inner).or_default().true_ones |= by;
                     self.in_work.retain(|(id, _), _| *id != event.id);

@@ -233,6 +233,8 @@ impl Run {
             published: self.tickets.len(),
             asked: self.questions.len(),
         };
+        // What is due by now comes before that: a request may have waited for its own second.
+        self.input(ServerInput::Wake);
         for caller in self.callers.each_ref().map(Keys::public_key) {
             self.input(ServerInput::SessionClosed(caller));
         }
