@@ -32,11 +32,15 @@ const ANSWERS: [&str; 12] = [
     "[]",
 ];
 
+/// How long an answer is awaited, milliseconds; after that the question may be asked again.
+const ANSWER_TIME: u64 = 30_000;
+
 struct Model {
     machine: Announcer,
     me: PublicKey,
     now: Now,
-    asked: BTreeMap<u64, &'static str>,
+    /// Questions that were not answered, and when they were asked.
+    asked: BTreeMap<u64, (&'static str, u64)>,
     under_way: BTreeSet<u64>,
     numbers: BTreeSet<u64>,
     /// What was published last of each kind, and under which id.
@@ -160,8 +164,10 @@ impl Model {
                 AnnouncerOutput::Ask { ask, method, params } => {
                     assert!(self.numbers.insert(ask), "a number is used once");
                     assert!(params.starts_with('{') && serde_json::from_str::<&RawValue>(&params).is_ok());
-                    self.asked.insert(ask, method);
-                    assert!(self.asked.len() <= 2 * MOST_PAGES, "few questions are open");
+                    let now = self.now.mono.0;
+                    self.asked.insert(ask, (method, now));
+                    let awaited = self.asked.values().filter(|(_, at)| now - at < ANSWER_TIME);
+                    assert!(awaited.count() <= 2 * MOST_PAGES, "few answers are awaited");
                 }
                 AnnouncerOutput::Publish { ticket, event } => {
                     assert!(self.numbers.insert(ticket), "a number is used once");
@@ -210,8 +216,8 @@ impl Model {
     fn finish(mut self) {
         for count in 0.. {
             assert!(count < WAKES, "it comes to rest");
-            let open = self.asked.iter().find(|(_, method)| **method != "subscriptions/listen");
-            if let Some((&ask, &method)) = open {
+            let open = self.asked.iter().find(|(_, (method, _))| *method != "subscriptions/listen");
+            if let Some((&ask, &(method, _))) = open {
                 self.asked.remove(&ask);
                 self.tell(AnnouncerInput::Answered { ask, answer: good(method) });
             } else if let Some(ticket) = self.under_way.pop_first() {
