@@ -53,10 +53,13 @@ impl Threads {
     /// those stamped more than [`FUTURE`] ahead are left out.
     #[must_use]
     pub fn build(server: &PublicKey, reviews: impl IntoIterator<Item = Review>, unix: u64) -> Self {
-        // By time, so that the oldest makes room; the id settles ties and finds what comes twice.
+        // By time, so that the oldest makes room; the id settles ties.
         let mut known = BTreeMap::new();
-        let mut left_out = 0;
+        let (mut seen, mut left_out) = (BTreeSet::new(), 0);
         for review in reviews.into_iter().filter(|review| review.server == *server) {
+            if !seen.insert(review.id) {
+                continue;
+            }
             if review.created_at > unix.saturating_add(FUTURE.as_secs()) {
                 left_out += 1;
                 continue;
