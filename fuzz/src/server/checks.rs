@@ -38,7 +38,6 @@ impl Run {
         assert_eq!(event.pubkey, caller, "a message is its author's");
         assert_eq!(self.events.get(&event.id), Some(event), "only what came in is delivered");
         let key = RequestKey { caller, id: event.id };
-        assert!(self.delivered.insert(key), "one event is delivered once, whatever restarts come between");
         let needs_record = match delivery {
             Delivery::Request { .. } => true,
             // What means nothing to another run, or does no harm there.
@@ -48,6 +47,10 @@ impl Run {
             ),
             Delivery::Response => false,
         };
+        assert!(self.delivered.insert(key), "one event is delivered once, whatever restarts come between");
+        if !needs_record {
+            self.harmless.insert(key);
+        }
         let is_remembered = !self.config.durable || !needs_record || self.store.holds(&key);
         assert!(is_remembered, "what is acted on was remembered before");
         let parsed = Envelope::parse(message, &self.limits).expect("what is delivered is JSON-RPC");

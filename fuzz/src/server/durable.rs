@@ -78,6 +78,9 @@ impl Run {
         });
         let kept: BTreeSet<RequestKey> = kept.collect();
         self.answers.retain(|key, _| kept.contains(key));
+        // Another run may hear again what says nothing to it, where the store has failed.
+        self.delivered.retain(|key| !self.harmless.contains(key));
+        self.harmless.clear();
         self.requests.clear();
         self.cancelled.clear();
         self.tickets.clear();

@@ -37,6 +37,8 @@ struct Run {
     /// Every event that was handed in.
     events: BTreeMap<EventId, Event>,
     delivered: BTreeSet<RequestKey>,
+    /// Those among them that need no record.
+    harmless: BTreeSet<RequestKey>,
     requests: Vec<RequestKey>,
     cancelled: BTreeSet<RequestKey>,
     answers: BTreeMap<RequestKey, String>,
@@ -152,6 +154,7 @@ impl Run {
             heard: Vec::new(),
             events: BTreeMap::new(),
             delivered: BTreeSet::new(),
+            harmless: BTreeSet::new(),
             requests: Vec::new(),
             cancelled: BTreeSet::new(),
             answers: BTreeMap::new(),
