@@ -78,9 +78,14 @@ impl Run {
         });
         let kept: BTreeSet<RequestKey> = kept.collect();
         self.answers.retain(|key, _| kept.contains(key));
-        // Another run may hear again what says nothing to it, where the store has failed.
-        self.delivered.retain(|key| !self.harmless.contains(key));
-        self.harmless.clear();
+        // Another run may hear again what says nothing to it, where the store has not kept that it came.
+        let accepted = held.iter().filter_map(|record| match record {
+            Record::Accepted { key, .. } => Some(*key),
+            Record::Answered { .. } => None,
+        });
+        let accepted: BTreeSet<RequestKey> = accepted.collect();
+        self.delivered.retain(|key| accepted.contains(key) || !self.harmless.contains(key));
+        self.harmless.retain(|key| accepted.contains(key));
         self.requests.clear();
         self.cancelled.clear();
         self.tickets.clear();
