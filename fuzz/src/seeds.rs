@@ -252,6 +252,15 @@ fn clients() -> Vec<Seed> {
 const SERVER: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// The same with a store.
 const DURABLE: [u8; 6] = [2, 0, 0, 0, 0, 3];
+/// Requests whose answers got to the disk and whose acceptances did not, more than the ledger has room for; then one again.
+#[rustfmt::skip]
+const EXECUTED_THOUGH_REFUSED: [u8; 70] = [
+    2, 0, 0, 0, 16, 2, 1, 0, 0, 0, 2, 0, 0, 0, 0, 113,
+    0, 16, 2, 128, 0, 43, 43, 43, 43, 229, 229, 0, 0, 43, 43, 43,
+    0, 229, 229, 0, 0, 229, 229, 229, 229, 5, 0, 255, 0, 0, 1, 0,
+    0, 0, 229, 229, 229, 0, 43, 46, 43, 43, 43, 43, 229, 229, 0, 229,
+    229, 229, 229, 5, 0, 3,
+];
 
 fn servers() -> Vec<Seed> {
     // Operation, id, method, params; then author, tags, age, protection.
@@ -350,6 +359,7 @@ fn servers() -> Vec<Seed> {
             "died_before_it_was_written",
             [&DURABLE[..], &call, &[22, 0], &again, &remembered, &answer].concat(),
         ),
+        ("executed_though_refused", EXECUTED_THOUGH_REFUSED.to_vec()),
         ("anything", [&SERVER[..], &[5, 5], b"{\"a\":", &[0, 4, 0, 2], &[15, 0, 2], b"[]"].concat()),
     ]
     .map(|(name, bytes)| ("server_engine", name, bytes))

@@ -6,7 +6,7 @@ use crate::rng::Rng;
 use crate::time::MS;
 
 /// How long answers wait for an acceptance to be written with, as in `contextvm_runtime`.
-const PATIENCE: u64 = 200 * MS;
+const PATIENCE: u64 = 1_000 * MS;
 /// How often a batch takes out what is of no use any more, seconds.
 const PRUNED_EVERY: u64 = 60;
 

@@ -63,8 +63,7 @@ impl ServerMachine {
         }
         self.check_policy(&event, protection)?;
         let key = RequestKey { caller: event.pubkey, id: event.id };
-        // An answer may be on disk without the acceptance that failed to get there.
-        if self.seen.contains(event.created_at.as_secs(), event.id) || self.ledger.holds(&key) {
+        if self.seen.contains(event.created_at.as_secs(), event.id) || self.journal.was_answered(&event.id) {
             let is_due = self.repeat(&event, protection, stored, now);
             return if is_due { Ok(()) } else { Err(DropReason::Duplicate) };
         }

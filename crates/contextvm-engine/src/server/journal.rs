@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use contextvm_core::envelope::Envelope;
 use contextvm_core::{Draft, Mono, Now, Protection};
-use nostr::event::Event;
+use nostr::event::{Event, EventId};
 
 use super::inbound::INITIALIZED;
 use super::{Delivery, RequestKey, ServerMachine, ServerOutput, ledger};
@@ -75,6 +75,9 @@ pub(super) struct Journal {
     unheard: BTreeSet<RequestKey>,
     /// Requests that somebody may still have waited for when we started.
     interrupted: BTreeMap<RequestKey, Interrupted>,
+    /// Requests that an earlier run has answered. The acceptance may have failed to get to the disk to which the answer
+    /// got, and the ledger has no room for every answer.
+    answered: BTreeSet<EventId>,
     /// The Unix second from which on no event of an earlier run is young enough to be repeated.
     interrupted_until: u64,
     /// The first Unix second of which no event was taken by an earlier run.
@@ -95,6 +98,7 @@ impl Journal {
             free: VecDeque::new(),
             unheard: BTreeSet::new(),
             interrupted: BTreeMap::new(),
+            answered: BTreeSet::new(),
             interrupted_until: 0,
             began: 0,
         }
@@ -108,6 +112,11 @@ impl Journal {
     /// Whether no earlier run can have acted on an event.
     pub(super) const fn is_of_this_run(&self, event: &Event) -> bool {
         event.created_at.as_secs() >= self.began
+    }
+
+    /// Whether an earlier run has answered an event.
+    pub(super) fn was_answered(&self, id: &EventId) -> bool {
+        self.answered.contains(id)
     }
 
     pub(super) fn take_interrupted(&mut self, key: &RequestKey) -> Option<Interrupted> {
@@ -194,7 +203,7 @@ impl Journal {
     /// Forgets the requests of an earlier run once nobody can repeat them.
     pub(super) fn forget(&mut self, unix: u64) {
         if unix > self.interrupted_until {
-            self.interrupted = BTreeMap::new();
+            (self.interrupted, self.answered) = Default::default();
         }
     }
 }
@@ -228,6 +237,9 @@ impl ServerMachine {
                     }
                 }
                 Record::Answered { key, draft, protection } => {
+                    let until = draft.created_at.saturating_add(keep);
+                    self.journal.interrupted_until = self.journal.interrupted_until.max(until);
+                    self.journal.answered.insert(key.id);
                     if self.ledger.restore(key, draft, protection, now) {
                         self.journal.interrupted.remove(&key);
                     }

@@ -46,6 +46,20 @@ fn a_kept_answer_is_given_again_byte_for_byte() {
 }
 
 #[test]
+fn an_answer_without_its_acceptance_forbids_to_execute_whether_it_is_kept_or_not() {
+    let mut world = asked(PLAIN);
+    world.done(0);
+    let answered = |record: &Record| matches!(record, Record::Answered { .. });
+    let records: Vec<Record> = world.records.iter().filter(|record| answered(record)).cloned().collect();
+    assert_eq!(records.len(), 1);
+    world.restart(durable(), records.clone());
+    assert_eq!(world.again(0, PLAIN).len(), 1, "the answer");
+    let no_room = Limits { ledger_bytes: 10, ..Limits::default() };
+    world.restart(ServerConfig { limits: no_room, ..durable() }, records);
+    assert_eq!(world.again(0, PLAIN), [format!("publish 25910 to c1 [e=$0] {LOST}")]);
+}
+
+#[test]
 fn what_was_not_answered_gets_a_named_error_once_and_then_as_a_kept_answer() {
     let mut world = asked(PLAIN);
     restart(&mut world);
