@@ -40,6 +40,12 @@ impl Crowding {
         said.push_back(at);
     }
 
+    /// Returns when a caller first signed something for a server since some time.
+    pub(super) fn said_since(&self, caller: Host, server: Host, at: u64) -> Option<u64> {
+        let said = &self.dealings.get(&(server, caller))?.said;
+        said.get(said.partition_point(|said| *said < at)).copied()
+    }
+
     /// A server's application answered a caller.
     pub(super) fn answered(&mut self, caller: Host, server: Host, at: u64) {
         let dealings = self.dealings.entry((server, caller)).or_default();

@@ -253,12 +253,17 @@ impl Paths {
         server.is_some_and(|server| known.crowding.has_old_transfers(server, &self.limits))
     }
 
-    /// Whether the disk of a server stood still for most of what a caller waits: what is not on it is not executed.
+    /// Whether the disk of a server stood still for most of what a caller waits once its signer is done: what is not on it
+    /// is not executed.
     fn waits_for_disk(&self, ending: Ending, issue: &Issue, at: u64, known: &Known) -> bool {
         let told = matches!(ending, Ending::Lost(Lost::NoReply) | Ending::Error(REFUSED));
         let patience = self.limits.request_timeout.as_micros() as u64;
-        let stood = |server| known.troubles.stood_still(server, issue.at, at);
-        told && known.host(&issue.to).is_some_and(|server| stood(server) > patience / 2)
+        let stood = |server| {
+            let said = known.crowding.said_since(issue.by, server, issue.at).unwrap_or(issue.at);
+            let left = patience.saturating_sub(said.saturating_sub(issue.at));
+            known.troubles.stood_still(server, said, at) > left / 2
+        };
+        told && known.host(&issue.to).is_some_and(stood)
     }
 
     /// Whether a client had as many calls open as it may.

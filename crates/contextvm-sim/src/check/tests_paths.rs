@@ -222,6 +222,26 @@ fn c6_excuses_by_a_disk_only_what_is_not_executed_while_it_stands_still_for_most
 }
 
 #[test]
+fn c6_counts_what_a_caller_waits_for_a_disk_from_when_its_signer_is_done() {
+    let patience = Expect::default().limits.request_timeout.as_micros() as u64;
+    let (begun, end) = (SECOND, SECOND + patience);
+    let lost = |signed_at: u64, from: u64| {
+        let join = |host| (0, host, What::Joined { key: key(host), honest: true, encrypted: true });
+        let mut life = vec![join(ALICE), join(SERVER)];
+        life.push((0, SERVER, What::Path { client: 0, server: 0, good: true, clocks: true }));
+        life.push((begun, ALICE, issued(4, false)));
+        life.push((signed_at, ALICE, signed(id(50), SERVER, true)));
+        life.push((from, SERVER, What::Stalled { lasts: patience }));
+        life.push((end, ALICE, What::Ended { call: Call(4), ending: NO_REPLY }));
+        judge_timed(life.into_iter(), &Expect::default()).contains(&Check::C6)
+    };
+    let (half, third) = (begun + patience / 2, end - patience / 3);
+    assert!(!lost(half, third), "two thirds of the half that was left");
+    assert!(lost(begun, third), "its signer was done at once");
+    assert!(lost(half, end - patience / 5), "less than half of what was left");
+}
+
+#[test]
 fn c6_counts_what_it_judged_and_why_it_did_not() {
     let mut life = life();
     lose(&mut life, 2, NO_REPLY);
