@@ -133,11 +133,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<Vec<String>, Vec<String>> {
     let mut report = Report::default();
     for cell in &cells {
         let started = Instant::now();
-        // One such cell was seen to fail once in a great many runs, for a cause that is not known; what failed first is shown.
-        let outcome = play(cell, &url).or_else(|first| {
-            println!("again {}: {}", cell.name, first.join("; "));
-            play(cell, &url)
-        });
+        let outcome = twice(&cell.name, cell.sides[1], || play(cell, &url));
         let seconds = started.elapsed().as_secs_f32();
         report.add(&cell.name, outcome.map(|detail| format!("{seconds:.1} s  {detail}")));
     }
@@ -158,6 +154,22 @@ pub(crate) fn run(filter: Option<&str>) -> Result<Vec<String>, Vec<String>> {
         return Err(vec!["interop: no cell has such a name".to_owned()]);
     }
     if report.failed.is_empty() { Ok(skipped) } else { Err(report.failed) }
+}
+
+/// Plays a cell, and once more where the Rust SDK calls: 0.2.2 listens only once a task of its own has begun, and what is
+/// answered before that is lost (docs/KNOWN-ISSUES.md). What failed first is shown.
+fn twice(
+    name: &str,
+    client: &str,
+    play: impl Fn() -> Result<String, Vec<String>>,
+) -> Result<String, Vec<String>> {
+    play().or_else(|first| {
+        if client != "rs" {
+            return Err(first);
+        }
+        println!("again {name}: {}", first.join("; "));
+        play()
+    })
 }
 
 fn matrix() -> Vec<Cell<'static>> {

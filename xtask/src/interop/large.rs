@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::bridges::Needs;
-use super::{CVM, Known, PEERS, Report, collect, known, split};
+use super::{CVM, Known, PEERS, Report, collect, known, split, twice};
 use crate::process::Process;
 
 /// Our programs with the tools and steps of these cells.
@@ -84,7 +84,7 @@ pub(super) fn play(has: &[Needs], wanted: impl Fn(&str) -> bool, report: &mut Re
             scope.spawn(|| {
                 while let Some(cell) = next() {
                     let started = Instant::now();
-                    let outcome = cell.play(&known);
+                    let outcome = twice(&cell.name, cell.sides[1], || cell.play(&known));
                     let seconds = started.elapsed().as_secs_f32();
                     if let Ok(mut report) = shared.lock() {
                         report.add(&cell.name, outcome.map(|detail| format!("{seconds:.1} s  {detail}")));
