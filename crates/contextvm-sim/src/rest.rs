@@ -7,8 +7,9 @@ use crate::world::World;
 
 /// One day.
 const DAY: u64 = 86_400 * SEC;
-/// When in a day everything should be at its floor: near the end of the silence between 02:00 and 05:00.
-const FLOOR: u64 = (4 * 60 + 50) * 60 * SEC;
+/// When in a day everything should be at its floor: near the end of the silence between 02:00 and 05:00, a minute after the
+/// call of 04:50.
+const FLOOR: u64 = (4 * 60 + 51) * 60 * SEC;
 
 impl World {
     /// Lets every honest host that runs write down what it holds.
