@@ -261,6 +261,14 @@ const EXECUTED_THOUGH_REFUSED: [u8; 70] = [
     0, 0, 229, 229, 229, 0, 43, 46, 43, 43, 43, 43, 229, 229, 0, 229,
     229, 229, 229, 5, 0, 3,
 ];
+/// The room for requests is full when an answer begins to wait for the end of its stream.
+#[rustfmt::skip]
+const NO_ROOM_TO_WAIT: [u8; 62] = [
+    2, 0, 0, 0, 0, 1, 0, 255, 255, 255, 255, 255, 255, 255, 105, 255,
+    146, 47, 146, 146, 146, 146, 146, 146, 146, 146, 146, 146, 61, 254, 59, 71,
+    217, 63, 8, 0, 0, 0, 0, 0, 0, 66, 16, 2, 128, 249, 255, 255,
+    249, 249, 249, 249, 0, 0, 0, 249, 249, 177, 177, 177, 237, 177,
+];
 
 fn servers() -> Vec<Seed> {
     // Operation, id, method, params; then author, tags, age, protection.
@@ -359,6 +367,7 @@ fn servers() -> Vec<Seed> {
             "died_before_it_was_written",
             [&DURABLE[..], &call, &[22, 0], &again, &remembered, &answer].concat(),
         ),
+        ("no_room_to_wait", NO_ROOM_TO_WAIT.to_vec()),
         ("executed_though_refused", EXECUTED_THOUGH_REFUSED.to_vec()),
         ("anything", [&SERVER[..], &[5, 5], b"{\"a\":", &[0, 4, 0, 2], &[15, 0, 2], b"[]"].concat()),
     ]

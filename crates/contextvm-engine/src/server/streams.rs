@@ -197,12 +197,13 @@ impl ServerMachine {
         }
         let text = message.text();
         let has_room = self.routes.bytes().saturating_add(text.len()) <= self.config.limits.in_flight_bytes;
+        // The short error needs no room: there are as many as there are streams.
         let (text, parked) = if has_room {
+            self.routes.add_bytes(key, text.len());
             (text.to_string(), Ok(()))
         } else {
             (error_text(&object::quote(&key.id.to_hex()), REFUSED, "Busy"), Err(DropReason::Busy))
         };
-        self.routes.add_bytes(key, text.len());
         stream.parked = Some((text, further));
         // A stream that was closed already stays closed.
         let _ = stream.writer.close(now);

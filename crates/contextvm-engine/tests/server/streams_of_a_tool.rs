@@ -175,7 +175,9 @@ fn an_answer_that_waited_may_be_a_transfer_and_is_bounded() {
     world.outcome = None;
     world.write(0, "a").0.unwrap();
     let answer = long_answer(&world, 0, 300_000);
+    let before = world.machine.load().in_flight_bytes;
     assert_eq!(world.app(1, &answer).last().unwrap(), "undeliverable c1 Busy");
+    assert_eq!(world.machine.load().in_flight_bytes, before, "what says so takes no room");
     let lines = settle(&mut world);
     assert!(lines.last().unwrap().ends_with(r#""error":{"code":-32000,"message":"Busy"}}"#), "{lines:?}");
 }
