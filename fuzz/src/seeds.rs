@@ -270,6 +270,16 @@ const NO_ROOM_TO_WAIT: [u8; 62] = [
     249, 249, 249, 249, 0, 0, 0, 249, 249, 177, 177, 177, 237, 177,
 ];
 
+/// A caller wants no more of a large answer whose turn has not come: `stopped_before_it_began`.
+const STOPPED_BEFORE_IT_BEGAN: [u8; 130] = [
+    66, 16, 2, 128, 249, 249, 40, 249, 0, 0, 216, 249, 249, 249, 249, 249, 249, 37, 249, 249, 249, 249, 249,
+    249, 249, 249, 40, 30, 39, 2, 132, 132, 132, 78, 132, 237, 249, 249, 249, 249, 249, 249, 249, 249, 249,
+    249, 249, 249, 249, 249, 249, 249, 249, 237, 237, 237, 36, 255, 255, 132, 0, 0, 39, 132, 82, 79, 41, 215,
+    23, 32, 21, 16, 185, 249, 240, 132, 132, 78, 132, 0, 0, 63, 4, 33, 39, 216, 249, 249, 249, 249, 249, 249,
+    249, 249, 249, 249, 249, 249, 249, 249, 249, 249, 249, 154, 217, 132, 82, 79, 41, 215, 163, 32, 98, 16,
+    185, 132, 0, 0, 63, 4, 33, 39, 237, 237, 237, 237, 216, 39, 216, 55,
+];
+
 fn servers() -> Vec<Seed> {
     // Operation, id, method, params; then author, tags, age, protection.
     let call = [0, 1, 0, 0, 0, 4, 0, 2];
@@ -369,6 +379,7 @@ fn servers() -> Vec<Seed> {
         ),
         ("no_room_to_wait", NO_ROOM_TO_WAIT.to_vec()),
         ("executed_though_refused", EXECUTED_THOUGH_REFUSED.to_vec()),
+        ("stopped_before_it_began", STOPPED_BEFORE_IT_BEGAN.to_vec()),
         ("anything", [&SERVER[..], &[5, 5], b"{\"a\":", &[0, 4, 0, 2], &[15, 0, 2], b"[]"].concat()),
     ]
     .map(|(name, bytes)| ("server_engine", name, bytes))

@@ -185,6 +185,13 @@ pub fn is_id_true(event: &Event) -> bool {
     event.id == id_of(&event.pubkey, event.created_at, event.kind, &event.tags, &event.content)
 }
 
+/// Returns what the texts of an event take in memory, bytes: its content, and its tags with their places in the lists.
+#[must_use]
+pub fn weight(event: &Event) -> usize {
+    let texts = event.tags.iter().flat_map(|tag| tag.as_slice()).map(|text| text.len() + size_of::<String>());
+    event.content.len() + texts.sum::<usize>() + event.tags.len() * size_of::<Tag>()
+}
+
 /// Prints a signed event as one line of JSON, members in the order of NIP-01.
 #[must_use]
 pub fn print(event: &Event) -> String {

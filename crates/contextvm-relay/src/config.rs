@@ -103,8 +103,13 @@ impl Filter {
 
     /// Writes the filter for a subscription that has seen everything up to `seen`, Unix seconds.
     pub(crate) fn since(&self, seen: u64) -> String {
+        self.from(seen.saturating_sub(self.lookback.as_secs()))
+    }
+
+    /// Writes the filter for what is stamped from then on, Unix seconds.
+    pub(crate) fn from(&self, unix: u64) -> String {
         let mut members = self.members.clone();
-        members.insert("since".to_owned(), seen.saturating_sub(self.lookback.as_secs()).into());
+        members.insert("since".to_owned(), unix.into());
         serde_json::Value::Object(members).to_string()
     }
 }

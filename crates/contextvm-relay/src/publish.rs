@@ -9,6 +9,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+/// A relay that takes longer to take an event is not waited for.
+pub(crate) const SLOW: Duration = Duration::from_secs(1);
+
 /// A signed event ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishEvent {
@@ -123,6 +126,8 @@ pub(crate) struct Publication {
     pub(crate) id: EventId,
     /// The whole EVENT frame; clones share the bytes.
     pub(crate) frame: Utf8Bytes,
+    /// When it was published.
+    pub(crate) since: Instant,
     pub(crate) deadline: Instant,
     pub(crate) audience: Audience,
     board: Mutex<Board>,
@@ -150,9 +155,11 @@ impl Board {
     }
 
     fn has_moved(&self) -> bool {
+        let is_full = |entry: &Entry| entry.outcome == RelayOutcome::QueueFull;
         self.accepted.is_some()
-            || self.entries.values().any(|entry| entry.outcome == RelayOutcome::QueueFull)
             || self.entries.values().all(|entry| entry.last)
+            // One relay that is full does not set the pace for those that are not.
+            || (self.entries.values().any(is_full) && !self.awaits_any())
     }
 
     fn awaits_any(&self) -> bool {
@@ -173,10 +180,15 @@ struct Entry {
 }
 
 impl Publication {
-    pub(crate) fn new(event: &PublishEvent, audience: Audience, deadline: Instant) -> Self {
+    pub(crate) fn new(
+        event: &PublishEvent,
+        audience: Audience,
+        (since, deadline): (Instant, Instant),
+    ) -> Self {
         Self {
             id: event.id,
             frame: Utf8Bytes::from(format!("[\"EVENT\",{}]", event.json)),
+            since,
             deadline,
             audience,
             board: Mutex::new(Board { decides: audience.decides, ..Board::default() }),
@@ -249,17 +261,17 @@ impl Publication {
 
     /// Waits until the relays that decide have: for the first success, the last refusal, or the deadline.
     pub(crate) async fn report(self: Arc<Self>) -> PublishReport {
-        self.until(|board| board.is_decided()).await;
+        self.until(self.deadline, |board| board.is_decided()).await;
         self.snapshot()
     }
 
-    async fn until(&self, is_done: fn(&Board) -> bool) {
+    async fn until(&self, end: Instant, is_done: fn(&Board) -> bool) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let is_done = is_done(&self.board());
-            if is_done || tokio::time::timeout_at(self.deadline, changed).await.is_err() {
+            if is_done || tokio::time::timeout_at(end, changed).await.is_err() {
                 return;
             }
         }
@@ -291,13 +303,15 @@ impl Publishing {
     /// Waits until a relay has it, a relay has no room for it, or all have spoken, at the latest for
     /// [`Timing::publish`](crate::Timing::publish): who publishes much in a row may go on then.
     pub async fn moved(&self) {
-        self.0.until(Board::has_moved).await;
+        self.0.until(self.0.deadline, Board::has_moved).await;
     }
 
-    /// Waits, as [`Self::moved`], and besides for every relay that is connected and answers in time, so that no relay that
-    /// works is left behind.
+    /// Waits, as [`Self::moved`], and besides, for a second at most, for every relay that is connected and answers in time,
+    /// so that no relay that works is left behind.
     pub async fn moved_everywhere(&self) {
-        self.0.until(|board| board.has_moved() && !board.awaits_any()).await;
+        let end = (self.0.since + SLOW).min(self.0.deadline);
+        self.0.until(end, |board| board.has_moved() && !board.awaits_any()).await;
+        self.moved().await;
     }
 
     /// Returns what became of it, if that is known.
@@ -320,9 +334,10 @@ impl std::fmt::Debug for Publishing {
     }
 }
 
-/// Returns the deadline of something that starts now.
-pub(crate) fn deadline(after: Duration) -> Instant {
-    Instant::now() + after
+/// Returns now, and the deadline of something that starts now.
+pub(crate) fn lasting(time: Duration) -> (Instant, Instant) {
+    let now = Instant::now();
+    (now, now + time)
 }
 
 #[cfg(test)]
@@ -337,7 +352,7 @@ mod tests {
     /// A publication to connected relays with the numbers from one, of which the second lags.
     fn publication_for(relays: u16, audience: Audience) -> Arc<Publication> {
         let event = PublishEvent { id: EventId::from_slice(&[1; 32]).unwrap(), json: "{}".into() };
-        let publication = Publication::new(&event, audience, deadline(Duration::from_secs(60)));
+        let publication = Publication::new(&event, audience, lasting(Duration::from_secs(60)));
         for relay in 1..=relays {
             publication.expect(relay, url(relay), true, relay == 2);
         }
@@ -406,6 +421,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_relay_that_falls_silent_is_waited_for_a_second() {
+        let publishing = Publishing::new(publication(3));
+        publishing.0.settle(1, RelayOutcome::Accepted);
+        let start = Instant::now();
+        publishing.moved_everywhere().await;
+        assert_eq!(start.elapsed().as_secs(), SLOW.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_that_is_full_does_not_set_the_pace_for_one_that_is_not() {
+        let publishing = Publishing::new(publication(2));
+        publishing.0.settle(2, RelayOutcome::QueueFull);
+        assert!(publishing.moved().now_or_never().is_none());
+        publishing.0.settle(1, RelayOutcome::Refused("blocked: no".into()));
+        assert!(publishing.moved().now_or_never().is_some());
+
+        // Nor does one that lags, when the only one that keeps pace is full.
+        let publishing = Publishing::new(publication(2));
+        publishing.0.settle(1, RelayOutcome::QueueFull);
+        assert!(publishing.moved().now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_word_of_a_relay_where_nobody_asked_counts_for_nothing() {
         let posted = Publishing::new(publication_for(2, FIRST));
         posted.0.sent(1);
@@ -429,21 +467,12 @@ mod tests {
         let publication = Publication::new(
             &PublishEvent { id: EventId::from_slice(&[1; 32]).unwrap(), json: "{}".into() },
             FIRST,
-            deadline(Duration::from_secs(60)),
+            lasting(Duration::from_secs(60)),
         );
         publication.expect(1, url(1), false, true);
         publication.expect(2, url(2), true, false);
         publication.settle(2, RelayOutcome::Accepted);
         assert_eq!(Arc::new(publication).report().await.outcome(), PublishOutcome::Accepted);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_relay_without_room_holds_up_nobody() {
-        let posted = Publishing::new(publication_for(2, FIRST));
-        posted.0.sent(1);
-        assert!(posted.moved().now_or_never().is_none());
-        posted.0.settle(2, RelayOutcome::QueueFull);
-        assert!(posted.moved().now_or_never().is_some());
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use contextvm_core::RelayInfo;
+use contextvm_core::{Limits, RelayInfo};
 use nostr::types::RelayUrl;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -17,7 +17,7 @@ use crate::error::{FetchError, RelayError};
 use crate::fetch::relay_info;
 use crate::link::{Link, Shared, unix};
 use crate::pool::PoolConnector;
-use crate::publish::{Audience, Publication, PublishEvent, PublishReport, Publishing, deadline};
+use crate::publish::{Audience, Publication, PublishEvent, PublishReport, Publishing, lasting};
 use crate::status::RelayStatus;
 
 /// Time allowed for each part of an orderly end.
@@ -107,6 +107,12 @@ impl Drop for Task {
     }
 }
 
+/// The largest message that does not end the connection, bytes: what a relay keeps of a stranger and sends again after every
+/// reconnection, is dropped and not met by another reconnection.
+pub(crate) const fn read_at_most(limits: &Limits) -> usize {
+    limits.relay_frame.saturating_mul(4)
+}
+
 impl Relays {
     /// Starts connecting to all relays at once and returns without waiting for any.
     ///
@@ -114,7 +120,7 @@ impl Relays {
     /// Returns [`RelayError::Runtime`] outside a tokio runtime, and an error for settings that cannot work. A relay that
     /// cannot be reached is no error: it is tried again for ever, and [`Relays::statuses`] tells why.
     pub fn connect(config: RelaysConfig) -> Result<(Self, Inbox), RelayError> {
-        let dialer = Dialer::new(config.limits.relay_frame, config.timing.connect)?;
+        let dialer = Dialer::new(read_at_most(&config.limits), config.timing.connect)?;
         Self::start(config, dialer)
     }
 
@@ -130,6 +136,7 @@ impl Relays {
             live,
             subscription: subscription()?,
             start: unix(),
+            largest: config.limits.relay_frame,
         };
         let (urls, addresses) = (config.urls.clone(), config.addresses);
         let relays = Self(Arc::new(Set {
@@ -205,7 +212,7 @@ impl Relays {
     }
 
     fn queue(&self, event: &PublishEvent, audience: Audience) -> Arc<Publication> {
-        let publication = Arc::new(Publication::new(event, audience, deadline(self.0.config.timing.publish)));
+        let publication = Arc::new(Publication::new(event, audience, lasting(self.0.config.timing.publish)));
         let mut state = self.0.state();
         let now = Instant::now();
         while state

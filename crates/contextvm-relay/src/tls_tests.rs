@@ -75,7 +75,7 @@ fn config(urls: impl IntoIterator<Item = RelayUrl>, me: &Keys) -> RelaysConfig {
 
 /// Connects as the public function does, but trusts the authority of the tests.
 fn connect_trusting(config: RelaysConfig) -> (Relays, Inbox) {
-    let dialer = trusting(config.limits.relay_frame, config.timing.connect);
+    let dialer = trusting(crate::relays::read_at_most(&config.limits), config.timing.connect);
     Relays::start(config, dialer).unwrap()
 }
 

@@ -229,6 +229,7 @@ impl Desk {
                 self.writing.ask(&mut self.machine, key, (ask, reply), self.now);
             }
             Event::Command(Command::Shutdown) => {
+                self.machine.store_all(self.now);
                 self.stopping = true;
                 self.stop_due = true;
             }

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use contextvm_core::PeerTags;
+use contextvm_core::{PeerTags, event};
 use contextvm_engine::server::{Delivery, RequestKey};
 use nostr::event::Event;
 use nostr::key::PublicKey;
@@ -53,7 +53,7 @@ impl Drop for Unread {
 impl Letter {
     /// Makes a letter that counts.
     pub(crate) fn counted(inbound: Box<Inbound>, count: &Arc<AtomicUsize>) -> Self {
-        let bytes = inbound.message.len();
+        let bytes = inbound.message.len() + inbound.event.as_ref().map_or(0, |event| event::weight(event));
         count.fetch_add(bytes, Ordering::AcqRel);
         Self { inbound, unread: Unread { count: Some(Arc::clone(count)), bytes } }
     }

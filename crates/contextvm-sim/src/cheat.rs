@@ -4,6 +4,8 @@ use std::sync::Arc;
 use contextvm_core::envelope::Envelope;
 use contextvm_core::{Limits, Protection};
 use contextvm_engine::ServerLoad;
+use nostr::event::EventId;
+use nostr::key::PublicKey;
 
 use crate::check::Check;
 use crate::time::SEC;
@@ -30,6 +32,8 @@ pub enum Cheat {
     HoldTooMuch,
     /// A client sends in plaintext what it should wrap.
     Plaintext,
+    /// A server seals for one client what another one asked for.
+    WrongRecipient,
     /// A server's endpoint hands over a large request without its end.
     CutRequest,
     /// A client's endpoint changes a chunk of a stream.
@@ -54,7 +58,7 @@ pub enum Cheat {
 
 impl Cheat {
     /// Every way to cheat.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::LoseAnswer,
         Self::AnswerTwice,
         Self::DeliverTwice,
@@ -64,6 +68,7 @@ impl Cheat {
         Self::IgnoreRequest,
         Self::HoldTooMuch,
         Self::Plaintext,
+        Self::WrongRecipient,
         Self::CutRequest,
         Self::ChangeChunk,
         Self::WakeBefore,
@@ -96,7 +101,7 @@ impl Cheat {
             Self::DeliverTwice => Check::C2,
             Self::InventRequest | Self::WrongCancel => Check::C3,
             Self::ChangeAnswer => Check::C4,
-            Self::WrongCaller | Self::WrongProgress => Check::C5,
+            Self::WrongCaller | Self::WrongRecipient | Self::WrongProgress => Check::C5,
             Self::IgnoreRequest | Self::SayBusy => Check::C6,
             Self::HoldTooMuch | Self::Leak => Check::C7,
             Self::Plaintext => Check::C8,
@@ -127,6 +132,8 @@ pub(crate) struct Cheater {
     overheard: Option<(u16, String)>,
     /// How far a client's call was last said to be.
     progress: Option<(u16, Digest)>,
+    /// Whom a server answered last.
+    recipient: Option<(Host, PublicKey)>,
 }
 
 impl Cheater {
@@ -217,6 +224,21 @@ impl Cheater {
     pub(crate) fn protection(&mut self, host: Host, protection: Protection) -> Protection {
         let may = protection.is_encrypted() && matches!(host, Host::Client(_));
         if may && self.now(Cheat::Plaintext) { Protection::Plain } else { protection }
+    }
+
+    /// Whom something is really sealed for.
+    pub(crate) fn recipient(
+        &mut self,
+        host: Host,
+        recipient: PublicKey,
+        about: Option<EventId>,
+    ) -> PublicKey {
+        if about.is_none() || !matches!(host, Host::Server(_)) {
+            return recipient;
+        }
+        let last = self.recipient.replace((host, recipient));
+        let other = last.filter(|(of, last)| *of == host && *last != recipient);
+        other.filter(|_| self.now(Cheat::WrongRecipient)).map_or(recipient, |(_, other)| other)
     }
 
     /// When something asks to be woken, as it says.

@@ -158,7 +158,8 @@ impl Guests {
     pub(crate) fn vouch(&mut self, issue: &Issue, kernel: &mut Kernel) {
         let by = self.host_of(issue.author, kernel);
         let stamp = START + kernel.now() / SEC;
-        kernel.emit(by, What::Signed { id: issue.id, to: issue.server, encrypted: false, stamp });
+        let (id, to) = (issue.id, issue.server);
+        kernel.emit(by, What::Signed { id, to, encrypted: false, stamp, about: None, answer: None });
     }
 
     fn host_of(&mut self, author: PublicKey, kernel: &mut Kernel) -> Host {

@@ -30,8 +30,11 @@ impl What {
                 let flags = u64::from(*reads) << 1 | u64::from(*simple);
                 hash.all(4, &[call.0, short(to.as_bytes()), args.0, *bytes, flags]);
             }
-            Self::Signed { id, to, encrypted, stamp } => {
-                hash.all(5, &[short(id.as_bytes()), short(to.as_bytes()), u64::from(*encrypted), *stamp])
+            Self::Signed { id, to, encrypted, stamp, about, answer } => {
+                let about = about.map_or(0, |about| short(about.as_bytes()));
+                let answer = answer.map_or(0, |answer| answer.0);
+                let (id, to) = (short(id.as_bytes()), short(to.as_bytes()));
+                hash.all(5, &[id, to, u64::from(*encrypted), *stamp, about, answer]);
             }
             Self::Executed { caller, id, args, bytes, unix } => {
                 let id = id.map_or(0, |id| short(id.as_bytes()));

@@ -10,7 +10,7 @@ use nostr::event::{Event, EventId};
 use nostr::key::PublicKey;
 
 use crate::check;
-use crate::end::Input;
+use crate::end::{self, Input};
 use crate::frame::{Carried, Filter, Heard};
 use crate::hash;
 use crate::hostile::{Chances, Signer};
@@ -348,8 +348,8 @@ impl Port {
                     self.me.keys.sign_draft(&draft, self.rng.fork(draft.content.len() as u64).bytes()),
                 );
                 let protection = kernel.cheater.protection(self.me.host, protection);
-                let (encrypted, stamp) = (protection.is_encrypted(), inner.created_at.as_secs());
-                kernel.emit(self.me.host, What::Signed { id: inner.id, to: recipient, encrypted, stamp });
+                let recipient = kernel.cheater.recipient(self.me.host, recipient, way.about);
+                kernel.emit(self.me.host, signed(&inner, recipient, protection, way.about));
                 (self.wrap(inner, &recipient, protection, at), way)
             }
             Job::Rewrap { inner, recipient, protection } => {
@@ -448,6 +448,19 @@ impl Port {
             Published::NotSent => Outcome::Refused("no relay could be reached".into()),
         };
         self.inputs.push_back(Input::Published(ticket, outcome));
+    }
+}
+
+/// What the trace says of an event that was signed.
+fn signed(inner: &Event, to: PublicKey, protection: Protection, about: Option<EventId>) -> What {
+    let message = end::read(&inner.content).filter(|message| message.result.or(message.error).is_some());
+    What::Signed {
+        id: inner.id,
+        to,
+        encrypted: protection.is_encrypted(),
+        stamp: inner.created_at.as_secs(),
+        about,
+        answer: message.map(|message| end::answer(&message).0),
     }
 }
 

@@ -104,6 +104,10 @@ pub enum What {
         encrypted: bool,
         /// The Unix second that its author stamped on it.
         stamp: u64,
+        /// The event that it answers, where its author says so.
+        about: Option<EventId>,
+        /// The result or error in it, if it is the whole answer of an endpoint.
+        answer: Option<Digest>,
     },
     /// A request reached an application.
     Executed {

@@ -248,7 +248,8 @@ impl Run {
             return;
         };
         let id = key.id.to_hex();
-        let message = match bytes.below(6) {
+        let kind = bytes.below(6);
+        let message = match kind {
             0 | 1 => format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":{{"n":{}}}}}"#, bytes.byte()),
             2 => format!(r#"{{"jsonrpc":"2.0","id":"{id}","error":{{"code":-1,"message":"no"}}}}"#),
             3 => format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":{{"x":"{}"}}}}"#, "x".repeat(35_000)),
@@ -257,6 +258,9 @@ impl Run {
         };
         // Now and then to the wrong caller.
         let to = if bytes.below(5) == 4 { self.caller(bytes) } else { key.caller };
+        if kind == 3 && to == key.caller {
+            self.large.insert(key);
+        }
         self.input(ServerInput::Send { to, message });
     }
 

@@ -50,6 +50,8 @@ struct Run {
     whole: BTreeMap<EventId, &'static str>,
     /// Answers that are put together from frames.
     parts: BTreeMap<RequestKey, Receiver>,
+    /// Requests whose answer is transferred, once it is its turn.
+    large: BTreeSet<RequestKey>,
     /// Somebody said that it wants no more of an answer that was under way, perhaps.
     stops: bool,
     /// Requests for which a stream may be written, and those whose stream is over.
@@ -163,6 +165,7 @@ impl Run {
             asked: Vec::new(),
             whole: BTreeMap::new(),
             parts: BTreeMap::new(),
+            large: BTreeSet::new(),
             stops: false,
             offered: BTreeSet::new(),
             ended: BTreeSet::new(),
@@ -253,7 +256,7 @@ impl Run {
             }
         }
         for key in &self.requests {
-            let is_stopped = self.stops && self.parts.contains_key(key);
+            let is_stopped = self.stops && (self.parts.contains_key(key) || self.large.contains(key));
             assert!(
                 self.answers.contains_key(key) || self.cancelled.contains(key) || is_stopped,
                 "a delivered request is answered or taken back"

@@ -114,7 +114,7 @@ impl ServerMachine {
         };
         if letter.text.is_none()
             && is_progress(&message)
-            && let Some(taken) = self.take_frame(&letter.event, &message, letter.protection, now)
+            && let Some(taken) = self.take_frame(&letter.event, &message, (letter.protection, false), now)
         {
             return taken.map(|()| None);
         }

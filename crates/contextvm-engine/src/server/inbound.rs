@@ -102,7 +102,7 @@ impl ServerMachine {
         // What was put together is a message, whatever it says.
         if letter.text.is_none()
             && is_progress(&message)
-            && let Some(taken) = self.take_frame(event, &message, protection, now)
+            && let Some(taken) = self.take_frame(event, &message, (protection, stored), now)
         {
             return taken.map(|()| Judged::Entered(None));
         }

@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use contextvm_core::envelope::Envelope;
-use contextvm_core::{Draft, Mono, Now, Protection};
+use contextvm_core::{Draft, Mono, Now, Protection, event};
 use nostr::event::{Event, EventId};
 
 use super::inbound::INITIALIZED;
@@ -15,7 +15,7 @@ use crate::{DropReason, ServerConfig};
 
 /// Bytes of records, and of messages behind them, from which on nothing new is accepted until the store has caught up.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
-/// What an accepted event takes there beside its text.
+/// What an accepted event takes there beside what is held for the application.
 const ACCEPTED: usize = 256;
 /// What the caller of a request is told that cannot be remembered.
 const UNSTORED: &str = "Not executed: storage failed";
@@ -69,6 +69,8 @@ pub(super) struct Journal {
     owed: Owed,
     /// Outputs towards the application, each behind the acceptance with this number.
     held: VecDeque<(u64, ServerOutput)>,
+    /// What these take, bytes.
+    held_bytes: usize,
     /// The same, waiting for nothing any more.
     free: VecDeque<ServerOutput>,
     /// Requests whose streams were offered and which the application never hears of.
@@ -95,6 +97,7 @@ impl Journal {
             bytes: 0,
             owed: Owed::default(),
             held: VecDeque::new(),
+            held_bytes: 0,
             free: VecDeque::new(),
             unheard: BTreeSet::new(),
             interrupted: BTreeMap::new(),
@@ -106,7 +109,7 @@ impl Journal {
 
     /// Whether the store is so far behind that nothing new may be accepted.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes + self.owed.records.len() * ACCEPTED >= MOST_BYTES
+        self.bytes + self.held_bytes + self.owed.records.len() * ACCEPTED >= MOST_BYTES
     }
 
     /// Whether no earlier run can have acted on an event.
@@ -147,6 +150,7 @@ impl Journal {
         }
         if is_for_application(&output) {
             if self.asked > self.settled || !self.held.is_empty() {
+                self.held_bytes = self.held_bytes.saturating_add(weight(&output));
                 self.held.push_back((self.asked, output));
                 return None;
             }
@@ -165,6 +169,7 @@ impl Journal {
         };
         let position = self.held.iter().position(|(_, output)| is_it(output));
         let held = position.and_then(|position| self.held.remove(position));
+        self.held_bytes -= held.as_ref().map_or(0, |(_, output)| weight(output));
         if let Some((_, ServerOutput::Deliver { delivery: Delivery::Request { streams: true, .. }, .. })) =
             held
         {
@@ -174,7 +179,9 @@ impl Journal {
 
     /// Takes the next output that waits for nothing newer than this record.
     fn release(&mut self, through: u64) -> Option<ServerOutput> {
-        self.held.pop_front_if(|(number, _)| *number <= through).map(|(_, output)| output)
+        let (_, output) = self.held.pop_front_if(|(number, _)| *number <= through)?;
+        self.held_bytes -= weight(&output);
+        Some(output)
     }
 
     /// Whether an output is not about a request that the application never heard of.
@@ -265,11 +272,9 @@ impl ServerMachine {
             Some(message) if message.text() == event.content => Origin::Request,
             Some(message) => message.id.map_or(Origin::Note, |id| Origin::Transfer(id.get().to_string())),
         };
-        // Requests are weighed while they are in flight.
-        let text = if request.is_some() { 0 } else { event.content.len() };
         let key = RequestKey { caller: event.pubkey, id: event.id };
         let record = Record::Accepted { key, stamp: event.created_at.as_secs(), protection, origin };
-        let asked = self.journal.ask(record, ACCEPTED + text);
+        let asked = self.journal.ask(record, ACCEPTED);
         self.out.push_back(asked);
     }
 
@@ -332,7 +337,7 @@ impl ServerMachine {
     }
 
     /// Gives the store what it has failed to keep, as far as it could still come again.
-    fn ask_again(&mut self, now: Now) {
+    pub(super) fn ask_again(&mut self, now: Now) {
         let limits = &self.config.limits;
         let keep = limits.age_window.saturating_add(limits.age_skew);
         self.journal.owed.due = None;
@@ -397,7 +402,7 @@ impl ServerMachine {
         }
     }
 
-    fn unheard(&mut self, key: RequestKey, streams: bool) {
+    pub(super) fn unheard(&mut self, key: RequestKey, streams: bool) {
         if streams {
             self.journal.unheard.insert(key);
         }
@@ -407,6 +412,15 @@ impl ServerMachine {
 /// Whether a notification is told without having been stored: it does no harm when it is told again.
 fn has_record(method: &str) -> bool {
     !matches!(method, INITIALIZED | "notifications/cancelled" | "notifications/progress")
+}
+
+/// What an output that is held back takes, bytes. The text of a request is weighed as what is in flight.
+fn weight(output: &ServerOutput) -> usize {
+    let ServerOutput::Deliver { delivery, message, event, .. } = output else {
+        return size_of::<ServerOutput>();
+    };
+    let text = if matches!(delivery, Delivery::Request { .. }) { 0 } else { message.len() };
+    text + event::weight(event)
 }
 
 const fn is_for_application(output: &ServerOutput) -> bool {

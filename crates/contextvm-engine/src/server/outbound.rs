@@ -13,10 +13,10 @@ use serde_json::value::RawValue;
 
 use super::answers::Parcel;
 use super::inbound::{REFUSED, is_same};
-use super::post::{Answer, Publication};
+use super::post::{Answer, Publication, Settled};
 use super::route::{Route, StreamUse};
 use super::{RequestKey, ServerMachine, ServerOutput};
-use crate::size::event_len;
+use crate::size::{event_len, is_about_size};
 use crate::{DropReason, Outbound, Outcome, Reach, Ticket};
 
 /// Why an answer was not sent.
@@ -26,6 +26,9 @@ pub(super) enum Unsent {
     /// Too many large answers are under way.
     Busy,
 }
+
+/// An answer of so many bytes is not refused for its size by any relay that can be used.
+const SMALL: usize = 16 * 1024;
 
 /// JSON-RPC "internal error".
 pub(super) const INTERNAL: i64 = -32603;
@@ -207,9 +210,35 @@ impl ServerMachine {
         if self.frame_landed(ticket, outcome, now) {
             return;
         }
-        let Some((caller, epoch)) = self.post.settle(ticket, outcome, now.mono) else { return };
-        if let Some(session) = self.sessions.get_mut(&caller).filter(|session| session.epoch == epoch) {
-            session.told = true;
+        let is_about_size = matches!(outcome, Outcome::Refused(text) if is_about_size(text));
+        match self.post.settle(ticket, outcome, now.mono) {
+            Settled::Told(caller, epoch) => {
+                if let Some(session) = self.sessions.get_mut(&caller).filter(|session| session.epoch == epoch)
+                {
+                    session.told = true;
+                }
+            }
+            Settled::Refused(key) if is_about_size => self.refused_for_size(key, now),
+            Settled::Refused(_) | Settled::Done => {}
+        }
+    }
+
+    /// Relays take less than was thought: the next answer of this size is transferred. Where this one is given up for it,
+    /// its caller is told so.
+    fn refused_for_size(&mut self, key: RequestKey, now: Now) {
+        let Some(kept) = self.ledger.get_mut(&key) else { return };
+        let protection = kept.protection;
+        if self.relay_limit.takes(&kept.draft, protection) {
+            self.relay_limit.shrink();
+        }
+        if self.post.is_trying(&key) || kept.draft.content.len() <= SMALL {
+            return;
+        }
+        let text = Envelope::parse(&kept.draft.content, &self.own).ok().and_then(|answer| {
+            Some(envelope::response_error(answer.id?, INTERNAL, "Answer is larger than relays take", None))
+        });
+        if let Some(text) = text {
+            self.publish_answer(key, protection, text, now);
         }
     }
 

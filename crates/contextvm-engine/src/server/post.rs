@@ -39,6 +39,16 @@ pub(super) struct Answer {
     pub(super) first: Mono,
 }
 
+/// What an outcome means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// Our discovery tags have reached a caller, in this epoch of its session.
+    Told(PublicKey, u32),
+    /// No relay took the answer to this request.
+    Refused(RequestKey),
+    Done,
+}
+
 #[derive(Debug)]
 pub(super) struct Post {
     next: u64,
@@ -86,23 +96,20 @@ impl Post {
 
     /// Takes note of an outcome; an answer that no relay took is scheduled again.
     ///
-    /// Returns the caller and the session's epoch when our discovery tags have reached a relay.
-    pub(super) fn settle(
-        &mut self,
-        ticket: Ticket,
-        outcome: &Outcome,
-        now: Mono,
-    ) -> Option<(PublicKey, u32)> {
-        let mut publication = self.awaited.remove(&ticket)?;
+    /// An answer is given up when nothing is tried any more: [`Self::is_trying`].
+    pub(super) fn settle(&mut self, ticket: Ticket, outcome: &Outcome, now: Mono) -> Settled {
+        let Some(mut publication) = self.awaited.remove(&ticket) else { return Settled::Done };
         match outcome {
             Outcome::Accepted => {
                 self.gave_up(&publication);
-                return Some((publication.to, publication.told?));
+                let Publication { to, told, .. } = publication;
+                return told.map_or(Settled::Done, |epoch| Settled::Told(to, epoch));
             }
             Outcome::Unknown | Outcome::Refused(_) => {}
         }
         let is_crowded = self.retries.len() >= STRANGE && publication.reach == Reach::Asked;
-        let answer = publication.answer.as_mut()?;
+        let Some(answer) = &mut publication.answer else { return Settled::Done };
+        let key = answer.key;
         let at = now.after(Duration::from_secs(1 << answer.tries.min(6)));
         answer.tries = answer.tries.saturating_add(1);
         if at <= answer.first.after(self.longest) && self.retries.len() < AWAITED && !is_crowded {
@@ -110,7 +117,7 @@ impl Post {
         } else {
             self.gave_up(&publication);
         }
-        None
+        Settled::Refused(key)
     }
 
     /// Whether an answer is under way, or is going to be published again.

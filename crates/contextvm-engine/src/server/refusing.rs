@@ -71,6 +71,8 @@ impl ServerMachine {
         let key = RequestKey { caller: letter.event.pubkey, id: letter.event.id };
         if matches!(reason, DropReason::Busy | DropReason::SeenFull)
             && self.sessions.is_established(&key.caller)
+            // Without a store, another run could take what is stamped ahead of its start.
+            && (self.config.durable || !self.is_early(&letter.event, now))
             && !self.ledger.holds(&key)
             && self.seen.has_last_room()
             && let Ok(message) = Envelope::parse(letter.message(), &self.config.limits)

@@ -2,10 +2,9 @@
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
-use alloc::vec::Vec;
 
 use contextvm_core::envelope::{Envelope, MAX_SAFE_INTEGER};
-use contextvm_core::{Fault, Limits, Mono, Now, Protection, tags};
+use contextvm_core::{Fault, Limits, Mono, Now, Protection, event, tags};
 use contextvm_stream::StreamFrame;
 use contextvm_transfer::{
     FrameBody, RESTART, Receiver, ReceiverInput, ReceiverOutput, TransferError, TransferFrame, TransferKey,
@@ -25,6 +24,8 @@ const END_BYTES: usize = 16 * 1024;
 struct End {
     event: Event,
     protection: Protection,
+    /// A relay had it before it was asked for.
+    stored: bool,
 }
 
 /// Transfers that callers have begun; each counts as an open request of its session.
@@ -42,7 +43,7 @@ impl Uploads {
     /// Returns how many transfers are open, and the bytes that they hold.
     pub(super) fn size(&self) -> (usize, usize) {
         let load = self.receiver.load();
-        let ends: usize = self.open.values().flatten().map(|end| size(&end.event)).sum();
+        let ends: usize = self.open.values().flatten().map(|end| event::weight(&end.event)).sum();
         (load.transfers, load.bytes + ends)
     }
 
@@ -66,11 +67,13 @@ impl ServerMachine {
         &mut self,
         event: &Event,
         message: &Envelope<'_>,
-        protection: Protection,
+        (protection, stored): (Protection, bool),
         now: Now,
     ) -> Option<Result<(), DropReason>> {
         match TransferFrame::read(message) {
-            Ok(Some(frame)) => return Some(self.take_transfer_frame(event, frame, protection, now)),
+            Ok(Some(frame)) => {
+                return Some(self.take_transfer_frame(event, frame, (protection, stored), now));
+            }
             Err(_) => return Some(Err(DropReason::Malformed)),
             Ok(None) => {}
         }
@@ -88,7 +91,7 @@ impl ServerMachine {
         &mut self,
         event: &Event,
         frame: TransferFrame<'_>,
-        protection: Protection,
+        (protection, stored): (Protection, bool),
         now: Now,
     ) -> Result<(), DropReason> {
         let is_stop = matches!(&frame.body, FrameBody::Abort(reason) if reason.as_deref() != Some(RESTART));
@@ -102,7 +105,7 @@ impl ServerMachine {
             return Err(DropReason::NotAllowed);
         }
         if matches!(frame.body, FrameBody::End) {
-            if size(event) > END_BYTES {
+            if event::weight(event) > END_BYTES {
                 return Err(DropReason::TooLarge);
             }
             if self.is_early(event, now) {
@@ -111,7 +114,7 @@ impl ServerMachine {
                 return held.map_err(|refused| refused.reason);
             }
         }
-        self.feed(event, frame, protection, now)
+        self.feed(event, frame, (protection, stored), now)
     }
 
     /// Whether a caller may have us keep what it sends: it is established, and where keys are restricted, let in by its key.
@@ -169,22 +172,26 @@ impl ServerMachine {
         &mut self,
         event: &Event,
         frame: TransferFrame<'_>,
-        protection: Protection,
+        (protection, stored): (Protection, bool),
         now: Now,
     ) -> Result<(), DropReason> {
         let peer = event.pubkey;
         let key = TransferKey { peer, request: None, token: frame.token.clone().into_owned() };
         let is_end = matches!(frame.body, FrameBody::End);
+        let is_start = matches!(frame.body, FrameBody::Start(_));
         let input = ReceiverInput::Frame { peer, request: None, frame, event: event.id };
         self.uploads.receiver.handle(input, now);
-        let taken = self.drain_uploads(Some((event.id, protection)), now);
-        let mut end = is_end.then(|| End { event: event.clone(), protection });
+        let taken = self.drain_uploads(Some((event.id, protection, &key)), now);
+        let mut end = is_end.then(|| End { event: event.clone(), protection, stored });
         if taken.is_over {
             if let Some(kept) = self.uploads.open.remove(&key) {
                 self.sessions.close(&peer, now.mono);
                 end = end.or(kept);
             }
         } else if taken.refused.is_none() {
+            if is_start {
+                self.take_start(event, now);
+            }
             let kept = self.uploads.open.entry(key.clone()).or_insert_with(|| {
                 self.sessions.open(&peer);
                 None
@@ -193,13 +200,26 @@ impl ServerMachine {
                 *kept = end.take();
             }
         }
-        if let Some(((message, id), End { event, protection })) = taken.message.zip(end)
+        if let Some(((message, id), End { event, protection, stored })) = taken.message.zip(end)
             && event.id == id
         {
             self.hush(&event, now);
-            return self.admit(Letter { event, protection, text: Some(message) }, false, now);
+            return self.admit(Letter { event, protection, text: Some(message) }, stored, now);
         }
         taken.refused.map_or(Ok(()), Err)
+    }
+
+    /// Remembers the start frame of a transfer that has begun: played again, it would begin one that never ends.
+    fn take_start(&mut self, event: &Event, now: Now) {
+        let period = self.seen.period(now.unix);
+        let session = self.sessions.get_mut(&event.pubkey).filter(|session| session.established);
+        let accepted = session.as_ref().map(|session| session.accepted(period));
+        if self.seen.has_room(accepted) {
+            self.seen.insert(event.created_at.as_secs(), event.id);
+            if let Some(session) = session {
+                session.accept(period);
+            }
+        }
     }
 
     /// Tells a caller that what it transferred is not acted on; `end` is the event of its end frame.
@@ -221,26 +241,30 @@ impl ServerMachine {
         }
     }
 
-    /// Does what the receiver wants, and sums up what became of the last frame, which came in and travelled as `asked`.
-    fn drain_uploads(&mut self, asked: Option<(EventId, Protection)>, now: Now) -> Taken {
+    /// Does what the receiver wants, and sums up what became of the transfer of the last frame: the event that it came in,
+    /// how that travelled, and its transfer.
+    fn drain_uploads(&mut self, asked: Option<(EventId, Protection, &TransferKey)>, now: Now) -> Taken {
         let mut taken = Taken::default();
         while let Some(output) = self.uploads.receiver.poll_output() {
             match output {
                 ReceiverOutput::Send { key, content, .. } => {
-                    let sealed = asked.filter(|(_, asked)| asked.is_encrypted());
+                    let sealed = asked.filter(|(_, asked, _)| asked.is_encrypted());
                     let protection = match sealed {
-                        Some((_, asked)) => self.mirrored(&key.peer, asked),
+                        Some((_, asked, _)) => self.mirrored(&key.peer, asked),
                         None => self.floor(&key.peer),
                     };
-                    let about = asked.map(|(frame, _)| frame);
+                    let about = asked.map(|(frame, ..)| frame);
                     self.publish_once((key.peer, about), None, protection, content, now);
                 }
                 ReceiverOutput::Complete { message, end, .. } => {
                     (taken.is_over, taken.message) = (true, Some((message, end)));
                 }
                 ReceiverOutput::Failed { key, error } => {
-                    taken.is_over = true;
-                    taken.refused = Some(reason(error));
+                    // Another one may have given up its place for this one.
+                    if asked.is_some_and(|(_, _, of)| *of == key) {
+                        taken.is_over = true;
+                        taken.refused = Some(reason(error));
+                    }
                     if self.uploads.open.remove(&key).is_some() {
                         self.sessions.close(&key.peer, now.mono);
                     }
@@ -259,10 +283,4 @@ fn reason(error: TransferError) -> DropReason {
         Fault::Local => DropReason::Busy,
         Fault::Relay | Fault::Bug | _ => DropReason::Uncorrelated,
     }
-}
-
-/// What an event takes in memory.
-fn size(event: &Event) -> usize {
-    let texts = event.tags.iter().flat_map(|tag| tag.as_slice()).map(|text| text.len() + size_of::<String>());
-    event.content.len() + texts.sum::<usize>() + event.tags.len() * size_of::<Vec<String>>()
 }

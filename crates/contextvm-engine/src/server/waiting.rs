@@ -2,7 +2,7 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 
-use contextvm_core::{Limits, Mono, Protection};
+use contextvm_core::{Limits, Mono, Protection, event};
 use nostr::event::{Event, EventId};
 use nostr::key::PublicKey;
 
@@ -20,6 +20,11 @@ pub(super) struct Letter {
 impl Letter {
     pub(super) fn message(&self) -> &str {
         self.text.as_deref().unwrap_or(&self.event.content)
+    }
+
+    /// What it takes in memory, bytes.
+    fn weight(&self) -> usize {
+        event::weight(&self.event) + self.text.as_ref().map_or(0, String::len)
     }
 }
 
@@ -172,7 +177,7 @@ impl Waiting {
 
     fn take_room(&mut self, held: &Held, established: bool) -> bool {
         let part = if established { 1 } else { 2 };
-        let bytes = self.bytes.saturating_add(held.letter.message().len());
+        let bytes = self.bytes.saturating_add(held.letter.weight());
         if self.count >= self.most.div_ceil(part) || bytes > self.most_bytes.div_ceil(part) {
             return false;
         }
@@ -183,6 +188,6 @@ impl Waiting {
 
     fn give_room(&mut self, held: &Held) {
         self.count = self.count.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(held.letter.message().len());
+        self.bytes = self.bytes.saturating_sub(held.letter.weight());
     }
 }

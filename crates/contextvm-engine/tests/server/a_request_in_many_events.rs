@@ -139,6 +139,32 @@ fn a_replay_of_all_frames_executes_nothing_twice() {
 }
 
 #[test]
+fn an_end_that_a_relay_had_kept_for_longer_than_a_caller_waits_ends_nothing_that_is_executed() {
+    let message = long_call(5, 5_000);
+    let frames = cut("t", &message, Handshake::Skip);
+    let (end, before) = frames.split_last().unwrap();
+    let table = [(true, 61, false), (true, 60, true), (false, 61, true)];
+    for (is_stored, age, is_executed) in table {
+        for is_first in [false, true] {
+            let mut world = met(ServerConfig::default(), [1]);
+            let now = if is_first { &before[..1] } else { before };
+            upload(&mut world, 1, now);
+            let (nth, end) = (world.events.len(), event(1, START - age, end, &[]));
+            let mut lines =
+                if is_stored { world.kept_by_relay(1, PLAIN, end) } else { world.arrives(1, PLAIN, end) };
+            if is_first {
+                assert!(lines.is_empty(), "{lines:?}");
+                lines = upload(&mut world, 1, &before[1..]);
+            }
+            let expected = if is_executed { delivered(nth, &message) } else { "drop Stale".to_owned() };
+            assert_eq!(lines.last(), Some(&expected), "{is_stored} {age} {is_first}");
+            assert_eq!(lines.iter().any(|line| line.starts_with("deliver")), is_executed);
+            assert_eq!(world.machine.load().transfers_in, 0);
+        }
+    }
+}
+
+#[test]
 fn an_end_frame_that_is_stamped_ahead_waits_for_its_second() {
     let message = long_call(5, 5_000);
     let frames = cut("t", &message, Handshake::Skip);
@@ -163,6 +189,41 @@ fn a_transfer_that_begins_again_replaces_the_first() {
     let frames = cut("t", &message, Handshake::Skip);
     let lines = upload(&mut world, 1, &frames);
     assert_eq!(lines, [delivered(world.events.len() - 1, &message)]);
+}
+
+#[test]
+fn a_start_begins_one_transfer_however_often_and_however_late_it_comes() {
+    let frames = cut("t", &long_call(5, 5_000), Handshake::Skip);
+    let abort = frame("t", 9, FrameBody::Abort(None));
+    for rest in [&frames[1..], &[abort]] {
+        let mut world = met(ServerConfig::default(), [1]);
+        assert!(world.from(1, PLAIN, &frames[0])[0].contains("accept"));
+        assert_eq!(world.again(1, PLAIN), ["drop Duplicate"]);
+        upload(&mut world, 1, rest);
+        for wait in [0, 61, 500] {
+            world.pass(wait);
+            assert_eq!(world.again(1, WRAP), ["drop Duplicate"], "after {wait} s");
+            assert_eq!(world.machine.load().transfers_in, 0);
+        }
+    }
+}
+
+#[test]
+fn an_end_that_comes_first_takes_the_place_of_chunks_without_a_start_and_is_kept() {
+    let message = long_call(5, 1_500);
+    let frames = cut("t", &message, Handshake::Skip);
+    let (end, before) = frames.split_last().unwrap();
+    let mut world = met(ServerConfig::default(), [1]);
+    world.from(1, PLAIN, &chunk("ghost", 2, "x"));
+    for token in ["a", "b", "c"] {
+        world.from(1, PLAIN, &start(token, 9, 1));
+    }
+    assert_eq!(world.machine.load().transfers_in, 4, "all places of one caller");
+    let nth = world.events.len();
+    assert!(world.from(1, PLAIN, end).is_empty());
+    assert_eq!(world.machine.load().transfers_in, 4);
+    assert_eq!(upload(&mut world, 1, before), [delivered(nth, &message)]);
+    assert_eq!(world.machine.load().transfers_in, 3);
 }
 
 #[test]

@@ -267,6 +267,43 @@ fn relays_that_refuse_the_size_get_smaller_frames_from_then_on() {
 }
 
 #[test]
+fn relays_that_refuse_the_size_of_a_whole_answer_get_the_next_one_in_pieces() {
+    let bytes = 37_500;
+    let mut world = World::new(ServerConfig::default());
+    world.outcome = None;
+    let judge = |draft: &Draft| match published_size(draft, PLAIN) <= 40_000 {
+        true => Outcome::Accepted,
+        false => Outcome::Refused("invalid: event too large".to_owned()),
+    };
+    world.from(1, PLAIN, &call(1, "big"));
+    let answer = long_answer(&world, 0, bytes);
+    world.app(1, &answer);
+    assert!((49_000..52_000).contains(&published_size(&world.drafts[0], PLAIN)));
+    for _ in 0..60 {
+        settle(&mut world, judge);
+        world.pass(1);
+    }
+    let (last, tries) = world.drafts.split_last().unwrap();
+    assert!(tries.len() == 6 && tries.iter().all(|draft| draft == &world.drafts[0]), "{}", tries.len());
+    let error =
+        r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"Answer is larger than relays take"}}"#;
+    assert_eq!(last.content, error);
+    assert_eq!(world.machine.load().publications, 0);
+    assert!(world.again(0, PLAIN)[0].ends_with(error), "one request has one answer");
+    settle(&mut world, judge);
+    for (tags, first) in [(&[][..], "answer"), (OVERSIZED, "start")] {
+        world.drafts.clear();
+        let nth = world.events.len();
+        world.tagged(2, PLAIN, &long_call(5, 300 + nth * 3), tags);
+        let answer = long_answer(&world, nth, bytes);
+        world.app(2, &answer);
+        assert_eq!(types(&world.drafts)[0], first);
+        settle(&mut world, |_| Outcome::Accepted);
+    }
+    assert!(world.drafts.iter().all(|draft| judge(draft) == Outcome::Accepted));
+}
+
+#[test]
 fn a_frame_of_which_nothing_is_heard_is_published_once_more() {
     let mut world = asked(ServerConfig::default(), PLAIN);
     world.outcome = Some(Outcome::Unknown);

@@ -25,6 +25,18 @@ fn a_refused_answer_is_tried_after_one_two_four_eight_seconds_and_given_up_withi
 }
 
 #[test]
+fn a_small_answer_that_is_said_to_be_too_large_is_tried_again_like_any_other() {
+    let mut world = World::new(ServerConfig::default());
+    world.outcome = Some(Outcome::Refused("invalid: event too large".to_owned()));
+    world.from(1, PLAIN, &call(1, "ping"));
+    world.done(0);
+    world.pass(120);
+    assert_eq!(world.drafts.len(), 6);
+    assert!(world.drafts.iter().all(|draft| *draft == world.drafts[0]));
+    assert_eq!(world.machine.load().publications, 0);
+}
+
+#[test]
 fn an_accepted_answer_is_not_published_again() {
     let mut world = World::new(ServerConfig::default());
     world.outcome = None;

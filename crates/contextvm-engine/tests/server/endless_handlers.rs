@@ -2,7 +2,7 @@
 use contextvm_core::Limits;
 use contextvm_engine::ServerConfig;
 
-use crate::world::{PLAIN, World, call};
+use crate::world::{PLAIN, START, World, call, event};
 
 #[test]
 fn the_thirty_third_call_of_a_known_caller_is_answered_busy() {
@@ -18,6 +18,32 @@ fn the_thirty_third_call_of_a_known_caller_is_answered_busy() {
     world.done(1);
     assert!(world.from(1, PLAIN, &call(34, "slow"))[0].starts_with("deliver"));
     assert_eq!(world.again(33, PLAIN), [busy], "what was refused aloud is never executed");
+}
+
+#[test]
+fn what_is_stamped_ahead_and_finds_no_room_is_refused_aloud_only_where_that_is_remembered() {
+    for durable in [false, true] {
+        let config = ServerConfig { durable, accept_from: START - 9, ..ServerConfig::default() };
+        let mut world = World::new(config);
+        world.from(1, PLAIN, &call(0, "ping"));
+        world.remembered(1);
+        world.done(0);
+        for n in 1..33 {
+            assert!(world.arrives(1, PLAIN, event(1, START + 5, &call(n, "slow"), &[])).is_empty());
+        }
+        let lines = world.arrives(1, PLAIN, event(1, START + 5, &call(33, "slow"), &[]));
+        let [said @ .., refused] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!(refused, "drop Busy");
+        if durable {
+            assert_eq!(said[..2], ["remember 3 $33", "remember 4 answer to $33"]);
+            assert!(said[2].ends_with(r#""id":33,"error":{"code":-32000,"message":"Busy"}}"#), "{said:?}");
+        } else {
+            assert!(said.is_empty(), "{said:?}");
+            assert_eq!(world.pass(5).len(), 32);
+            world.done(1);
+            assert!(world.again(33, PLAIN)[0].starts_with("deliver"), "nothing was said of it");
+        }
+    }
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) subscription: String,
     /// Unix seconds at the start; no subscription reaches back further than this less its lookback.
     pub(crate) start: u64,
+    /// The largest message that is looked at, bytes.
+    pub(crate) largest: usize,
 }
 
 /// One relay. Its one task owns the socket; everybody else reaches it through the locks in here, held briefly.
@@ -72,6 +74,8 @@ struct Facts {
     counts: RelayCounts,
     /// Unix seconds until which everything was seen.
     seen: u64,
+    /// It sent something larger than is read, which it may have kept.
+    oversized: bool,
     last_signature: Option<Instant>,
     damage: Damage,
     cut: Option<String>,
@@ -99,6 +103,7 @@ impl Link {
             clock_ahead: None,
             counts: RelayCounts::default(),
             seen: shared.start,
+            oversized: false,
             last_signature: None,
             damage: Damage::default(),
             cut: None,
@@ -186,8 +191,9 @@ impl Link {
 
     /// Queues a publication for this relay.
     pub(crate) fn publish(&self, publication: &Arc<Publication>) {
-        publication.expect(self.relay, self.url.clone(), self.is_connected(), self.outbox.lags());
-        self.outbox.push(publication, Instant::now());
+        let now = Instant::now();
+        publication.expect(self.relay, self.url.clone(), self.is_connected(), self.outbox.lags(now));
+        self.outbox.push(publication, now);
         self.wake.notify_one();
     }
 

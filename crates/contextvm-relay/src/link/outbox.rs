@@ -7,7 +7,7 @@ use nostr::event::EventId;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
-use crate::publish::{Publication, RelayOutcome};
+use crate::publish::{Publication, RelayOutcome, SLOW};
 
 /// How many times the bound of the queue may be sent and unanswered before the oldest are forgotten.
 const UNANSWERED: usize = 8;
@@ -32,9 +32,6 @@ struct State {
     /// It left something unanswered, said that it is rate-limited, or was slow to take the last event.
     lags: bool,
 }
-
-/// A relay that takes longer to take an event is not waited for.
-const SLOW: Duration = Duration::from_secs(1);
 
 struct Sent {
     number: u64,
@@ -95,10 +92,10 @@ impl Outbox {
     pub(crate) fn push(&self, publication: &Arc<Publication>, now: Instant) {
         let mut state = self.state();
         let size = publication.frame.len();
-        if !self.fits(&state, publication) {
+        if !self.fits(&state, publication, now) {
             state.drop_expired(now);
         }
-        if self.fits(&state, publication) {
+        if self.fits(&state, publication, now) {
             state.bytes = state.bytes.saturating_add(size);
             state.queue.push_back(Arc::clone(publication));
         } else {
@@ -107,10 +104,10 @@ impl Outbox {
         }
     }
 
-    fn fits(&self, state: &State, publication: &Publication) -> bool {
+    fn fits(&self, state: &State, publication: &Publication, now: Instant) -> bool {
         let part = if publication.matters_to(self.relay) { 1 } else { 2 };
         // What is behind and has nothing to do may show that it is back.
-        let is_behind = state.lags && !(state.queue.is_empty() && state.sent.is_empty());
+        let is_behind = state.lags(now) && !(state.queue.is_empty() && state.sent.is_empty());
         state.queue.len() < self.most_events.div_ceil(part)
             && state.bytes.saturating_add(publication.frame.len()) <= self.most_bytes.div_ceil(part)
             && (publication.audience.is_first(self.relay) || !is_behind)
@@ -222,8 +219,8 @@ impl Outbox {
     }
 
     /// Whether the relay is behind: nobody should wait for it.
-    pub(crate) fn lags(&self) -> bool {
-        self.state().lags
+    pub(crate) fn lags(&self, now: Instant) -> bool {
+        self.state().lags(now)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -232,6 +229,13 @@ impl Outbox {
 }
 
 impl State {
+    /// Whether it was behind when it last showed itself, or has left something waiting for too long since.
+    fn lags(&self, now: Instant) -> bool {
+        let oldest = self.order.first_key_value().and_then(|(_, id)| self.sent.get(id)).map(|sent| sent.at);
+        let first = self.queue.front().map(|publication| publication.since);
+        self.lags || [oldest, first].into_iter().flatten().any(|since| now > since + SLOW)
+    }
+
     fn pop(&mut self) -> Option<Arc<Publication>> {
         let publication = self.queue.pop_front()?;
         self.bytes = self.bytes.saturating_sub(publication.frame.len());
@@ -243,7 +247,10 @@ impl State {
         let number = self.next;
         let id = publication.id;
         match self.sent.get_mut(&id) {
-            Some(sent) => sent.publications.push(publication),
+            Some(sent) => {
+                sent.at = now;
+                sent.publications.push(publication);
+            }
             None => {
                 self.next += 1;
                 self.order.insert(number, id);

@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use super::outbox::{Answer, RelaySuccess, Take};
 use super::talk::{Authenticated, Do, Talk};
 use super::{Link, locked, printable, unix};
+use crate::config::Filter;
 use crate::connect::Connection;
 use crate::dial::Socket;
 use crate::relays::Incoming;
@@ -21,7 +22,9 @@ use crate::status::RelayState;
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Control frames of the relay accepted in one window; more end the connection.
 const CONTROLS: u32 = 100;
-const CONTROL_WINDOW: Duration = Duration::from_secs(10);
+/// Messages of no use accepted in one window: neither events for us nor answers to what was published.
+const USELESS: u32 = 10_000;
+const WINDOW: Duration = Duration::from_secs(10);
 
 /// Runs one connection to its end and returns why it ended.
 pub(super) async fn run(link: &Link, connection: Connection) -> String {
@@ -94,7 +97,8 @@ impl Session<'_> {
         let timing = &self.link.shared.timing;
         let mut heard = Instant::now();
         let mut pinged = false;
-        let mut controls = Controls { start: heard, count: 0 };
+        let mut controls = Counted { start: heard, count: 0, most: CONTROLS };
+        let mut useless = Counted { start: heard, count: 0, most: USELESS };
         loop {
             if self.link.backlog.room().await {
                 // The silence was ours.
@@ -110,12 +114,21 @@ impl Session<'_> {
                     continue;
                 }
                 Ok(None) => return "closed by the relay".to_owned(),
-                Ok(Some(Err(error))) => return printable(&error.to_string()),
+                Ok(Some(Err(error))) => {
+                    self.link.facts().oversized |= matches!(error, tungstenite::Error::Capacity(_));
+                    return printable(&error.to_string());
+                }
                 Ok(Some(Ok(message))) => message,
             };
+            // One reading of the socket may hold thousands of messages.
+            tokio::task::consume_budget().await;
             (heard, pinged) = (Instant::now(), false);
             match message {
-                Message::Text(text) => self.hear(&text),
+                Message::Text(text) => {
+                    if !self.hear(&text) && useless.too_many(heard) {
+                        return "too many useless messages".to_owned();
+                    }
+                }
                 Message::Close(frame) => return closed(frame),
                 Message::Ping(_) | Message::Pong(_) if controls.too_many(heard) => {
                     return "too many control frames".to_owned();
@@ -128,12 +141,16 @@ impl Session<'_> {
         }
     }
 
-    /// Takes in one relay message.
-    fn hear(&self, text: &str) {
+    /// Takes in one relay message, and says whether it was of use.
+    fn hear(&self, text: &str) -> bool {
         let now = Instant::now();
         let ours = |subscription: &str| subscription == self.link.shared.subscription;
         if self.live.get() {
             self.link.facts().seen = unix();
+        }
+        if text.len() > self.link.shared.largest {
+            self.link.facts().counts.malformed += 1;
+            return false;
         }
         match RelayFrame::parse(text) {
             Ok(RelayFrame::Event { subscription, event }) => {
@@ -145,15 +162,18 @@ impl Session<'_> {
                     };
                     let (json, stored) = (event.get().to_owned(), !self.live.get());
                     self.link.deliver(Incoming::Event { relay: self.link.relay, number, json, stored });
-                } else {
-                    self.link.facts().counts.unknown_subscriptions += 1;
+                    return true;
                 }
+                self.link.facts().counts.unknown_subscriptions += 1;
             }
-            Ok(RelayFrame::Ok { id, accepted, message }) => self.answered(&id, accepted, &message, now),
+            Ok(RelayFrame::Ok { id, accepted, message }) => {
+                return self.answered(&id, accepted, &message, now);
+            }
             Ok(RelayFrame::EndOfStored { subscription }) => {
                 if ours(&subscription) && locked(&self.talk).end_of_stored(now) {
                     self.live.set(true);
-                    self.link.facts().seen = unix();
+                    let mut facts = self.link.facts();
+                    (facts.seen, facts.oversized) = (unix(), false);
                 }
             }
             Ok(RelayFrame::Closed { subscription, message }) => {
@@ -176,6 +196,7 @@ impl Session<'_> {
             Ok(RelayFrame::Count { .. }) => {}
             Err(_) => self.link.facts().counts.malformed += 1,
         }
+        false
     }
 
     fn closed(&self, message: &str, now: Instant) {
@@ -189,7 +210,7 @@ impl Session<'_> {
         self.link.wake.notify_one();
     }
 
-    fn answered(&self, id: &EventId, accepted: bool, message: &str, now: Instant) {
+    fn answered(&self, id: &EventId, accepted: bool, message: &str, now: Instant) -> bool {
         let authenticated = locked(&self.talk).answered(id, accepted);
         match authenticated {
             Authenticated::Yes => {
@@ -201,16 +222,14 @@ impl Session<'_> {
                 self.link.outbox.not_authenticated(&text);
                 self.link.facts().last_error = Some(format!("authentication refused: {text}"));
             }
-            Authenticated::NotOurs => {
-                self.published(id, accepted, message, now);
-                return;
-            }
+            Authenticated::NotOurs => return self.published(id, accepted, message, now),
         }
         self.link.wake.notify_one();
+        true
     }
 
-    /// Takes in the answer to a publication.
-    fn published(&self, id: &EventId, accepted: bool, message: &str, now: Instant) {
+    /// Takes in the answer to a publication; says whether there was one.
+    fn published(&self, id: &EventId, accepted: bool, message: &str, now: Instant) -> bool {
         let answer = self.answer(accepted, message);
         let text = if accepted { String::new() } else { printable(message) };
         let took = self.link.outbox.answered(id, answer, &text, now);
@@ -231,6 +250,7 @@ impl Session<'_> {
         if matches!(answer, Answer::Authenticate | Answer::Later) {
             self.link.wake.notify_one();
         }
+        took.is_some()
     }
 
     fn answer(&self, accepted: bool, message: &str) -> Answer {
@@ -306,12 +326,18 @@ impl Session<'_> {
         }
     }
 
-    /// Spells the subscription, reaching back to when this relay was last seen.
+    /// Spells the subscription, reaching back to when this relay was last seen, unless what it kept cannot be read.
     fn request(&self) -> Message {
         let shared = &self.link.shared;
-        let seen = self.link.facts().seen;
-        let since = seen.saturating_sub(shared.timing.overlap.as_secs()).max(shared.start);
-        let filters: Vec<String> = shared.filters.iter().map(|filter| filter.since(since)).collect();
+        let (seen, oversized) = {
+            let facts = self.link.facts();
+            (facts.seen, facts.oversized)
+        };
+        // A clock that was set back does not make us deaf.
+        let now = unix();
+        let since = seen.saturating_sub(shared.timing.overlap.as_secs()).max(shared.start).min(now);
+        let spell = |filter: &Filter| if oversized { filter.from(now) } else { filter.since(since) };
+        let filters: Vec<String> = shared.filters.iter().map(spell).collect();
         Message::text(frame::req(&shared.subscription, &filters))
     }
 
@@ -351,19 +377,20 @@ impl Awake {
     }
 }
 
-/// Counts control frames.
-struct Controls {
+/// Counts what a relay may send a few of.
+struct Counted {
     start: Instant,
     count: u32,
+    most: u32,
 }
 
-impl Controls {
+impl Counted {
     fn too_many(&mut self, now: Instant) -> bool {
-        if now - self.start >= CONTROL_WINDOW {
+        if now - self.start >= WINDOW {
             (self.start, self.count) = (now, 0);
         }
         self.count += 1;
-        self.count > CONTROLS
+        self.count > self.most
     }
 }
 

@@ -9,6 +9,10 @@ use futures_util::SinkExt as _;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
+fn unix() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
 #[tokio::test]
 async fn all_filters_go_into_one_subscription_with_their_own_lookback() {
     let relay = Relay::start().await;
@@ -224,18 +228,28 @@ async fn without_an_inbox_publishing_still_works() {
 }
 
 #[tokio::test]
-async fn a_giant_message_costs_the_connection_and_nothing_else() {
+async fn a_large_message_is_dropped_and_a_giant_one_costs_the_connection_and_what_is_kept_with_it() {
     let relay = Relay::start().await;
     let limits = Limits { relay_frame: 10_000, ..Limits::default() };
+    let started = unix();
     let (relays, mut inbox) = Relays::connect(config([relay.url.clone()]).with_limits(limits)).unwrap();
     let (mut peer, subscription) = relay.accept_live().await;
     peer.say(&json!(["EVENT", subscription, {"pad": "x".repeat(9_000)}])).await;
     next_event(&mut inbox).await;
     let giant = json!(["EVENT", subscription, {"pad": "x".repeat(11_000)}]).to_string();
     peer.socket.send(Message::text(giant)).await.unwrap();
+    peer.say(&json!(["EVENT", subscription, {"id": "between"}])).await;
+    assert_eq!(next_event(&mut inbox).await, r#"{"id":"between"}"#);
+    assert_eq!(relays.statuses()[0].counts.malformed, 1);
+    let giant = json!(["EVENT", subscription, {"pad": "x".repeat(41_000)}]).to_string();
+    peer.socket.send(Message::text(giant)).await.unwrap();
     let reason = next_down(&mut inbox).await;
     assert!(reason.contains("too"), "{reason}");
-    let (mut peer, subscription) = relay.accept_live().await;
+    // A relay that kept it would send it again and again: nothing older is asked for.
+    let mut peer = relay.accept().await;
+    let (subscription, filters) = peer.req().await;
+    assert!(filters[0]["since"].as_u64().unwrap() >= started, "{filters:?}");
+    peer.say(&json!(["EOSE", subscription])).await;
     peer.say(&json!(["EVENT", subscription, {"id": "after"}])).await;
     assert_eq!(next_event(&mut inbox).await, r#"{"id":"after"}"#);
     assert_eq!(relays.statuses()[0].counts.connections, 2);
@@ -250,6 +264,25 @@ async fn a_flood_of_pings_costs_the_connection() {
         let _ = peer.socket.send(Message::Ping(Vec::new().into())).await;
     }
     assert!(next_down(&mut inbox).await.contains("control frames"));
+}
+
+#[tokio::test]
+async fn a_flood_of_words_costs_the_connection() {
+    let relay = Relay::start().await;
+    let (relays, mut inbox) = Relays::connect(config([relay.url.clone()])).unwrap();
+    let (mut peer, subscription) = relay.accept_live().await;
+    for _ in 0..10_001 {
+        let _ = peer.socket.feed(Message::text(r#"["NOTICE",""]"#)).await;
+    }
+    let _ = peer.socket.flush().await;
+    assert!(next_down(&mut inbox).await.contains("useless"));
+    // As many events for us are another matter.
+    let (mut peer, _) = relay.accept_live().await;
+    for n in 0..12_000 {
+        peer.say(&json!(["EVENT", subscription, {"id": n}])).await;
+        next_event(&mut inbox).await;
+    }
+    assert_eq!(relays.statuses()[0].counts.connections, 2);
 }
 
 #[tokio::test]
@@ -334,7 +367,7 @@ async fn relays_that_say_what_time_it_is_show_how_wrong_our_clock_is() {
     for _ in 0..3 {
         assert!(matches!(soon(inbox.recv()).await, Some(Incoming::Up { .. })));
     }
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let now = unix();
     let ahead = relays.clock_ahead().unwrap();
     assert!(ahead.abs_diff(i64::try_from(now).unwrap() - 1_000_000_000) <= 60, "{ahead}");
     assert_eq!(relays.statuses().iter().filter(|status| status.clock_ahead.is_some()).count(), 2);

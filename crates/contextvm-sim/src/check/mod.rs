@@ -24,6 +24,7 @@ mod loads;
 mod notices;
 mod paths;
 mod protection;
+mod recipients;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ use loads::Loads;
 use notices::Notices;
 use paths::Paths;
 use protection::Protections;
+use recipients::Recipients;
 use streams::Streams;
 use timers::Timers;
 
@@ -156,6 +158,7 @@ pub struct Checks {
     floors: Floors,
     honest: bool,
     protections: Protections,
+    recipients: Recipients,
     streams: Streams,
     timers: Timers,
     verdict: Verdict,
@@ -182,6 +185,7 @@ impl Checks {
             floors: Floors::new(expect),
             honest: expect.honest,
             protections: Protections,
+            recipients: Recipients::default(),
             streams: Streams::default(),
             timers: Timers::default(),
             verdict: Verdict::default(),
@@ -210,11 +214,13 @@ impl Checks {
                 self.timers.see(entry, known, verdict);
                 self.executions.see(entry, known, verdict);
                 self.protections.see(entry, known, verdict);
+                self.recipients.see(entry, known, verdict);
             }
             _ => {
                 self.endings.see(entry, known, verdict);
                 self.executions.see(entry, known, verdict);
                 self.answers.see(entry, known, verdict);
+                self.recipients.see(entry, known, verdict);
                 self.paths.see(entry, known, verdict);
                 self.floors.see(entry, known, verdict);
                 self.streams.see(entry, known, verdict);

@@ -87,7 +87,19 @@ fn issued(call: u64, reads: bool) -> What {
 }
 
 fn signed(id: EventId, to: Host, encrypted: bool) -> What {
-    What::Signed { id, to: key(to), encrypted, stamp: UNIX }
+    What::Signed { id, to: key(to), encrypted, stamp: UNIX, about: None, answer: None }
+}
+
+/// The answer to one call, said to be to another, sealed for somebody.
+fn answering(call: u64, about: u64, to: Host) -> What {
+    What::Signed {
+        id: id(100 + call as u8),
+        to: key(to),
+        encrypted: to != BOB,
+        stamp: UNIX,
+        about: Some(id(about as u8)),
+        answer: Some(result(call)),
+    }
 }
 
 fn asked(call: u64, by: Host) -> Vec<(Host, What)> {
@@ -103,7 +115,7 @@ fn answered(call: u64, by: Host) -> Vec<(Host, What)> {
     let (result, bytes) = (result(call), length(call));
     vec![
         (SERVER, What::Returned { caller: key(by), args: args(call), result, bytes }),
-        (SERVER, signed(id(100 + call as u8), by, by != BOB)),
+        (SERVER, answering(call, call, by)),
         (by, What::Ended { call: Call(call), ending: Ending::Answer { result, bytes } }),
     ]
 }
@@ -238,6 +250,8 @@ fn c3_sees_what_nobody_asked() {
     plant(Check::C3, |life| {
         let place = at(life, of(1));
         life[place] = (BOB, signed(id(1), SERVER, false));
+        let answer = at(life, |what| matches!(what, What::Signed { about: Some(of), .. } if *of == id(1)));
+        life.remove(answer);
     });
     plant(Check::C3, |life| {
         let place = at(life, of(2));
@@ -315,6 +329,26 @@ fn c5_sees_what_reaches_another_key() {
         life[place].1 = What::Ended { call: Call(1), ending };
     });
     plant(Check::C5, |life| life.push((BOB, What::Heard { from: key(SERVER), said: Digest(7) })));
+}
+
+#[test]
+fn c5_sees_what_is_sealed_for_another_key() {
+    let sealed = |of: u64| move |what: &What| matches!(what, What::Signed { answer: Some(answer), .. } if *answer == result(of));
+    // The right answer, under the right request, for somebody else.
+    plant(Check::C5, |life| {
+        let place = at(life, sealed(1));
+        life[place].1 = answering(1, 1, BOB);
+    });
+    // Another one's answer, for him who asked.
+    plant(Check::C5, |life| {
+        let place = at(life, sealed(1));
+        life[place].1 = answering(2, 1, ALICE);
+    });
+    // What it answers says that it was not he who asked.
+    plant(Check::C5, |life| {
+        let place = at(life, sealed(1));
+        life[place].1 = answering(1, 2, ALICE);
+    });
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A server with a journal dies between two steps: nothing is executed twice, and every call ends (T60).
+//! A server with a journal dies between two steps: nothing is executed twice, and every call ends.
 use contextvm_sim::knobs::Knobs;
 use contextvm_sim::plan::{Happening, Planned, Point};
 use contextvm_sim::time::{MS, SEC};

@@ -15,7 +15,7 @@ fn publication(byte: u8, deadline: Instant) -> Arc<Publication> {
 
 fn publication_for(byte: u8, audience: Audience, deadline: Instant) -> Arc<Publication> {
     let event = PublishEvent { id: EventId::from_slice(&[byte; 32]).unwrap(), json: "{}".into() };
-    let publication = Publication::new(&event, audience, deadline);
+    let publication = Publication::new(&event, audience, (deadline, deadline));
     publication.expect(1, RelayUrl::parse("ws://127.0.0.1:1").unwrap(), true, false);
     Arc::new(publication)
 }
@@ -76,7 +76,7 @@ fn a_relay_that_is_behind_takes_what_was_asked_there_alone() {
     let outbox = outbox(10, 10_000);
     outbox.push(&publication(1, now + SECOND), now);
     outbox.push(&publication(2, now + SECOND * 9), now);
-    assert_eq!((taken(&outbox, now + SECOND), outbox.lags()), (Some(2), true));
+    assert_eq!((taken(&outbox, now + SECOND), outbox.lags(now)), (Some(2), true));
     let later = now + SECOND;
     outbox.push(&publication_for(3, ELSEWHERE, now + SECOND * 9), later);
     outbox.push(&publication_for(4, HERE, now + SECOND * 9), later);
@@ -92,7 +92,7 @@ fn a_relay_that_is_behind_and_has_nothing_to_do_is_tried_again() {
     let now = Instant::now();
     let outbox = outbox(10, 10_000);
     outbox.push(&publication(1, now + SECOND), now);
-    assert_eq!((taken(&outbox, now + SECOND), outbox.lags()), (None, true));
+    assert_eq!((taken(&outbox, now + SECOND), outbox.lags(now)), (None, true));
     outbox.push(&publication_for(2, ELSEWHERE, now + SECOND * 9), now + SECOND);
     assert_eq!(taken(&outbox, now + SECOND), Some(2));
 }
@@ -149,9 +149,47 @@ fn a_relay_lags_from_what_it_left_unanswered_to_the_next_that_it_takes() {
     let (first, second) = (publication(1, now + SECOND), publication(2, now + SECOND * 9));
     outbox.push(&first, now);
     outbox.push(&second, now);
-    assert_eq!((taken(&outbox, now + SECOND), outbox.lags()), (Some(2), true));
+    assert_eq!((taken(&outbox, now + SECOND), outbox.lags(now)), (Some(2), true));
     outbox.answered(&second.id, Answer::Success(RelaySuccess::New), "", now + SECOND);
-    assert!(!outbox.lags());
+    assert!(!outbox.lags(now));
+}
+
+#[test]
+fn one_answer_does_not_hide_what_has_waited_for_longer() {
+    let now = Instant::now();
+    let outbox = outbox(10, 10_000);
+    let [first, second] = [1, 2].map(|byte| publication(byte, now + SECOND * 9));
+    outbox.push(&first, now);
+    outbox.push(&second, now);
+    assert_eq!([taken(&outbox, now), taken(&outbox, now)], [Some(1), Some(2)]);
+    outbox.answered(&second.id, Answer::Success(RelaySuccess::New), "", now);
+    assert!(!outbox.lags(now + SECOND));
+    // Although nothing was sent, or tried, since.
+    assert!(outbox.lags(now + SECOND * 2));
+}
+
+#[test]
+fn a_relay_to_which_nothing_can_be_written_lags() {
+    let now = Instant::now();
+    let outbox = outbox(10, 10_000);
+    let event = PublishEvent { id: EventId::from_slice(&[1; 32]).unwrap(), json: "{}".into() };
+    outbox.push(&Arc::new(Publication::new(&event, Audience::default(), (now, now + SECOND * 9))), now);
+    assert!(!outbox.lags(now + SECOND));
+    assert!(outbox.lags(now + SECOND * 2));
+}
+
+#[test]
+fn what_is_sent_again_is_answered_from_then_on() {
+    let now = Instant::now();
+    let outbox = outbox(10, 10_000);
+    let later = now + SECOND * 2;
+    for at in [now, later] {
+        outbox.push(&publication(1, now + SECOND * 9), at);
+        assert_eq!(taken(&outbox, at), Some(1));
+    }
+    let id = EventId::from_slice(&[1; 32]).unwrap();
+    assert_eq!(outbox.answered(&id, Answer::Success(RelaySuccess::New), "", later), Some(Duration::ZERO));
+    assert!(!outbox.lags(later));
 }
 
 #[tokio::test]
@@ -194,9 +232,9 @@ fn a_relay_that_never_answers_costs_no_memory_after_the_deadline() {
     let refused = EventId::from_slice(&[3; 32]).unwrap();
     outbox.answered(&refused, Answer::Authenticate, "auth-required: who", now);
     assert_eq!(outbox.state().sent.len(), 8);
-    assert!(!outbox.lags());
+    assert!(!outbox.lags(now));
     assert_eq!(taken(&outbox, now + SECOND), None);
-    assert!(outbox.lags());
+    assert!(outbox.lags(now));
     let state = outbox.state();
     assert_eq!((state.sent.len(), state.order.len(), state.sent_bytes), (0, 0, 0));
 }
