@@ -239,6 +239,8 @@ impl Run {
             published: self.tickets.len(),
             asked: self.questions.len(),
         };
+        self.machine.store_all(self.now);
+        self.drain();
         // What is due by now comes before that: a request may have waited for its own second.
         self.input(ServerInput::Wake);
         for caller in self.callers.each_ref().map(Keys::public_key) {

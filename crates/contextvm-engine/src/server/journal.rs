@@ -143,7 +143,7 @@ impl Journal {
     /// Lets an output go out now, or holds it back until the store has everything that was accepted before it.
     pub(super) fn pass(&mut self, output: ServerOutput) -> Option<ServerOutput> {
         if !self.durable {
-            return Some(output);
+            return self.is_heard(&output).then_some(output);
         }
         if let ServerOutput::Remember { number, record: Record::Accepted { .. } } = &output {
             self.asked = *number;

@@ -228,10 +228,13 @@ impl ServerMachine {
     fn refused_for_size(&mut self, key: RequestKey, now: Now) {
         let Some(kept) = self.ledger.get_mut(&key) else { return };
         let protection = kept.protection;
+        if kept.draft.content.len() <= SMALL {
+            return;
+        }
         if self.relay_limit.takes(&kept.draft, protection) {
             self.relay_limit.shrink();
         }
-        if self.post.is_trying(&key) || kept.draft.content.len() <= SMALL {
+        if self.post.is_trying(&key) {
             return;
         }
         let text = Envelope::parse(&kept.draft.content, &self.own).ok().and_then(|answer| {
