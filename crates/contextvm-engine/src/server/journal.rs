@@ -161,18 +161,27 @@ impl Journal {
 
     /// Takes out a request that the application is not to hear of any more.
     fn forget_held(&mut self, key: &RequestKey) {
-        let is_it = |output: &ServerOutput| {
-            matches!(
-                output,
-                ServerOutput::Deliver { delivery: Delivery::Request { key: held, .. }, .. } if held == key
-            )
-        };
-        let position = self.held.iter().position(|(_, output)| is_it(output));
-        let held = position.and_then(|position| self.held.remove(position));
-        self.held_bytes -= held.as_ref().map_or(0, |(_, output)| weight(output));
-        if let Some((_, ServerOutput::Deliver { delivery: Delivery::Request { streams: true, .. }, .. })) =
-            held
-        {
+        let position = self.held.iter().position(|(_, output)| delivers(output, key));
+        if let Some((_, output)) = position.and_then(|position| self.held.remove(position)) {
+            self.held_bytes -= weight(&output);
+            self.forgotten(key, &output);
+        }
+    }
+
+    /// Does the same with a request that was let out and not fetched yet, here or in the queue behind it.
+    pub(super) fn forget_free(&mut self, key: &RequestKey, out: &mut VecDeque<ServerOutput>) {
+        let found = [&mut self.free, out].into_iter().find_map(|queue| {
+            let position = queue.iter().position(|output| delivers(output, key))?;
+            queue.remove(position)
+        });
+        if let Some(output) = found {
+            self.forgotten(key, &output);
+        }
+    }
+
+    /// The application never hears of a request, nor of the end of the stream that it was offered.
+    fn forgotten(&mut self, key: &RequestKey, output: &ServerOutput) {
+        if matches!(output, ServerOutput::Deliver { delivery: Delivery::Request { streams: true, .. }, .. }) {
             self.unheard.insert(*key);
         }
     }
@@ -402,7 +411,7 @@ impl ServerMachine {
         }
     }
 
-    pub(super) fn unheard(&mut self, key: RequestKey, streams: bool) {
+    fn unheard(&mut self, key: RequestKey, streams: bool) {
         if streams {
             self.journal.unheard.insert(key);
         }
@@ -412,6 +421,11 @@ impl ServerMachine {
 /// Whether a notification is told without having been stored: it does no harm when it is told again.
 fn has_record(method: &str) -> bool {
     !matches!(method, INITIALIZED | "notifications/cancelled" | "notifications/progress")
+}
+
+/// Whether an output tells the application of this request.
+fn delivers(output: &ServerOutput, key: &RequestKey) -> bool {
+    matches!(output, ServerOutput::Deliver { delivery: Delivery::Request { key: of, .. }, .. } if of == key)
 }
 
 /// What an output that is held back takes, bytes. The text of a request is weighed as what is in flight.

@@ -332,31 +332,18 @@ impl ServerMachine {
     /// Returns the next thing to do.
     pub fn poll_output(&mut self) -> Option<ServerOutput> {
         loop {
-            let passed = if let Some(free) = self.journal.next_free() {
-                Some(free)
-            } else if let Some(output) = self.out.pop_front() {
-                self.journal.pass(output)
-            } else if self.cast_one() {
-                None
-            } else {
-                return None;
-            };
-            if let Some(output) = passed.filter(|output| !self.is_over(output)) {
+            if let Some(output) = self.journal.next_free() {
                 return Some(output);
             }
+            if let Some(output) = self.out.pop_front() {
+                let passed = self.journal.pass(output);
+                if passed.is_some() {
+                    return passed;
+                }
+            } else if !self.cast_one() {
+                return None;
+            }
         }
-    }
-
-    /// Whether an output delivers a request that has ended since.
-    fn is_over(&mut self, output: &ServerOutput) -> bool {
-        let ServerOutput::Deliver { delivery: Delivery::Request { key, streams, .. }, .. } = output else {
-            return false;
-        };
-        let is_over = self.routes.get(key).is_none();
-        if is_over {
-            self.unheard(*key, *streams);
-        }
-        is_over
     }
 
     /// Returns when to come back, and why.

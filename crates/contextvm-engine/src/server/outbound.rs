@@ -247,6 +247,7 @@ impl ServerMachine {
 
     pub(super) fn session_closed(&mut self, caller: PublicKey, now: Now) {
         for key in self.routes.heard_of(caller) {
+            self.journal.forget_free(&key, &mut self.out);
             self.end_route(key, "Session closed", now);
         }
         self.asked.forget_client(caller);
