@@ -301,6 +301,7 @@ fn servers() -> Vec<Seed> {
     let write = [19, 0, 1, 50];
     // Relays take the first so many publications.
     let landed = |count: u8| (0..count).flat_map(|nth| [12, nth, 0]).collect::<Vec<u8>>();
+    let refused = |count: u8| (0..count).flat_map(|nth| [12, nth, 2, 13, 0]).collect::<Vec<u8>>();
     let stop = |how: u8| [18, 2, 8, how, 0, 0, 0, 2];
     let remembered = [20, 4, 0];
     let list = |kind: u8, announced: u8| [2, 0, 0, kind, announced, 1];
@@ -315,6 +316,7 @@ fn servers() -> Vec<Seed> {
         ("progress", [&SERVER[..], &token, &[9, 0, 0, 0, 1], &[9, 0, 0, 1], &[9, 0, 1, 1], &answer].concat()),
         ("refused_by_relays", [&SERVER[..], &call, &answer, &[12, 0, 2], &wake, &[12, 1, 2], &wake].concat()),
         ("too_large", [&SERVER[..], &call, &[7, 0, 3, 0]].concat()),
+        ("too_large_for_relays", [&[2, 0, 0, 0, 0, 5][..], &call, &[7, 0, 3, 0], &refused(7)].concat()),
         ("nonsense", [&SERVER[..], &call, &[7, 0, 4, 0]].concat()),
         ("initialised", [&SERVER[..], &initialize, &answer, &initialized, &[9, 0, 3, 1], &taken].concat()),
         ("restarted", [&SERVER[..], &call, &initialize, &answer, &[7, 1, 0, 1, 0], &wake].concat()),

@@ -13,6 +13,8 @@ use super::Run;
 
 /// What the machine says when it could not transfer an answer.
 const UNSENT: &str = "Answer could not be sent";
+/// What the machine says when no relay took an answer, for its size.
+const TOO_LARGE: &str = "larger than relays take";
 /// What the machine says to a caller that is not let in. It may say so again, and let the caller in later.
 const UNAUTHORIZED: &str = "Unauthorized";
 /// What the machine says about a request whose answer it does not have: one of an earlier run, or answered long ago.
@@ -129,8 +131,11 @@ impl Run {
         if draft.content.contains(UNAUTHORIZED) {
             return;
         }
-        // An answer that was transferred, and of whose last frame nothing is heard, is followed by this.
-        if draft.content.contains(UNSENT) && self.answers.contains_key(&key) {
+        // An answer that was transferred, and of whose last frame nothing is heard, is followed by this; so is one that no relay
+        // took.
+        if [UNSENT, TOO_LARGE].iter().any(|why| draft.content.contains(why))
+            && self.answers.contains_key(&key)
+        {
             return;
         }
         if draft.content.contains(LOST) {

@@ -2,7 +2,7 @@
 use std::sync::OnceLock;
 
 use contextvm_core::{Limits, Now, Opened};
-use contextvm_engine::{ServerInput, Ticket};
+use contextvm_engine::{Outcome, ServerInput, Ticket};
 use contextvm_stream::{StreamBody, StreamFrame};
 use contextvm_transfer::{FrameBody, Handshake, Sender, SenderInput, SenderOutput, TransferFrame};
 use nostr::event::{EventId, Tag};
@@ -305,7 +305,10 @@ impl Run {
 
     fn publication_ends(&mut self, bytes: &mut Bytes<'_>) {
         let ticket = picked(&self.tickets, bytes).unwrap_or_else(|| Ticket(u64::from(bytes.byte())));
-        let outcome = operations::outcome(bytes);
+        let mut outcome = operations::outcome(bytes);
+        if self.refuses_size && matches!(outcome, Outcome::Refused(_)) {
+            outcome = Outcome::Refused("invalid: event too large".to_owned());
+        }
         self.input(ServerInput::Published(ticket, outcome));
     }
 

@@ -50,6 +50,8 @@ struct Run {
     whole: BTreeMap<EventId, &'static str>,
     /// Answers that are put together from frames.
     parts: BTreeMap<RequestKey, Receiver>,
+    /// Whatever relays refuse they find too large.
+    refuses_size: bool,
     /// Requests whose answer is transferred, once it is its turn.
     large: BTreeSet<RequestKey>,
     /// Somebody said that it wants no more of an answer that was under way, perhaps.
@@ -111,7 +113,7 @@ fn machine(config: &ServerConfig, me: PublicKey) -> ServerMachine {
 impl Run {
     fn new(bytes: &mut Bytes<'_>) -> Self {
         let (me, callers) = (keys(0x11).public_key(), [keys(0x22), keys(0x33), keys(0x44)]);
-        let limits = Limits {
+        let mut limits = Limits {
             sessions: 2,
             stranger_sessions: 2,
             in_flight_per_caller: 1 + bytes.below(4),
@@ -133,6 +135,10 @@ impl Run {
         let encryption = operations::encryption(bytes);
         let (gift_wrap, access) = (operations::gift_wrap(bytes), access(bytes, callers[0].public_key()));
         let features = bytes.byte();
+        let refuses_size = features & 4 != 0;
+        if refuses_size {
+            (limits.ledger_bytes, limits.ledger_answer) = (80 * 1024, 40 * 1024);
+        }
         let config = ServerConfig {
             encryption,
             gift_wrap,
@@ -165,6 +171,7 @@ impl Run {
             asked: Vec::new(),
             whole: BTreeMap::new(),
             parts: BTreeMap::new(),
+            refuses_size,
             large: BTreeSet::new(),
             stops: false,
             offered: BTreeSet::new(),

@@ -24,6 +24,7 @@ fn the_seeds_do_what_their_names_say() {
     assert_eq!(requests("progress"), [1, 1, 4]);
     assert!(requests("refused_by_relays")[2] >= 3, "what no relay took is published again");
     assert_eq!(requests("too_large"), [1, 1, 1]);
+    assert_eq!(requests("too_large_for_relays"), [1, 1, 7], "six times, then the error");
     assert_eq!(requests("nonsense"), [1, 1, 1]);
     assert_eq!(requests("initialised"), [1, 1, 2]);
     assert_eq!(requests("restarted"), [2, 2, 2]);
