@@ -27,14 +27,14 @@ pub(crate) fn replay(args: &[&str]) -> Outcome {
 /// some days. Where C6 judges too few calls, or too few seeds are answered, it proves too little and fails.
 pub(crate) fn short() -> Outcome {
     build(false)?;
-    let figures = told(&["seeds", "--seeds", "300", "--judged", "250", "--answered", "700"])?;
+    let figures = told(&["seeds", "--seeds", "2000", "--judged", "250", "--answered", "700"])?;
     let again = told(&["seeds", "--seeds", "100", "--threads", "1"])?;
     let (first, second) = (field(&figures, "trace_sum_first"), field(&again, "trace_sum"));
     if first.is_none() || first != second {
         return Err(vec![format!("two processes saw other traces of the same seeds: {first:?}, {second:?}")]);
     }
     run(&["--seeds", "40", "--from", "1000000", "--twice"])?;
-    run(&["--seeds", "100", "--hostile-relays"])?;
+    run(&["--seeds", "500", "--hostile-relays"])?;
     run(&["--seeds", "1", "--days", "8"])?;
     run(&["--seeds", "4", "--calls", "100", "--real-crypto"])
 }

@@ -20,6 +20,8 @@ use crate::rng::Rng;
 use crate::time::{MS, SEC};
 use crate::trace::{Call, Digest, Ending, What};
 
+/// The number of a request that belongs to no call of the plan.
+const NO_CALL: u64 = u64::MAX;
 /// First number of the calls that servers make.
 pub(crate) const ASKED_BACK: u64 = 2_000_000_000;
 /// How long an application waits for its caller's answer.
@@ -244,7 +246,7 @@ impl Server {
                         return desk.emit(What::Stopped { caller, args });
                     }
                 }
-                let number = end::call_of(end::args(&message)).unwrap_or(u64::MAX);
+                let number = end::call_of(end::args(&message)).unwrap_or(NO_CALL);
                 let plan = desk.kernel.calls.get(&number).cloned();
                 self.begin(key, method, args, number, plan, streams, desk);
             }
@@ -463,6 +465,10 @@ fn answer_text(run: &Run, id: &str) -> String {
             r#"{{"jsonrpc":"2.0","id":"{id}","error":{{"code":{TOOL_FAILED},"message":"{why}","data":{number}}}}}"#
         );
     }
-    let fill = end::fill(number ^ u64::MAX, run.answers);
+    // What is no call of anybody's plan is told apart by its id, so that no two callers are answered alike.
+    let fill = match number {
+        NO_CALL => id.get(..16).unwrap_or_default().to_owned(),
+        _ => end::fill(number ^ u64::MAX, run.answers),
+    };
     format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":{{"call":{number},"fill":"{fill}"}}}}"#)
 }
