@@ -280,6 +280,14 @@ const STOPPED_BEFORE_IT_BEGAN: [u8; 130] = [
     185, 132, 0, 0, 63, 4, 33, 39, 237, 237, 237, 237, 216, 39, 216, 55,
 ];
 
+/// A request, its cancellation and the end of its session come within one look at the clock.
+#[rustfmt::skip]
+const CANCELLED_AND_CLOSED: [u8; 37] = [
+    2, 1, 0, 0, 0, 1, 0, 37, 37, 37, 99, 37, 0, 37, 37, 37,
+    37, 186, 135, 37, 0, 13, 13, 13, 46, 246, 170, 14, 4, 151, 37, 46,
+    13, 247, 37, 37, 46,
+];
+
 fn servers() -> Vec<Seed> {
     // Operation, id, method, params; then author, tags, age, protection.
     let call = [0, 1, 0, 0, 0, 4, 0, 2];
@@ -382,6 +390,7 @@ fn servers() -> Vec<Seed> {
         ("no_room_to_wait", NO_ROOM_TO_WAIT.to_vec()),
         ("executed_though_refused", EXECUTED_THOUGH_REFUSED.to_vec()),
         ("stopped_before_it_began", STOPPED_BEFORE_IT_BEGAN.to_vec()),
+        ("cancelled_and_closed", CANCELLED_AND_CLOSED.to_vec()),
         ("anything", [&SERVER[..], &[5, 5], b"{\"a\":", &[0, 4, 0, 2], &[15, 0, 2], b"[]"].concat()),
     ]
     .map(|(name, bytes)| ("server_engine", name, bytes))

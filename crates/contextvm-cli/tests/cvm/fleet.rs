@@ -255,7 +255,8 @@ fn only_and_except_choose_entries() {
     {
         let fleet = Fleet::start(&home, &relay, &text, args);
         assert_eq!(fleet.servers.keys().collect::<Vec<_>>(), names);
-        assert_eq!(fleet.units().keys().collect::<Vec<_>>(), names);
+        // Where they are is said before the first of them is up.
+        until("its units", || fleet.units().keys().eq(names).then_some(()));
     }
     let serve = |args: &[&str]| {
         let mut command = home.command(&["serve", "--json", "-k", "me", "--open", "-r", &relay]);

@@ -247,7 +247,10 @@ impl ServerMachine {
 
     pub(super) fn session_closed(&mut self, caller: PublicKey, now: Now) {
         for key in self.routes.heard_of(caller) {
-            self.journal.forget_free(&key, &mut self.out);
+            // What was cancelled is told, and that it was cancelled behind it.
+            if self.routes.get(&key).is_some_and(|route| !route.cancelled) {
+                self.journal.forget_free(&key, &mut self.out);
+            }
             self.end_route(key, "Session closed", now);
         }
         self.asked.forget_client(caller);
