@@ -139,6 +139,8 @@ fn faults(found: &Value, scene: Scene, long: bool) -> Result<Vec<String>, Vec<St
         ("/calls/misdelivered", "calls got the answer of another one"),
         ("/executions/doubled", "calls were executed twice"),
         ("/executions/unnumbered", "requests were executed that nobody made"),
+        ("/executions/error_logs/count", "errors were logged by the server"),
+        ("/calls/error_logs/count", "errors were logged by the callers"),
     ];
     if !scene.plain {
         must_be_none.push(("/executions/doubled_reads", "calls that only read were executed twice"));
@@ -210,14 +212,17 @@ mod tests {
     fn good() -> Value {
         let held = json!({ "descriptors": 9, "tasks": 9, "rss_mib": 20.0 });
         let held = json!({ "server": held, "callers": held });
+        let none = json!({ "count": 0 });
         json!({
             "lost": 0,
             "calls_due": 8.0,
             "calls": {
-                "calls": 8, "answered": 8, "misdelivered": 0, "failed": {},
+                "calls": 8, "answered": 8, "misdelivered": 0, "failed": {}, "error_logs": none,
                 "recovered": { "count": 3, "p99_ms": 900.5 }, "reconnected": { "count": 3, "p99_ms": 900.5 },
             },
-            "executions": { "executed": 8, "doubled": 0, "doubled_reads": 0, "unnumbered": 0 },
+            "executions": {
+                "executed": 8, "doubled": 0, "doubled_reads": 0, "unnumbered": 0, "error_logs": none,
+            },
             "idle_before": held, "idle_after": held, "under_load_before": held, "under_load_after": held,
             "remembered_more_mib": { "server": 0.5, "callers": 2.0 },
         })
@@ -232,6 +237,8 @@ mod tests {
             ("/executions/doubled", json!(1)),
             ("/executions/doubled_reads", json!(1)),
             ("/executions/unnumbered", json!(1)),
+            ("/executions/error_logs/count", json!(1)),
+            ("/calls/error_logs/count", json!(1)),
             ("/executions/executed", json!(7)),
             ("/idle_after/server/tasks", json!(10)),
             ("/idle_after/callers/descriptors", json!(10)),

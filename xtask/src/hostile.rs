@@ -101,7 +101,8 @@ impl World {
         let published = ask(&mut self.hostile, "count")?;
         // Those that were begun: what may happen so often in any minute may happen so often in each of them.
         let minutes = (self.begun.elapsed().as_secs_f64() / 60.0).ceil().max(1.0);
-        let lines = figure(&server, "/lines/warn")? + figure(&server, "/lines/info")?;
+        let of = |level: &str| figure(&server, &format!("/lines/{level}"));
+        let lines = of("error")? + of("warn")? + of("info")?;
         Ok(json!({
             "rss_peak_mib": rounded(self.server.peak_mb()), "server": server, "published": published,
             "to_strangers_per_min": rounded(figure(&published, "/to_strangers")? as f64 / minutes),
@@ -128,6 +129,8 @@ pub(crate) fn judge_totals(totals: &Value, rss_mib: f64, faults: &mut Faults) ->
     faults.above("rss_peak_mib", real(totals, "/rss_peak_mib")?, rss_mib);
     faults.above("to_strangers_per_min", real(totals, "/to_strangers_per_min")?, PUBLISHES);
     faults.above("lines_per_min", real(totals, "/lines_per_min")?, LINES);
+    let errors = figure(totals, "/server/lines/error")?;
+    faults.unless(errors == 0, || format!("the server logged {errors} errors: {totals}"));
     Ok(())
 }
 
@@ -152,13 +155,21 @@ mod tests {
 
     #[test]
     fn every_total_has_its_bound() {
-        let good = json!({ "rss_peak_mib": 128.0, "to_strangers_per_min": 60.0, "lines_per_min": 100.0 });
-        for path in ["/rss_peak_mib", "/to_strangers_per_min", "/lines_per_min"] {
+        let good = json!({
+            "rss_peak_mib": 128.0, "to_strangers_per_min": 60.0, "lines_per_min": 100.0,
+            "server": { "lines": { "error": 0 } },
+        });
+        for (path, much) in [
+            ("/rss_peak_mib", json!(128.5)),
+            ("/to_strangers_per_min", json!(60.5)),
+            ("/lines_per_min", json!(100.5)),
+            ("/server/lines/error", json!(1)),
+        ] {
             let mut faults = Faults::default();
             judge_totals(&good, RSS_MIB, &mut faults).unwrap();
             assert!(faults.0.is_empty());
             let mut bad = good.clone();
-            *bad.pointer_mut(path).unwrap() = json!(128.5);
+            *bad.pointer_mut(path).unwrap() = much;
             judge_totals(&bad, RSS_MIB, &mut faults).unwrap();
             assert_eq!(faults.0.len(), 1, "{path}");
         }

@@ -44,7 +44,7 @@ pub(crate) fn run(short: bool, minutes: Option<&str>) -> Outcome {
     members.insert("slope_judged".to_owned(), is_judged.into());
     let document = Value::Object(members);
     let mut faults = Faults::default();
-    faults.unless(errors == 0, || format!("{errors} calls went wrong: {document}"));
+    faults.unless(errors == 0, || format!("{errors} calls went wrong or errors were logged: {document}"));
     if !short {
         let made = figure(&document, "/calls/calls")? as f64;
         faults.below("calls", made, (seconds * u64::from(load.per_second)) as f64 * 0.9);
@@ -81,7 +81,9 @@ fn hold(load: Load, seconds: u64) -> Result<(Map<String, Value>, u64), Vec<Strin
         + figure(&calls, "/misdelivered")?
         + figure(&executed, "/executed")?.abs_diff(made)
         + figure(&executed, "/doubled")?
-        + figure(&executed, "/doubled_reads")?;
+        + figure(&executed, "/doubled_reads")?
+        + figure(&calls, "/error_logs/count")?
+        + figure(&executed, "/error_logs/count")?;
     let mut document = Map::new();
     let mut put = |name: String, value: Value| drop(document.insert(name, value));
     put("job".to_owned(), "soak".into());

@@ -191,6 +191,12 @@ impl Endpoint for Desk {
         self.machine.poll_timeout().map(|(mono, _why)| mono)
     }
 
+    /// Waits for readers of streams who are behind.
+    fn holds_until(&mut self) -> Option<Mono> {
+        let (now, buffer) = (self.now.mono, self.limits.stream_buffer.min(self.limits.streams_bytes));
+        self.streams.values_mut().filter_map(|reading| reading.holds_until(buffer, now)).max()
+    }
+
     fn owes(&self) -> bool {
         false
     }

@@ -3,8 +3,9 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use contextvm_core::Limits;
+use contextvm_core::{Limits, Mono};
 use contextvm_engine::{StreamEnd, StreamError, StreamNews};
 use futures_util::Stream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -15,6 +16,8 @@ use crate::{Answered, CallError};
 
 /// The least that a chunk costs in the account of what was not taken, bytes.
 const LEAST_COST: usize = 64;
+/// How long a reader who is behind may hold up what comes after, until it has caught up.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One piece of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +43,11 @@ pub struct StreamFailure {
 /// A call under way whose stream is read, from [`Client::call_stream`](crate::Client::call_stream).
 ///
 /// It is a [`Stream`] of the chunks in order, of which the last item may be a failure; it ends with `None`, at the latest soon after
-/// the answer. [`Self::answer`] then gives the result of the call. What was not read counts against `Limits::stream_buffer`:
-/// who reads too slowly gets [`StreamError::TooSlow`] and nothing more of this stream.
+/// the answer. [`Self::answer`] then gives the result of the call.
+///
+/// What was not read counts against `Limits::stream_buffer`. While it is more than half of that, the client takes nothing from its
+/// relays, for one second at most until the reader has caught up; who reads more slowly gets [`StreamError::TooSlow`] and nothing
+/// more of this stream.
 ///
 /// Dropping it aborts the stream and cancels the call.
 ///
@@ -104,7 +110,7 @@ impl StreamedCall {
         let Poll::Ready(news) = self.news.poll_recv(context) else { return Poll::Pending };
         let end = match news {
             Some(StreamNews::Chunk { index, data }) => {
-                self.flow.take(&self.signals);
+                self.flow.take(&data, &self.signals);
                 return Poll::Ready(Some(Ok(StreamChunk { index, data })));
             }
             Some(StreamNews::Ended(end)) => end,
@@ -143,12 +149,15 @@ impl Drop for StreamedCall {
 pub(crate) struct Flow {
     /// Chunks taken since the desk asked.
     taken: AtomicUsize,
+    /// What they cost, bytes.
+    freed: AtomicUsize,
     /// Nothing more is wanted; with what the server is told.
     stopped: OnceLock<Option<String>>,
 }
 
 impl Flow {
-    fn take(&self, signals: &Signals) {
+    fn take(&self, data: &str, signals: &Signals) {
+        self.freed.fetch_add(cost(data), Ordering::AcqRel);
         self.taken.fetch_add(1, Ordering::AcqRel);
         signals.flow.notify_one();
     }
@@ -168,8 +177,17 @@ pub(crate) struct Reading {
     flow: Arc<Flow>,
     /// Chunks handed on that the machine still holds against the stream.
     untaken: usize,
+    /// What they cost, bytes.
+    waiting: usize,
+    /// Set while the reader is behind: until when it is waited for.
+    until: Option<Mono>,
     is_over: bool,
     is_stopped: bool,
+}
+
+/// What a chunk costs, bytes.
+fn cost(data: &str) -> usize {
+    data.len().saturating_add(LEAST_COST)
 }
 
 /// What the machine is to be told of a stream.
@@ -198,15 +216,21 @@ impl Reading {
             is_answered: false,
             is_over: false,
         };
-        (Self { news, flow, untaken: 0, is_over: false, is_stopped: false }, call)
+        (Self { news, flow, untaken: 0, waiting: 0, until: None, is_over: false, is_stopped: false }, call)
     }
 
     /// Hands news on without waiting. A reader that is gone has said so.
     pub(crate) fn tell(&mut self, news: StreamNews) {
-        let is_chunk = matches!(news, StreamNews::Chunk { .. });
-        self.is_over |= !is_chunk;
+        let (chunks, bytes) = match &news {
+            StreamNews::Chunk { data, .. } => (1, cost(data)),
+            StreamNews::Ended(_) => (0, 0),
+        };
+        self.is_over |= chunks == 0;
         match self.news.try_send(news) {
-            Ok(()) => self.untaken = self.untaken.saturating_add(usize::from(is_chunk)),
+            Ok(()) => {
+                self.untaken = self.untaken.saturating_add(chunks);
+                self.waiting = self.waiting.saturating_add(bytes);
+            }
             Err(mpsc::error::TrySendError::Closed(_)) => {}
             Err(mpsc::error::TrySendError::Full(_)) => {
                 tracing::error!("the machine gave out more than it may")
@@ -218,10 +242,21 @@ impl Reading {
     pub(crate) fn wishes(&mut self) -> impl Iterator<Item = Wish> + use<> {
         let taken = self.flow.taken.swap(0, Ordering::AcqRel);
         self.untaken = self.untaken.saturating_sub(taken);
+        self.waiting = self.waiting.saturating_sub(self.flow.freed.swap(0, Ordering::AcqRel));
         let stop = self.flow.stopped.get().filter(|_| !self.is_stopped).cloned();
         self.is_stopped |= stop.is_some();
         let taken = (taken > 0).then_some(Wish::Taken(taken));
         taken.into_iter().chain(stop.map(Wish::Stop))
+    }
+
+    /// Returns until when the reader is waited for: it is behind while it has not taken half of what may be held for it, and is
+    /// waited for again once almost all is taken.
+    pub(crate) fn holds_until(&mut self, buffer: usize, now: Mono) -> Option<Mono> {
+        if self.waiting <= buffer / 16 {
+            self.until = None;
+        }
+        let is_behind = self.waiting > buffer / 2 && !self.is_over && !self.is_stopped;
+        is_behind.then(|| *self.until.get_or_insert(now.after(PATIENCE)))
     }
 
     /// Whether nothing more can happen on it.
@@ -269,6 +304,41 @@ mod tests {
         assert!(call.next().await.is_none() && call.next().await.is_none());
         assert_eq!(wishes(&mut reading), [Wish::Taken(1)]);
         assert!(reading.is_done());
+    }
+
+    #[tokio::test]
+    async fn who_is_behind_is_waited_for_once_until_almost_all_is_taken() {
+        let (mut reading, mut call, _reply, _signals) = both();
+        let (chunk, buffer) = (|index| StreamNews::Chunk { index, data: "x".repeat(936).into() }, 32_000);
+        for index in 0..16 {
+            reading.tell(chunk(index));
+        }
+        assert_eq!(reading.holds_until(buffer, Mono(5)), None, "half of it may wait");
+        reading.tell(chunk(16));
+        assert_eq!(reading.holds_until(buffer, Mono(10)), Some(Mono(1_010)));
+        assert_eq!(reading.holds_until(buffer, Mono(500)), Some(Mono(1_010)), "not longer because it lasts");
+        for left in (3..=16).rev() {
+            assert!(call.next().await.unwrap().is_ok());
+            assert_eq!(wishes(&mut reading), [Wish::Taken(1)]);
+            assert_eq!(reading.holds_until(buffer, Mono(600)), None, "{left} left");
+        }
+        // Read on, but not up: no new time for that.
+        for index in 17..33 {
+            reading.tell(chunk(index));
+        }
+        assert_eq!(reading.holds_until(buffer, Mono(700)), Some(Mono(1_010)));
+        for _ in 0..17 {
+            assert!(call.next().await.unwrap().is_ok());
+        }
+        assert_eq!(wishes(&mut reading), [Wish::Taken(17)]);
+        assert_eq!(reading.holds_until(buffer, Mono(800)), None);
+        for index in 33..50 {
+            reading.tell(chunk(index));
+        }
+        assert_eq!(reading.holds_until(buffer, Mono(900)), Some(Mono(1_900)), "it had caught up");
+        call.abort(None);
+        assert_eq!(wishes(&mut reading), [Wish::Stop(None)]);
+        assert_eq!(reading.holds_until(buffer, Mono(900)), None);
     }
 
     #[tokio::test]

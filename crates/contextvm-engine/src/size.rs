@@ -7,7 +7,7 @@ const USUAL: usize = 65_536;
 /// What the message around an event takes at most: verb and subscription.
 const AROUND_EVENT: usize = 256;
 /// No relay makes us send in smaller pieces than this, bytes.
-const LEAST: usize = 16 * 1024;
+pub(crate) const LEAST: usize = 16 * 1024;
 
 /// The largest event, as published, that the relays of an endpoint take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -81,7 +81,7 @@ pub struct RelayOptions {
     pub max_stored: usize,
     /// Most bytes stored, counted in event texts.
     pub max_stored_bytes: usize,
-    /// Ids of ephemeral events remembered against repeats (between this many and twice as many).
+    /// Ids of ephemeral events remembered against repeats.
     pub max_seen: usize,
     /// Most connections at once; further ones are dropped.
     pub max_connections: usize,

@@ -1,32 +1,38 @@
-//! A bounded memory of event ids in two generations.
+//! A bounded memory of event ids.
 use nostr::event::EventId;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, VecDeque};
 
-/// Remembers between `limit` and twice `limit` of the latest ids, 32 bytes each plus the table.
+/// Remembers the latest ids, about 80 bytes each; once it is full it stays as large as it is.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    young: HashSet<EventId>,
-    old: HashSet<EventId>,
+    ids: BTreeSet<EventId>,
+    /// The same, oldest first.
+    order: VecDeque<EventId>,
     limit: usize,
 }
 
 impl Seen {
     /// Makes an empty memory.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { young: HashSet::new(), old: HashSet::new(), limit: limit.max(1) }
+        Self { ids: BTreeSet::new(), order: VecDeque::new(), limit: limit.max(1) }
     }
 
     /// Says whether the id is remembered.
     pub(crate) fn contains(&self, id: &EventId) -> bool {
-        self.young.contains(id) || self.old.contains(id)
+        self.ids.contains(id)
     }
 
-    /// Remembers an id that is not remembered yet.
+    /// Remembers an id, and forgets the oldest if there is no room for it.
     pub(crate) fn insert(&mut self, id: EventId) {
-        if self.young.len() >= self.limit {
-            self.old = std::mem::take(&mut self.young);
+        if !self.ids.insert(id) {
+            return;
         }
-        self.young.insert(id);
+        if self.order.len() >= self.limit
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+        self.order.push_back(id);
     }
 }
 
@@ -44,10 +50,10 @@ mod tests {
         for number in 0..100 {
             assert!(!seen.contains(&id(number)));
             seen.insert(id(number));
+            seen.insert(id(number));
             assert!(seen.contains(&id(number)));
-            assert!(seen.young.len() + seen.old.len() <= 8);
+            assert!(seen.ids.len() <= 4 && seen.ids.len() == seen.order.len());
         }
-        assert!((96..100).all(|number| seen.contains(&id(number))));
-        assert!(!seen.contains(&id(0)));
+        assert!((0..100).all(|number| seen.contains(&id(number)) == (number >= 96)));
     }
 }

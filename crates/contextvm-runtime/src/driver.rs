@@ -270,14 +270,16 @@ impl<E: Endpoint> Running<E> {
 
     /// Waits for the next thing; every branch is cancel-safe.
     async fn step(&mut self) -> Step<E::Event> {
-        let due = self.endpoint.poll_timeout().map(|mono| self.clock.instant(mono));
-        let timer = sleep_until(due);
+        let held = self.endpoint.holds_until().filter(|until| *until > self.clock.now().mono);
+        let due = self.endpoint.poll_timeout().into_iter().chain(held).min();
+        let timer = sleep_until(due.map(|mono| self.clock.instant(mono)));
         let end = sleep_until(self.stop_at);
         let room = self.outbox.has_room();
-        let intake_open = self.stop_at.is_none() && room && self.intake.has_room();
+        let intake_open = self.stop_at.is_none() && held.is_none() && room && self.intake.has_room();
+        let opened_due = held.is_none() && self.intake.is_running();
         tokio::select! {
             incoming = self.inbox.recv(), if intake_open => Step::Incoming(incoming),
-            opened = self.intake.next(), if self.intake.is_running() => Step::Input(opened.map(Input::Opened)),
+            opened = self.intake.next(), if opened_due => Step::Input(opened.map(Input::Opened)),
             event = self.endpoint.next(), if room => Step::Input(Some(Input::App(event))),
             done = self.outbox.next() => match done {
                 Done::Made(sealed) => Step::Made(sealed),

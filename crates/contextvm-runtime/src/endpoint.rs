@@ -84,6 +84,12 @@ pub trait Endpoint: Send + 'static {
     /// Returns when to come back.
     fn poll_timeout(&self) -> Option<Mono>;
 
+    /// Returns until when nothing more of what relays deliver is given to it, unless it says otherwise before: its application
+    /// is behind.
+    fn holds_until(&mut self) -> Option<Mono> {
+        None
+    }
+
     /// Whether the application still owes something that is worth waiting for at shutdown.
     fn owes(&self) -> bool;
 }

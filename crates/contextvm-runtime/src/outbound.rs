@@ -287,7 +287,8 @@ impl Outbox {
                 {
                     self.late.push(about, audience.first, event.clone(), Instant::now());
                 }
-                if way.is_piece {
+                // What may be given up unsent has no place in the window.
+                if way.is_piece && !audience.only {
                     self.pace.push((ticket, event, audience));
                     self.send_pieces();
                 } else {

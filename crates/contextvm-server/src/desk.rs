@@ -185,7 +185,10 @@ impl Endpoint for Desk {
                 self.tell(ServerInput::Opened(opened));
             }
             Input::Published(ticket, outcome) => self.tell(ServerInput::Published(ticket, outcome)),
-            Input::Wake => self.tell(ServerInput::Wake),
+            Input::Wake => {
+                self.check_clock();
+                self.tell(ServerInput::Wake);
+            }
             Input::RelayLimit(bytes) => self.tell(ServerInput::RelayLimit(bytes)),
             Input::Remembered(through) => self.tell(ServerInput::Remembered { through }),
             Input::Unstored(through) => self.tell(ServerInput::Unstored { through }),

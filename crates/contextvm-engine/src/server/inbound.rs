@@ -154,8 +154,7 @@ impl ServerMachine {
         member: bool,
         now: Now,
     ) -> Entered {
-        let session = self.sessions.get(&event.pubkey).filter(|session| session.established);
-        if !self.seen.has_room(session.map(|session| session.accepted(self.seen.period(now.unix)))) {
+        if !self.has_room_to_remember(&event.pubkey, now) {
             return Err(DropReason::SeenFull);
         }
         if self.journal.is_full() {
@@ -203,11 +202,24 @@ impl ServerMachine {
 
     /// Remembers the id of an event that is acted on and means nothing to another run.
     fn take(&mut self, event: &Event, protection: Protection, now: Now) {
-        self.seen.insert(event.created_at.as_secs(), event.id);
+        self.remember_id(event, now);
         if let Some(session) = self.sessions.get_mut(&event.pubkey) {
             session.floor.hear(event, protection);
+        }
+    }
+
+    /// Remembers the id of an event, at its author's expense.
+    pub(super) fn remember_id(&mut self, event: &Event, now: Now) {
+        self.seen.insert(event.created_at.as_secs(), event.id);
+        if let Some(session) = self.sessions.get_mut(&event.pubkey) {
             session.accept(self.seen.period(now.unix));
         }
+    }
+
+    /// Whether one more id of this author can be remembered.
+    pub(super) fn has_room_to_remember(&self, author: &PublicKey, now: Now) -> bool {
+        let session = self.sessions.get(author).filter(|session| session.established);
+        self.seen.has_room(session.map(|session| session.accepted(self.seen.period(now.unix))))
     }
 
     fn enter_request(

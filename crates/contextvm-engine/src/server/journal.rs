@@ -304,7 +304,7 @@ impl ServerMachine {
         }
         // The store works, so what it failed to keep before gets there as well.
         self.journal.owed.failures = 0;
-        self.ask_again(now);
+        self.store_all(now);
     }
 
     /// Gives up what cannot be remembered: nothing of it is executed, and who waits for an answer is told so.
@@ -331,7 +331,7 @@ impl ServerMachine {
         let owed = &mut self.journal.owed;
         owed.failures = owed.failures.saturating_add(1);
         if owed.failures == 1 {
-            self.ask_again(now);
+            self.store_all(now);
         } else if owed.due.is_none() && !owed.records.is_empty() {
             let pause = FIRST_PAUSE * (1 << owed.failures.saturating_sub(2).min(5));
             owed.due = Some(now.mono.after(pause.min(LONGEST_PAUSE)));
@@ -341,12 +341,13 @@ impl ServerMachine {
     /// Gives the store what it has failed to keep, if the time for that has come.
     pub(super) fn ask_when_due(&mut self, now: Now) {
         if self.journal.owed.due.is_some_and(|due| due <= now.mono) {
-            self.ask_again(now);
+            self.store_all(now);
         }
     }
 
-    /// Gives the store what it has failed to keep, as far as it could still come again.
-    pub(super) fn ask_again(&mut self, now: Now) {
+    /// Gives the store what it has failed to keep, as far as it could still come again, whether or not it is time to try
+    /// again: also before the end.
+    pub fn store_all(&mut self, now: Now) {
         let limits = &self.config.limits;
         let keep = limits.age_window.saturating_add(limits.age_skew);
         self.journal.owed.due = None;

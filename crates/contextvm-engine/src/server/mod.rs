@@ -324,11 +324,6 @@ impl ServerMachine {
         self.give_out(now);
     }
 
-    /// Has everything stored that a store has failed to keep, whether or not it is time to try again: before the end.
-    pub fn store_all(&mut self, now: Now) {
-        self.ask_again(now);
-    }
-
     /// Returns the next thing to do.
     pub fn poll_output(&mut self) -> Option<ServerOutput> {
         loop {

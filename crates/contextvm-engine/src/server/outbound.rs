@@ -16,7 +16,7 @@ use super::inbound::{REFUSED, is_same};
 use super::post::{Answer, Publication, Settled};
 use super::route::{Route, StreamUse};
 use super::{RequestKey, ServerMachine, ServerOutput};
-use crate::size::{event_len, is_about_size};
+use crate::size::{LEAST, event_len, is_about_size};
 use crate::{DropReason, Outbound, Outcome, Reach, Ticket};
 
 /// Why an answer was not sent.
@@ -26,9 +26,6 @@ pub(super) enum Unsent {
     /// Too many large answers are under way.
     Busy,
 }
-
-/// An answer of so many bytes is not refused for its size by any relay that can be used.
-const SMALL: usize = 16 * 1024;
 
 /// JSON-RPC "internal error".
 pub(super) const INTERNAL: i64 = -32603;
@@ -228,7 +225,7 @@ impl ServerMachine {
     fn refused_for_size(&mut self, key: RequestKey, now: Now) {
         let Some(kept) = self.ledger.get_mut(&key) else { return };
         let protection = kept.protection;
-        if kept.draft.content.len() <= SMALL {
+        if kept.draft.content.len() <= LEAST {
             return;
         }
         if self.relay_limit.takes(&kept.draft, protection) {

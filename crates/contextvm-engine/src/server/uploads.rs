@@ -189,8 +189,9 @@ impl ServerMachine {
                 end = end.or(kept);
             }
         } else if taken.refused.is_none() {
-            if is_start {
-                self.take_start(event, now);
+            if is_start && self.has_room_to_remember(&event.pubkey, now) {
+                // Played again, it would begin a transfer that never ends.
+                self.remember_id(event, now);
             }
             let kept = self.uploads.open.entry(key.clone()).or_insert_with(|| {
                 self.sessions.open(&peer);
@@ -207,19 +208,6 @@ impl ServerMachine {
             return self.admit(Letter { event, protection, text: Some(message) }, stored, now);
         }
         taken.refused.map_or(Ok(()), Err)
-    }
-
-    /// Remembers the start frame of a transfer that has begun: played again, it would begin one that never ends.
-    fn take_start(&mut self, event: &Event, now: Now) {
-        let period = self.seen.period(now.unix);
-        let session = self.sessions.get_mut(&event.pubkey).filter(|session| session.established);
-        let accepted = session.as_ref().map(|session| session.accepted(period));
-        if self.seen.has_room(accepted) {
-            self.seen.insert(event.created_at.as_secs(), event.id);
-            if let Some(session) = session {
-                session.accept(period);
-            }
-        }
     }
 
     /// Tells a caller that what it transferred is not acted on; `end` is the event of its end frame.

@@ -1,6 +1,7 @@
 //! An endpoint that does what the test tells it.
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use contextvm_core::{Draft, Limits, Mono, Now, Opened, Protection};
@@ -21,6 +22,7 @@ pub(crate) struct Puppet {
     effects: VecDeque<Effect>,
     heard: mpsc::Sender<Heard>,
     limits: mpsc::UnboundedSender<usize>,
+    held: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -65,6 +67,10 @@ impl Endpoint for Puppet {
         None
     }
 
+    fn holds_until(&mut self) -> Option<Mono> {
+        Some(Mono(self.held.load(Ordering::SeqCst)))
+    }
+
     fn owes(&self) -> bool {
         false
     }
@@ -77,6 +83,8 @@ pub(crate) struct Hand {
     pub(crate) heard: mpsc::Receiver<Heard>,
     /// Every limit that was told.
     pub(crate) limits: mpsc::UnboundedReceiver<usize>,
+    /// Until when it hears of nothing that was opened, milliseconds of its clock.
+    pub(crate) held: Arc<AtomicU64>,
     pub(crate) counters: Counters,
     pub(crate) relays: Relays,
     pub(crate) running: tokio::task::JoinHandle<()>,
@@ -106,9 +114,11 @@ impl Hand {
         let (say, limits) = mpsc::unbounded_channel();
         let (counters, relays) = (driver.counters(), driver.relays());
         let gate = Gate::for_server(keys.public_key(), &ServerConfig::default());
-        let puppet = Puppet { told, effects: VecDeque::new(), heard: hear, limits: say };
+        let held = Arc::<AtomicU64>::default();
+        let puppet =
+            Puppet { told, effects: VecDeque::new(), heard: hear, limits: say, held: Arc::clone(&held) };
         let running = tokio::spawn(driver.run(puppet, gate));
-        Self { keys, tell, heard, limits, counters, relays, running }
+        Self { keys, tell, heard, limits, held, counters, relays, running }
     }
 
     pub(crate) fn key(&self) -> PublicKey {

@@ -1,5 +1,6 @@
 //! What is published, opened, repeated and refused.
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use contextvm_core::{Draft, Limits, Protection, WrapKind};
@@ -32,6 +33,31 @@ async fn what_is_published_in_order_is_opened_in_order() {
         assert_eq!(receiver.opened().await.event().content.trim(), n.to_string());
     }
     assert_eq!(receiver.counters.read().opened, 300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_behind_is_given_nothing_until_it_says_so_or_its_time_has_come() {
+    let relay = relay().await;
+    let begun = tokio::time::Instant::now();
+    let mut sender = Hand::start(&relay, Limits::default()).await;
+    let mut receiver = Hand::start(&relay, Limits::default()).await;
+    for (n, until) in [(0, 3_600_000), (1, 1_000)] {
+        receiver.held.store(until, Ordering::SeqCst);
+        // So that it looks.
+        receiver.tell.send(Effect::Forget(Ticket(n))).await.unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(200), receiver.heard.recv()).await;
+        assert!(early.is_err(), "{early:?}");
+        sender.publish(n, receiver.key(), n.to_string(), Protection::Plain).await;
+        assert_eq!(sender.published().await, (Ticket(n), Outcome::Accepted));
+        if n == 0 {
+            let early = tokio::time::timeout(Duration::from_millis(200), receiver.heard.recv()).await;
+            assert!(early.is_err(), "{early:?}");
+            receiver.held.store(0, Ordering::SeqCst);
+            receiver.tell.send(Effect::Forget(Ticket(n))).await.unwrap();
+        }
+        assert_eq!(receiver.opened().await.event().content, n.to_string());
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(1_000));
 }
 
 #[tokio::test(flavor = "multi_thread")]

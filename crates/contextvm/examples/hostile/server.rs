@@ -100,7 +100,7 @@ fn argument(message: &str, name: &str) -> Option<u64> {
 fn counters(handle: &ServerHandle, executed: &Executed) -> Value {
     let stats = handle.status().stats;
     let drops: BTreeMap<_, _> = stats.drops.iter().map(|(reason, count)| (reason.name(), *count)).collect();
-    let [loud, info, debug] = logs::read();
+    let [errors, warnings, info, debug] = logs::read();
     let executed = executed.lock().unwrap_or_else(PoisonError::into_inner);
     json!({
         "received": stats.received,
@@ -110,6 +110,6 @@ fn counters(handle: &ServerHandle, executed: &Executed) -> Value {
         "drops": drops,
         "executed": executed.len(),
         "doubled": executed.values().filter(|times| **times > 1).count(),
-        "lines": { "warn": loud, "info": info, "debug": debug },
+        "lines": { "error": errors, "first_error": logs::first_error(), "warn": warnings, "info": info, "debug": debug },
     })
 }

@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::logs;
+
 /// Calls that can be told apart.
 const MOST: usize = 1 << 22;
 /// Buckets per doubling of a time: the error of a percentile is below two percent.
@@ -55,6 +57,7 @@ impl Executions {
             "doubled_reads": self.doubled_reads,
             "unnumbered": self.unnumbered,
             "drops": drops,
+            "error_logs": error_logs(),
             "descriptors": descriptors,
             "tasks": tasks,
         })
@@ -125,6 +128,12 @@ fn ms(time: Duration) -> f64 {
 
 fn round(ms: f64) -> f64 {
     (ms * 100.0).round() / 100.0
+}
+
+/// How often something logged an error, and where the first time.
+pub(crate) fn error_logs() -> Value {
+    let [errors, ..] = logs::read();
+    json!({ "count": errors, "first": logs::first_error() })
 }
 
 /// Open descriptors and live tasks of this process.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::figures::{Times, held, is_read};
+use crate::figures::{Times, error_logs, held, is_read};
 use crate::outages::Outages;
 use crate::{Failure, commands};
 
@@ -203,6 +203,7 @@ fn figures(shared: &Shared, callers: &[Client]) -> Value {
         "answered": seen.answered,
         "misdelivered": seen.misdelivered,
         "failed": seen.failed,
+        "error_logs": error_logs(),
         "all": seen.all.figures(),
         "lately": lately.figures(),
         "recovered": seen.recovered.figures(),

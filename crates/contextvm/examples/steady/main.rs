@@ -2,6 +2,8 @@
 #![expect(clippy::print_stdout, reason = "a program of `cargo xtask`: JSON lines on standard output")]
 mod figures;
 mod load;
+#[path = "../hostile/logs.rs"]
+mod logs;
 mod outages;
 mod plain;
 mod server;
@@ -24,6 +26,7 @@ RELAYS are separated by commas; each process prints a line of JSON when it is re
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
+    logs::count();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {

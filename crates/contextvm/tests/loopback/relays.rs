@@ -19,6 +19,19 @@ async fn both(relays: [&LocalRelay; 2]) -> (App, Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_identities_two_links() {
+    let relay = relay().await;
+    let app = app(server(&relay)).await;
+    let mut clients = Vec::new();
+    for others in 1..=3 {
+        let client = caller(&relay, app.key()).await;
+        assert_eq!(call(&client, "echo", json!("x")).await.unwrap()["value"], "x");
+        clients.push(client);
+        assert_eq!(relay.stats().connections, 1 + others, "nobody shares a connection");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_relay_restart_while_a_call_is_open_does_not_lose_the_answer() {
     let relay = relay().await;
     let app = app(server(&relay)).await;
