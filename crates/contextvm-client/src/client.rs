@@ -27,6 +27,8 @@ const COMMANDS: usize = 64;
 
 /// Ids of [`Client::request`] begin like this; raw requests should not.
 const CALL_ID: &str = "contextvm:call:";
+/// The request that its server may end by a cancellation (MCP 2026-07-28).
+const SUBSCRIPTION: &str = "subscriptions/listen";
 
 /// What a client is doing.
 #[derive(Clone, Debug)]
@@ -176,7 +178,8 @@ impl Client {
             detail: String::new(),
         })?;
         let message = envelope::request(&id, method, params.as_deref());
-        let command = Command::Call { id: id.get().into(), message, reply, reading };
+        let is_subscription = method == SUBSCRIPTION;
+        let command = Command::Call { id: id.get().into(), message, reply, is_subscription, reading };
         self.commands.send(command).await.map_err(|_closed| CallError::Closed)
     }
 

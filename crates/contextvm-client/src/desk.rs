@@ -13,16 +13,26 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::queue::{self, Queue, Weighed};
-use crate::streamed::{Reading, Wish};
+use crate::streamed::{Patience, Reading, Wish};
 use crate::{Answered, CallError, ServerView, Transferred};
 
 const CANCELLED: &str = "notifications/cancelled";
+
+/// What a server is told whose request finds no room: code and message.
+const UNREAD: (i64, &str) = (-32_000, "Busy: the application does not read");
 
 /// How one call ended.
 pub(crate) type Answer = Result<Answered, CallError>;
 
 /// Where the answer to one call goes; closed once nobody waits for it.
 type Reply = oneshot::Sender<Weighed<Answer>>;
+
+/// A call that has not ended.
+struct Open {
+    reply: Reply,
+    /// It stays open for as long as the server likes, who ends it by a cancellation.
+    is_subscription: bool,
+}
 
 /// What the application side tells the desk.
 #[derive(Debug)]
@@ -32,6 +42,7 @@ pub(crate) enum Command {
         id: Arc<str>,
         message: String,
         reply: Reply,
+        is_subscription: bool,
         /// Present if the stream of the call is read.
         reading: Option<Box<Reading>>,
     },
@@ -67,9 +78,10 @@ pub(crate) struct Desk {
     signals: Arc<Signals>,
     told: Told,
     counters: Counters,
-    calls: BTreeMap<Arc<str>, Reply>,
+    calls: BTreeMap<Arc<str>, Open>,
     /// Streams that are read, by the id of their call.
     streams: BTreeMap<Arc<str>, Box<Reading>>,
+    patience: Patience,
     /// Delivered by the machine; the next output may say that it ended a lost call.
     held: Option<(String, Option<Exchange>)>,
     now: Now,
@@ -107,6 +119,7 @@ impl Desk {
             counters,
             calls: BTreeMap::new(),
             streams: BTreeMap::new(),
+            patience: Patience::default(),
             held: None,
             now: Now::default(),
             inbox_empty: false,
@@ -193,8 +206,8 @@ impl Endpoint for Desk {
 
     /// Waits for readers of streams who are behind.
     fn holds_until(&mut self) -> Option<Mono> {
-        let (now, buffer) = (self.now.mono, self.limits.stream_buffer.min(self.limits.streams_bytes));
-        self.streams.values_mut().filter_map(|reading| reading.holds_until(buffer, now)).max()
+        let buffer = self.limits.stream_buffer.min(self.limits.streams_bytes);
+        self.patience.until(self.streams.values().map(Box::as_ref), buffer, self.now.mono)
     }
 
     fn owes(&self) -> bool {
@@ -212,8 +225,8 @@ impl Desk {
             Command::Send(message) => self.tell(ClientInput::Send(message)),
             // Whoever asked may have stopped waiting before anything was sent.
             Command::Call { reply, .. } if reply.is_closed() => {}
-            Command::Call { id, message, reply, reading } => {
-                self.calls.insert(Arc::clone(&id), reply);
+            Command::Call { id, message, reply, is_subscription, reading } => {
+                self.calls.insert(Arc::clone(&id), Open { reply, is_subscription });
                 let Some(reading) = reading else { return self.tell(ClientInput::Send(message)) };
                 self.streams.insert(id, reading);
                 self.tell(ClientInput::SendReading(message));
@@ -264,7 +277,7 @@ impl Desk {
 
     /// Cancels the calls that nobody waits for.
     fn cancel_abandoned(&mut self) {
-        let abandoned = self.calls.iter().filter(|(_, reply)| reply.is_closed());
+        let abandoned = self.calls.iter().filter(|(_, call)| call.reply.is_closed());
         let abandoned: Vec<Arc<str>> = abandoned.map(|(id, _)| Arc::clone(id)).collect();
         for id in abandoned {
             self.calls.remove(&id);
@@ -288,14 +301,17 @@ impl Desk {
         };
         let (answer, ended) = match envelope.kind {
             MessageKind::Response | MessageKind::Error => (true, envelope.id),
-            // The machine delivers only what ends a subscription, or a request of the server.
+            // The machine delivers only what ends a subscription, or a request of the server: their ids are two things.
             MessageKind::Notification if envelope.method.as_deref() == Some(CANCELLED) => {
-                (false, rewrite::cancelled_request_id(envelope.params))
+                let id = rewrite::cancelled_request_id(envelope.params);
+                let is_open =
+                    |id: &RawValue| self.calls.get(id.get()).is_some_and(|call| call.is_subscription);
+                (false, id.filter(|id| is_open(id)))
             }
             MessageKind::Request | MessageKind::Notification => (false, None),
         };
         match ended.and_then(|id| self.calls.remove(id.get())) {
-            Some(reply) => {
+            Some(Open { reply, .. }) => {
                 let result = match (lost, answer) {
                     (Some(why), _) => Err(lost_call(why, &envelope)),
                     (None, true) if !self.unread.takes_answer(message.len()) => Err(CallError::Lost {
@@ -307,16 +323,23 @@ impl Desk {
                     (None, false) => Err(CallError::Ended),
                 };
                 // A receiver that is gone has been cancelled, or is about to be.
-                let bytes = result.as_ref().map_or(0, |answered| answered.result.get().len());
+                let is_ours = matches!(result, Err(CallError::Lost { .. } | CallError::Ended));
+                let bytes = if is_ours { 0 } else { message.len() };
                 let _gone = reply.send(self.unread.weigh(result, bytes));
             }
             None => {
-                let is_kept = match envelope.id.filter(|_| answer).map(ToOwned::to_owned) {
-                    Some(id) => self.unread.answer(&id, message),
-                    None => self.unread.offer(message),
+                let id = envelope.id.map(ToOwned::to_owned);
+                let is_kept = match &id {
+                    Some(id) if answer => self.unread.answer(id, message),
+                    Some(_) | None => self.unread.offer(message),
                 };
                 if !is_kept {
                     self.counters.unread();
+                    // A request that nobody has seen would be waited for by its server, and keep our calls alive.
+                    if let Some(id) = id.filter(|_| !answer) {
+                        let (code, text) = UNREAD;
+                        self.tell(ClientInput::Send(envelope::response_error(&id, code, text, None)));
+                    }
                 }
             }
         }
@@ -373,17 +396,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_subscription_that_the_server_ends_is_not_waited_for() {
+    async fn a_subscription_that_the_server_ends_is_not_waited_for_and_nothing_else_is_ended() {
         let (mut desk, mut messages) = desk();
-        let (reply, mut answer) = oneshot::channel();
-        desk.calls.insert("\"x\"".into(), reply);
-        for id in ["\"y\"", "\"x\""] {
+        let (reply, mut ended) = oneshot::channel();
+        desk.calls.insert("\"x\"".into(), Open { reply, is_subscription: true });
+        let (reply, mut call) = oneshot::channel();
+        desk.calls.insert("\"z\"".into(), Open { reply, is_subscription: false });
+        // The last may be the id of a request of the server, which took it back.
+        for id in ["\"y\"", "\"x\"", "\"z\""] {
             let params = RawValue::from_string(format!(r#"{{"requestId":{id}}}"#)).unwrap();
             desk.held = Some((envelope::notification(CANCELLED, Some(&params)), None));
             desk.release(None);
         }
-        assert!(matches!(answer.try_recv().unwrap().open(), Err(CallError::Ended)));
+        assert!(matches!(ended.try_recv().unwrap().open(), Err(CallError::Ended)));
         assert!(messages.recv().await.unwrap().contains("\"y\""));
+        assert!(messages.recv().await.unwrap().contains("\"z\""));
+        desk.held = Some((r#"{"jsonrpc":"2.0","id":"z","result":{}}"#.into(), None));
+        desk.release(None);
+        assert!(call.try_recv().unwrap().open().is_ok());
         drop(desk);
         assert!(messages.recv().await.is_none());
     }
@@ -394,7 +424,8 @@ mod tests {
         for (method, again) in [("tools/call", false), ("tools/list", true)] {
             let (reply, mut answer) = oneshot::channel();
             let message = format!(r#"{{"jsonrpc":"2.0","id":"x","method":"{method}"}}"#);
-            let call = Command::Call { id: "\"x\"".into(), message, reply, reading: None };
+            let call =
+                Command::Call { id: "\"x\"".into(), message, reply, is_subscription: false, reading: None };
             desk.handle(Input::App(call), Now::default());
             let Some(Effect::Publish(Outbound { ticket, .. })) = desk.poll() else { panic!("{method}") };
             desk.handle(Input::Published(ticket, Outcome::Accepted), Now::default());
@@ -417,14 +448,22 @@ mod tests {
         let mut answers = Vec::new();
         for n in 0..4 {
             let (reply, answer) = oneshot::channel();
-            desk.calls.insert(n.to_string().into(), reply);
+            desk.calls.insert(n.to_string().into(), Open { reply, is_subscription: false });
             answers.push(answer);
-            let result = format!(r#"{{"jsonrpc":"2.0","id":{n},"result":{{"x":"{}"}}}}"#, "x".repeat(800));
-            desk.held = Some((result, None));
+            let text = "x".repeat(800);
+            // An error may be as long as a result.
+            let answer = match n % 2 {
+                0 => format!(r#"{{"jsonrpc":"2.0","id":{n},"result":{{"x":"{text}"}}}}"#),
+                _ => format!(
+                    r#"{{"jsonrpc":"2.0","id":{n},"error":{{"code":1,"message":"","data":"{text}"}}}}"#
+                ),
+            };
+            desk.held = Some((answer, None));
             desk.release(None);
         }
         let mut kept = answers.into_iter().map(|mut answer| answer.try_recv().unwrap().open());
-        assert!(kept.next().unwrap().is_ok() && kept.next().unwrap().is_ok());
+        assert!(kept.next().unwrap().is_ok());
+        assert!(matches!(kept.next().unwrap(), Err(CallError::Server { code: 1, .. })));
         for answer in kept {
             assert!(matches!(answer, Err(CallError::Lost { why: Lost::Busy, retryable: false, .. })));
         }

@@ -67,7 +67,7 @@ impl Queue {
 
     /// Whether commands may be taken: answers find a place, or the application has given up reading them.
     pub(crate) fn has_room(&self) -> bool {
-        let is_read = self.outbound.capacity() > self.reserve && self.waiting() < self.bytes;
+        let is_read = self.outbound.capacity() > self.reserve && self.waiting() <= self.bytes;
         is_read || self.outbound.is_closed()
     }
 
@@ -98,7 +98,8 @@ impl Queue {
     /// Queues a notification or a request of the server, if there is room beside the answers. Says whether there was.
     pub(crate) fn offer(&self, message: String) -> bool {
         let kept = self.reserve.saturating_mul(2);
-        let has_room = self.outbound.capacity() > kept && self.fits(message.len(), self.bytes);
+        let fits = self.waiting().saturating_add(message.len()) <= self.bytes;
+        let has_room = self.outbound.capacity() > kept && fits;
         self.outbound.is_closed() || (has_room && self.push(message))
     }
 
@@ -157,6 +158,16 @@ mod tests {
         assert!(error.contains(r#""id":7"#) && error.contains("900 bytes"), "{error}");
         assert!(queue.has_room());
         assert!(queue.offer("notification".into()));
+    }
+
+    #[test]
+    fn notifications_alone_never_stop_the_sender() {
+        let (queue, _messages) = queue(Limits { transfers_bytes: 1_000, ..Limits::default() });
+        assert!(!queue.offer("x".repeat(1_001)));
+        for is_kept in [true, true, false] {
+            assert_eq!(queue.offer("x".repeat(500)), is_kept);
+            assert!(queue.has_room());
+        }
     }
 
     #[test]

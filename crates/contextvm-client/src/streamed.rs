@@ -179,10 +179,31 @@ pub(crate) struct Reading {
     untaken: usize,
     /// What they cost, bytes.
     waiting: usize,
-    /// Set while the reader is behind: until when it is waited for.
-    until: Option<Mono>,
     is_over: bool,
     is_stopped: bool,
+}
+
+/// How long what comes after is held up for readers who are behind, however many they are.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    until: Option<Mono>,
+}
+
+impl Patience {
+    /// Returns until when readers are waited for: as long as one has not taken half of what may be held for it, and only once
+    /// until all have taken almost everything.
+    pub(crate) fn until<'a>(
+        &mut self,
+        streams: impl Iterator<Item = &'a Reading>,
+        buffer: usize,
+        now: Mono,
+    ) -> Option<Mono> {
+        let behind = streams.map(Reading::behind).max().unwrap_or(0);
+        if behind <= buffer / 16 {
+            self.until = None;
+        }
+        (behind > buffer / 2).then(|| *self.until.get_or_insert(now.after(PATIENCE)))
+    }
 }
 
 /// What a chunk costs, bytes.
@@ -216,7 +237,7 @@ impl Reading {
             is_answered: false,
             is_over: false,
         };
-        (Self { news, flow, untaken: 0, waiting: 0, until: None, is_over: false, is_stopped: false }, call)
+        (Self { news, flow, untaken: 0, waiting: 0, is_over: false, is_stopped: false }, call)
     }
 
     /// Hands news on without waiting. A reader that is gone has said so.
@@ -249,14 +270,9 @@ impl Reading {
         taken.into_iter().chain(stop.map(Wish::Stop))
     }
 
-    /// Returns until when the reader is waited for: it is behind while it has not taken half of what may be held for it, and is
-    /// waited for again once almost all is taken.
-    pub(crate) fn holds_until(&mut self, buffer: usize, now: Mono) -> Option<Mono> {
-        if self.waiting <= buffer / 16 {
-            self.until = None;
-        }
-        let is_behind = self.waiting > buffer / 2 && !self.is_over && !self.is_stopped;
-        is_behind.then(|| *self.until.get_or_insert(now.after(PATIENCE)))
+    /// Bytes that the reader has not taken, as long as more may come.
+    fn behind(&self) -> usize {
+        if self.is_over || self.is_stopped { 0 } else { self.waiting }
     }
 
     /// Whether nothing more can happen on it.
@@ -309,36 +325,51 @@ mod tests {
     #[tokio::test]
     async fn who_is_behind_is_waited_for_once_until_almost_all_is_taken() {
         let (mut reading, mut call, _reply, _signals) = both();
-        let (chunk, buffer) = (|index| StreamNews::Chunk { index, data: "x".repeat(936).into() }, 32_000);
+        let (mut patience, buffer) = (Patience::default(), 32_000);
+        let mut until = |reading: &Reading, now| patience.until([reading].into_iter(), buffer, Mono(now));
+        let chunk = |index| StreamNews::Chunk { index, data: "x".repeat(936).into() };
         for index in 0..16 {
             reading.tell(chunk(index));
         }
-        assert_eq!(reading.holds_until(buffer, Mono(5)), None, "half of it may wait");
+        assert_eq!(until(&reading, 5), None, "half of it may wait");
         reading.tell(chunk(16));
-        assert_eq!(reading.holds_until(buffer, Mono(10)), Some(Mono(1_010)));
-        assert_eq!(reading.holds_until(buffer, Mono(500)), Some(Mono(1_010)), "not longer because it lasts");
+        assert_eq!(until(&reading, 10), Some(Mono(1_010)));
+        assert_eq!(until(&reading, 500), Some(Mono(1_010)), "not longer because it lasts");
         for left in (3..=16).rev() {
             assert!(call.next().await.unwrap().is_ok());
             assert_eq!(wishes(&mut reading), [Wish::Taken(1)]);
-            assert_eq!(reading.holds_until(buffer, Mono(600)), None, "{left} left");
+            assert_eq!(until(&reading, 600), None, "{left} left");
         }
         // Read on, but not up: no new time for that.
         for index in 17..33 {
             reading.tell(chunk(index));
         }
-        assert_eq!(reading.holds_until(buffer, Mono(700)), Some(Mono(1_010)));
+        assert_eq!(until(&reading, 700), Some(Mono(1_010)));
         for _ in 0..17 {
             assert!(call.next().await.unwrap().is_ok());
         }
         assert_eq!(wishes(&mut reading), [Wish::Taken(17)]);
-        assert_eq!(reading.holds_until(buffer, Mono(800)), None);
+        assert_eq!(until(&reading, 800), None);
         for index in 33..50 {
             reading.tell(chunk(index));
         }
-        assert_eq!(reading.holds_until(buffer, Mono(900)), Some(Mono(1_900)), "it had caught up");
+        assert_eq!(until(&reading, 900), Some(Mono(1_900)), "it had caught up");
         call.abort(None);
         assert_eq!(wishes(&mut reading), [Wish::Stop(None)]);
-        assert_eq!(reading.holds_until(buffer, Mono(900)), None);
+        assert_eq!(until(&reading, 900), None);
+    }
+
+    #[tokio::test]
+    async fn many_who_are_behind_one_after_the_other_are_waited_for_once() {
+        let mut both: Vec<_> = (0..20).map(|_| both()).collect();
+        let (mut patience, buffer) = (Patience::default(), 32_000);
+        let mut now = 0;
+        for at in 0..both.len() {
+            both[at].0.tell(StreamNews::Chunk { index: 0, data: "x".repeat(20_000).into() });
+            let until = patience.until(both.iter().map(|(reading, ..)| reading), buffer, Mono(now));
+            assert_eq!(until, Some(Mono(1_000)));
+            now += 1_000;
+        }
     }
 
     #[tokio::test]

@@ -21,6 +21,8 @@ const MOST_BYTES: usize = 1024 * 1024;
 const COMPANY: Duration = Duration::from_millis(1);
 /// How often a server that nobody calls takes out what is too old, and how soon it goes on where much is.
 const PRUNE_EVERY: Duration = Duration::from_secs(30);
+/// How late it looks again, however long things are kept.
+const PRUNE_LATEST: Duration = Duration::from_secs(86_400);
 const PRUNE_ON: Duration = Duration::from_millis(100);
 /// What the disk has at least to take what is left at the end.
 const FINISH: Duration = Duration::from_secs(1);
@@ -218,7 +220,7 @@ impl Remembering {
 fn prune_in(unix: u64) -> Duration {
     match unix.saturating_sub(unix_now()) {
         0 => PRUNE_ON,
-        seconds => Duration::from_secs(seconds).max(PRUNE_EVERY),
+        seconds => Duration::from_secs(seconds).clamp(PRUNE_EVERY, PRUNE_LATEST),
     }
 }
 

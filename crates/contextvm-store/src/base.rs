@@ -82,6 +82,8 @@ impl Tally {
     fn place(&mut self, newest: u64, kept: Kept) -> Place {
         let place = place(newest, self.next);
         self.next = self.next.saturating_add(1);
+        // After a clock was set back.
+        self.stripped = self.stripped.min(before(&place));
         let end = kept.end(newest);
         self.due = Some(self.due.map_or(end, |due| due.min(end)));
         place
@@ -410,6 +412,10 @@ fn place(newest: u64, number: u64) -> Place {
 }
 
 /// Returns the place behind another one.
+fn before(place: &Place) -> Place {
+    u128::from_be_bytes(*place).saturating_sub(1).to_be_bytes()
+}
+
 fn after(place: &Place) -> Place {
     u128::from_be_bytes(*place).saturating_add(1).to_be_bytes()
 }

@@ -83,7 +83,7 @@ impl ClientMachine {
                 Ok(())
             }
             MessageKind::Response | MessageKind::Error => {
-                let request = names.call().ok_or(DropReason::Uncorrelated)?;
+                let request = names.call().ok_or_else(|| self.unasked(event, now))?;
                 self.take_answer(event, &envelope, &request, protection, now)
             }
             MessageKind::Notification => {
@@ -99,6 +99,15 @@ impl ClientMachine {
                 self.deliver(message);
                 Ok(())
             }
+        }
+    }
+
+    /// Says what an answer is that no call waits for: news once, and then a copy in another wrap, which anybody can make.
+    fn unasked(&mut self, event: &Event, now: Now) -> DropReason {
+        if self.heard.first_time(event.id, now.mono) {
+            DropReason::Uncorrelated
+        } else {
+            DropReason::Duplicate
         }
     }
 
@@ -120,7 +129,7 @@ impl ClientMachine {
         protection: Protection,
         now: Now,
     ) -> Result<(), DropReason> {
-        let call = self.take_answered(request).ok_or(DropReason::Uncorrelated)?;
+        let call = self.take_answered(request).ok_or_else(|| self.unasked(event, now))?;
         self.learn_answer(&call, event, envelope);
         let message = rewrite::with_id(envelope, call.id.get());
         self.deliver_answer(message, (*request, event.id), protection);

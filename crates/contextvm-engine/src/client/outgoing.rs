@@ -5,9 +5,11 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::time::Duration;
+
 use contextvm_core::envelope::{self, Envelope, MessageKind};
 use contextvm_core::rewrite::{PROGRESS_TOKEN, Rewrite};
-use contextvm_core::{Draft, Now, object, rewrite, tags};
+use contextvm_core::{Draft, Mono, Now, object, rewrite, tags};
 use contextvm_stream::StreamEnd;
 use contextvm_transfer::Handshake;
 use nostr::event::{EventId, Tag, Tags};
@@ -202,6 +204,7 @@ impl ClientMachine {
         call.bytes = size;
         call.uploading = false;
         (call.started, call.last_out, call.last_wrap) = (now.mono, now.mono, now.mono);
+        call.fresh_until = self.fresh_until(now);
         call.deadline = Some(now.mono.after(self.config.limits.request_timeout));
         let (event, ticket, reading) = (draft.id, call.ticket, core::mem::take(&mut call.reading));
         self.enter(event, call);
@@ -209,6 +212,10 @@ impl ClientMachine {
         if reading {
             self.open_stream(&event, true);
         }
+    }
+
+    fn fresh_until(&self, now: Now) -> Mono {
+        now.mono.after(Duration::from_secs(self.config.limits.age_window))
     }
 
     /// Puts a call into the table, under the id of its event.
@@ -235,6 +242,7 @@ impl ClientMachine {
             flagged: false,
             wrapped: self.session.protection(&self.config).is_encrypted(),
             started: now.mono,
+            fresh_until: self.fresh_until(now),
             lasts: timeout.saturating_mul(retry::TOTAL_FACTOR),
             deadline: Some(now.mono.after(timeout)),
             sent: Sent::Fresh,

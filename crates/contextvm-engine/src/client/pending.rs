@@ -49,6 +49,8 @@ pub(super) struct Pending {
     /// It went out in a gift wrap.
     pub(super) wrapped: bool,
     pub(super) started: Mono,
+    /// Until when a server takes its event; afterwards it is too old, however it travels.
+    pub(super) fresh_until: Mono,
     /// How long it may last, whatever is heard of it.
     pub(super) lasts: Duration,
     /// `None` for an open subscription, which ends by answer, cancellation or close only.

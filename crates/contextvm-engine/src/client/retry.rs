@@ -212,15 +212,15 @@ impl Pending {
 
     /// Plans the next new wrap, where one is allowed and none is planned.
     pub(super) fn arm_rewrap(&mut self, tags: &PeerTags, now: Mono, chance: &mut Chance) {
-        if self.rewrap_at.is_none() && self.may_rewrap(tags) {
+        if self.rewrap_at.is_none() && self.may_rewrap(tags, now) {
             self.rewrap_at = Some(now.after(rewrap_delay(self.rewraps, chance)));
         }
     }
 
     /// Whether a new wrap may help and does no harm.
-    const fn may_rewrap(&self, tags: &PeerTags) -> bool {
+    fn may_rewrap(&self, tags: &PeerTags, now: Mono) -> bool {
         let reached = !matches!(self.sent, Sent::Nowhere(_));
-        self.wrapped && !self.uploading && reached && self.may_repeat(tags)
+        self.wrapped && !self.uploading && reached && now < self.fresh_until && self.may_repeat(tags)
     }
 
     /// The server was heard on this call: it has the request, so more time and fewer repeats.
@@ -259,7 +259,7 @@ impl Pending {
     /// A plaintext request that some relay may have passed on goes again only where a repeat does no harm, because
     /// the existing servers do not recognise a plaintext event that they have seen.
     pub(super) fn on_relay_up(&mut self, tags: &PeerTags, now: Mono) {
-        if !self.uploading && self.may_go_again(tags) {
+        if !self.uploading && self.may_go_again(tags, now) {
             let at = now.max(self.last_out.after(SAME_EVENT_GAP));
             self.same_at = Some(self.same_at.map_or(at, |planned| planned.min(at)));
             self.same_for_relay = true;
@@ -272,13 +272,14 @@ impl Pending {
     /// is confirmed and passed on to nobody. Relays that confirm nothing or late are not waited for.
     pub(super) fn on_settled(&mut self, tags: &PeerTags, now: Mono) {
         let is_stale = self.rewraps < HASTY && self.last_wrap.after(LATELY) <= now;
-        if is_stale && self.may_rewrap(tags) {
+        if is_stale && self.may_rewrap(tags, now) {
             self.rewrap_at = Some(self.rewrap_at.map_or(now, |planned| planned.min(now)));
         }
     }
 
-    const fn may_go_again(&self, tags: &PeerTags) -> bool {
-        self.wrapped || matches!(self.sent, Sent::Nowhere(_)) || self.may_repeat(tags)
+    fn may_go_again(&self, tags: &PeerTags, now: Mono) -> bool {
+        now < self.fresh_until
+            && (self.wrapped || matches!(self.sent, Sent::Nowhere(_)) || self.may_repeat(tags))
     }
 
     /// Returns what is due now and plans what follows.
@@ -289,7 +290,7 @@ impl Pending {
         if self.same_at.is_some_and(|at| at <= now) {
             self.same_at = None;
             self.same_for_relay = false;
-            if self.may_go_again(tags) {
+            if self.may_go_again(tags, now) {
                 self.last_out = now;
                 return Due::Same;
             }
@@ -298,7 +299,7 @@ impl Pending {
             return Due::Nothing;
         }
         self.rewrap_at = None;
-        if !self.may_repeat(tags) {
+        if !self.may_rewrap(tags, now) {
             return Due::Nothing;
         }
         self.rewraps = self.rewraps.saturating_add(1);

@@ -217,6 +217,10 @@ impl ClientMachine {
 
     fn on_stream_ended(&mut self, call: &EventId, end: StreamEnd) {
         let Some(stream) = self.streams.open.get_mut(call) else { return };
+        // A server of ours closes what it has begun before it answers.
+        let is_cut = self.session.tags.repeats && matches!(end, StreamEnd::Answered { chunks: 1.. });
+        let cut = StreamEnd::Failed { error: StreamError::Missing, reason: None };
+        let end = if is_cut { cut } else { end };
         stream.is_over = true;
         let id = stream.is_read.then(|| stream.id.clone());
         if stream.is_left {

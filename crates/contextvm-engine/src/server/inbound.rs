@@ -27,7 +27,7 @@ pub(super) const REFUSED: i64 = -32000;
 /// What a caller says once its session has begun.
 pub(super) const INITIALIZED: &str = "notifications/initialized";
 /// Longest JSON-RPC id of a transferred request, bytes: the store keeps it, since its end frame does not hold it.
-const TRANSFERRED_ID: usize = 128;
+pub(super) const TRANSFERRED_ID: usize = 128;
 /// `_meta` member that only means something inside a process.
 const STREAM: &str = "stream";
 

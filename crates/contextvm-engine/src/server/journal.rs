@@ -282,8 +282,18 @@ impl ServerMachine {
             Some(message) => message.id.map_or(Origin::Note, |id| Origin::Transfer(id.get().to_string())),
         };
         let key = RequestKey { caller: event.pubkey, id: event.id };
-        let record = Record::Accepted { key, stamp: event.created_at.as_secs(), protection, origin };
-        let asked = self.journal.ask(record, ACCEPTED);
+        self.remember_as(key, event.created_at.as_secs(), (protection, origin));
+    }
+
+    /// Has a frame remembered that nobody waits for, unless the store is far behind.
+    pub(super) fn remember_note(&mut self, key: RequestKey, stamp: u64, protection: Protection) {
+        if self.journal.durable && !self.journal.is_full() {
+            self.remember_as(key, stamp, (protection, Origin::Note));
+        }
+    }
+
+    fn remember_as(&mut self, key: RequestKey, stamp: u64, (protection, origin): (Protection, Origin)) {
+        let asked = self.journal.ask(Record::Accepted { key, stamp, protection, origin }, ACCEPTED);
         self.out.push_back(asked);
     }
 

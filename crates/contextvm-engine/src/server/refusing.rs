@@ -7,7 +7,7 @@ use contextvm_core::{Now, Protection};
 use nostr::event::Event;
 use serde_json::value::RawValue;
 
-use super::inbound::REFUSED;
+use super::inbound::{REFUSED, TRANSFERRED_ID};
 use super::journal::Interrupted;
 use super::outbound::error_text;
 use super::waiting::Letter;
@@ -77,6 +77,8 @@ impl ServerMachine {
             && self.seen.has_last_room()
             && let Ok(message) = Envelope::parse(letter.message(), &self.config.limits)
             && let Some(id) = message.id.filter(|_| message.kind == MessageKind::Request)
+            // It is stored beside the end frame.
+            && (letter.text.is_none() || id.get().len() <= TRANSFERRED_ID)
             && self.may_tell(key, now)
         {
             self.busy(&letter.event, &message, id, letter.protection, now);

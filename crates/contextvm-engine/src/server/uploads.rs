@@ -28,11 +28,26 @@ struct End {
     stored: bool,
 }
 
+/// The start frame of a transfer, as far as it is remembered: under another end frame it would make the same message again.
+#[derive(Clone, Copy, Debug)]
+struct StartFrame {
+    id: EventId,
+    stamp: u64,
+    protection: Protection,
+}
+
+/// What came of one transfer beside its chunks.
+#[derive(Debug, Default)]
+struct Ends {
+    start: Option<StartFrame>,
+    end: Option<End>,
+}
+
 /// Transfers that callers have begun; each counts as an open request of its session.
 #[derive(Debug)]
 pub(super) struct Uploads {
     receiver: Receiver,
-    open: BTreeMap<TransferKey, Option<End>>,
+    open: BTreeMap<TransferKey, Ends>,
 }
 
 impl Uploads {
@@ -43,7 +58,8 @@ impl Uploads {
     /// Returns how many transfers are open, and the bytes that they hold.
     pub(super) fn size(&self) -> (usize, usize) {
         let load = self.receiver.load();
-        let ends: usize = self.open.values().flatten().map(|end| event::weight(&end.event)).sum();
+        let ends: usize =
+            self.open.values().filter_map(|ends| Some(event::weight(&ends.end.as_ref()?.event))).sum();
         (load.transfers, load.bytes + ends)
     }
 
@@ -157,6 +173,11 @@ impl ServerMachine {
         if !(access.is_open() || access.announced) || !self.refusals.take(key, now.mono) {
             return;
         }
+        // Who is told so may say that nothing was executed; of what is told to nobody nothing is said.
+        if self.has_room_to_remember(&event.pubkey, now) {
+            self.remember_id(event, now);
+            self.remember_note(key, event.created_at.as_secs(), protection);
+        }
         let body = FrameBody::Abort(Some("transfers need an established session".into()));
         let progress = (frame.progress + 1).min(MAX_SAFE_INTEGER);
         let text = TransferFrame { token: Cow::Borrowed(&frame.token), progress, body }.to_text();
@@ -182,28 +203,34 @@ impl ServerMachine {
         let input = ReceiverInput::Frame { peer, request: None, frame, event: event.id };
         self.uploads.receiver.handle(input, now);
         let taken = self.drain_uploads(Some((event.id, protection, &key)), now);
+        if is_start && self.has_room_to_remember(&event.pubkey, now) {
+            // Played again, it would begin a transfer that never ends, or the same message under another end.
+            self.remember_id(event, now);
+        }
+        let stamp = event.created_at.as_secs();
+        let mut start = is_start.then_some(StartFrame { id: event.id, stamp, protection });
         let mut end = is_end.then(|| End { event: event.clone(), protection, stored });
         if taken.is_over {
             if let Some(kept) = self.uploads.open.remove(&key) {
                 self.sessions.close(&peer, now.mono);
-                end = end.or(kept);
+                (start, end) = (start.or(kept.start), end.or(kept.end));
             }
-        } else if taken.refused.is_none() {
-            if is_start && self.has_room_to_remember(&event.pubkey, now) {
-                // Played again, it would begin a transfer that never ends.
-                self.remember_id(event, now);
-            }
+        } else if taken.refused.is_none() || (is_start && self.uploads.open.contains_key(&key)) {
             let kept = self.uploads.open.entry(key.clone()).or_insert_with(|| {
                 self.sessions.open(&peer);
-                None
+                Ends::default()
             });
+            kept.start = start.or(kept.start);
             if end.is_some() {
-                *kept = end.take();
+                kept.end = end.take();
             }
         }
         if let Some(((message, id), End { event, protection, stored })) = taken.message.zip(end)
             && event.id == id
         {
+            if let Some(StartFrame { id, stamp, protection }) = start {
+                self.remember_note(RequestKey { caller: peer, id }, stamp, protection);
+            }
             self.hush(&event, now);
             return self.admit(Letter { event, protection, text: Some(message) }, stored, now);
         }

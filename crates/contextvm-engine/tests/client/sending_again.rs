@@ -170,6 +170,21 @@ fn a_server_that_answers_repeats_alike_may_be_asked_again_for_anything() {
 }
 
 #[test]
+fn what_every_server_would_call_too_old_does_not_go_out_again() {
+    let mut rig = sent(config(), r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen"}"#);
+    let about = nostr::event::Tag::event(rig.id_of(1));
+    let tags = vec![about, nostr::event::Tag::parse(["support_repeats"]).unwrap()];
+    let taken = r#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged"}"#;
+    rig.say(Protection::Wrapped(WrapKind::Persistent), tags, taken);
+    assert_ne!(again(&rig.wait(300_000)).1, 0, "its server may have been restarted");
+    assert_ne!(again(&rig.handle(ClientInput::RelayUp)), (0, 0));
+    rig.wait(310_000);
+    assert_eq!(again(&rig.wait(3_000_000)), (0, 0), "it is still open");
+    assert_eq!(again(&rig.handle(ClientInput::RelayUp)), (0, 0));
+    assert_eq!(again(&rig.wait(10_000)), (0, 0));
+}
+
+#[test]
 fn a_tool_is_wrapped_again_only_while_its_server_calls_it_harmless() {
     let list = |hints: &str| {
         format!(

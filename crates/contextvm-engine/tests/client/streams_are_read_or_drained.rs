@@ -102,6 +102,25 @@ fn what_an_answer_overtook_is_still_read() {
 }
 
 #[test]
+fn a_stream_whose_tail_was_lost_is_not_taken_for_a_whole_one() {
+    let (mut rig, asked) = reader(reading());
+    say_all(&mut rig, asked, &[start(), chunk("5", 0, "half")]);
+    let outputs = rig.say(WRAP, vec![Tag::event(asked)], &answer(10));
+    assert_eq!((delivered(&outputs).len(), ends(&outputs).len()), (1, 0));
+    assert_eq!(ends(&rig.wait(6_000)), [failed(StreamError::Missing)]);
+
+    // Existing servers answer without closing.
+    let mut rig = Rig::new(reading());
+    let flags = vec![Tag::parse(["support_open_stream"]).unwrap()];
+    rig.say(WRAP, flags, r#"{"jsonrpc":"2.0","method":"notifications/x"}"#);
+    let outputs = rig.handle(ClientInput::SendReading(request("1", Some("5"), 10)));
+    let asked = published(&rig.take_all(outputs)).pop().unwrap().draft.id;
+    say_all(&mut rig, asked, &[start(), chunk("5", 0, "all")]);
+    rig.say(WRAP, vec![Tag::event(asked)], &answer(10));
+    assert_eq!(ends(&rig.wait(6_000)), [StreamEnd::Answered { chunks: 1 }]);
+}
+
+#[test]
 fn a_stream_that_nobody_reads_is_drained_and_its_pings_are_answered() {
     let mut rig = Rig::new(config());
     meet(&mut rig);

@@ -209,6 +209,34 @@ fn a_start_begins_one_transfer_however_often_and_however_late_it_comes() {
 }
 
 #[test]
+fn a_start_that_came_last_is_known_when_it_comes_again() {
+    let message = long_call(5, 1_500);
+    let frames = cut("t", &message, Handshake::Skip);
+    let mut world = met(ServerConfig::default(), [1]);
+    upload(&mut world, 1, &frames[1..]);
+    let end = world.events.len() - 1;
+    assert_eq!(world.from(1, PLAIN, &frames[0]), [delivered(end, &message)]);
+    let first = world.events.len() - 1;
+    world.pass(61);
+    assert_eq!(world.again(first, WRAP), ["drop Duplicate"]);
+    assert_eq!(world.machine.load().transfers_in, 0);
+}
+
+#[test]
+fn what_was_refused_to_a_stranger_is_not_executed_when_it_comes_again() {
+    let frames = cut("t", &long_call(5, 5_000), Handshake::Skip);
+    let mut world = World::new(ServerConfig::default());
+    let lines = world.from(1, PLAIN, &frames[0]);
+    upload(&mut world, 1, &frames[1..]);
+    assert!(lines[0].contains("transfers need an established session"), "{lines:?}");
+    let asked = world.events.len();
+    world.from(1, PLAIN, &call(6, "ping"));
+    world.done(asked);
+    let lines: Vec<_> = (0..asked).flat_map(|nth| world.again(nth, PLAIN)).collect();
+    assert!(!lines.iter().any(|line| line.starts_with("deliver")), "{lines:?}");
+}
+
+#[test]
 fn an_end_that_comes_first_takes_the_place_of_chunks_without_a_start_and_is_kept() {
     let message = long_call(5, 1_500);
     let frames = cut("t", &message, Handshake::Skip);

@@ -1,10 +1,10 @@
 //! What an earlier run accepted is never executed again: its answer is given again, or the caller is told of the restart.
 use contextvm_core::{Limits, tags};
 use contextvm_engine::{Origin, Record, RequestKey, ServerConfig, ServerInput};
-use contextvm_transfer::Handshake;
+use contextvm_transfer::{FrameBody, Handshake};
 use nostr::event::EventId;
 
-use crate::frames::{OVERSIZED, cut, long_call};
+use crate::frames::{OVERSIZED, cut, frame, long_call};
 use crate::world::{EPHEMERAL, PLAIN, START, WRAP, World, call, event, public};
 
 const LOST: &str = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"Executed or interrupted; its answer is not kept"}}"#;
@@ -105,8 +105,10 @@ fn the_end_frame_of_a_transferred_request_stands_for_it() {
         Record::Accepted { origin, .. } => Some(origin.clone()),
         Record::Answered { .. } => None,
     };
-    assert_eq!(world.records.last().and_then(origin), Some(Origin::Transfer("5".to_owned())));
-    assert_eq!(world.remembered(3).len(), 1, "delivered");
+    let transfer = Origin::Transfer("5".to_owned());
+    let last: Vec<_> = world.records.iter().rev().take(2).filter_map(origin).collect();
+    assert_eq!(last, [transfer, Origin::Note], "the end frame, and before it the start");
+    assert_eq!(world.remembered(4).len(), 1, "delivered");
     restart(&mut world);
     let lines = world.again(end, PLAIN);
     assert!(
@@ -115,6 +117,40 @@ fn the_end_frame_of_a_transferred_request_stands_for_it() {
     );
     let frames: Vec<_> = (1..=end).flat_map(|nth| world.again(nth, PLAIN)).collect();
     assert!(!frames.iter().any(|line| line.starts_with("deliver")), "{frames:?}");
+    // Nor under another end frame, with which a caller ends another transfer of the same token.
+    world.from(1, PLAIN, &call(0, "initialize"));
+    world.remembered(9);
+    world.done(world.events.len() - 1);
+    (1..end).for_each(|nth| drop(world.again(nth, PLAIN)));
+    let lines = world.from(1, PLAIN, &frame("t", 90, FrameBody::End));
+    assert!(!lines.iter().any(|line| line.starts_with("deliver")), "{lines:?}");
+}
+
+#[test]
+fn an_id_that_is_too_long_to_keep_is_not_kept_where_there_is_no_room_either() {
+    let limits = Limits { in_flight: 2, in_flight_per_caller: 1, ..Limits::default() };
+    let access = contextvm_engine::server::Access {
+        allowed: Some([public(1)].into()),
+        ask_key: true,
+        ..Default::default()
+    };
+    let mut world = World::new(ServerConfig { access, limits, ..durable() });
+    world.tagged(1, PLAIN, &call(0, "initialize"), OVERSIZED);
+    world.verdict(0, true);
+    world.remembered(1);
+    world.done(0);
+    let message = long_call(5, 9_000).replace(r#""id":5"#, &format!(r#""id":"{}""#, "i".repeat(5_000)));
+    let frames = cut("t", &message, Handshake::Skip);
+    let (last, before) = frames.split_last().unwrap();
+    for (at, content) in before.iter().enumerate() {
+        world.tagged(1, PLAIN, content, if at == 0 { OVERSIZED } else { &[] });
+    }
+    world.from(1, PLAIN, &call(2, "ping"));
+    assert!(world.from(1, PLAIN, last).contains(&"drop Busy".to_owned()));
+    for record in &world.records {
+        let Record::Accepted { origin: Origin::Transfer(id), .. } = record else { continue };
+        assert!(id.len() <= 128, "{} bytes", id.len());
+    }
 }
 
 #[test]
@@ -130,7 +166,7 @@ fn a_transferred_request_whose_id_is_too_long_to_keep_is_turned_away() {
     }
     let abort = &world.drafts.last().unwrap().content;
     assert!(abort.contains("abort") && abort.contains("malformed"), "{abort}");
-    assert_eq!((world.machine.load().in_flight, world.records.len()), (0, 2));
+    assert_eq!((world.machine.load().in_flight, world.records.len()), (0, 3), "its start is remembered");
     // In one event it may have any length.
     assert_eq!(world.from(1, PLAIN, &call(6, "a").replace('6', &format!("\"{id}\""))).len(), 1);
 }

@@ -269,12 +269,11 @@ impl Session<'_> {
 
     async fn write(&self, sink: &mut SplitSink<Socket, Message>) -> String {
         let dead = self.link.shared.timing.dead;
-        let mut awake = Awake::since(Instant::now(), SystemTime::now());
+        let mut clocks = Clocks { mono: Instant::now(), wall: SystemTime::now() };
         loop {
             let now = Instant::now();
-            if awake.slept(now, SystemTime::now()) {
-                // The relay gave this connection up long ago; waiting for its silence would cost the next call its time.
-                return "the host slept".to_owned();
+            if let Some(jump) = clocks.jump(now, SystemTime::now()) {
+                return jump.to_owned();
             }
             let wait = match self.next(now) {
                 Ok(message) => match timeout(dead, sink.feed(message)).await {
@@ -355,25 +354,27 @@ impl Session<'_> {
 
 /// A host that was awake for less time than has passed by so much has slept.
 const NAP: Duration = Duration::from_secs(30);
+/// A clock that was set back by more may have asked for what nobody stamps yet: subscriptions reach back by twice as much.
+const SET_BACK: Duration = Duration::from_secs(300);
 
 /// Compares the clock that stands still while a host sleeps with the one that does not.
-struct Awake {
-    now: Instant,
+struct Clocks {
+    mono: Instant,
     wall: SystemTime,
 }
 
-impl Awake {
-    const fn since(now: Instant, wall: SystemTime) -> Self {
-        Self { now, wall }
-    }
-
-    /// Whether the host slept since the last look.
-    fn slept(&mut self, now: Instant, wall: SystemTime) -> bool {
-        let awake = now.saturating_duration_since(self.now);
-        // A wall clock that was set back says nothing.
-        let passed = wall.duration_since(self.wall).unwrap_or_default();
-        *self = Self { now, wall };
-        passed > awake.saturating_add(NAP)
+impl Clocks {
+    /// Says what ends the connection, if it happened since the last look.
+    fn jump(&mut self, mono: Instant, wall: SystemTime) -> Option<&'static str> {
+        let awake = mono.saturating_duration_since(self.mono);
+        let passed = wall.duration_since(self.wall);
+        *self = Self { mono, wall };
+        match passed {
+            // The relay gave this connection up long ago; waiting for its silence would cost the next call its time.
+            Ok(passed) if passed > awake.saturating_add(NAP) => Some("the host slept"),
+            Err(back) if back.duration() > SET_BACK => Some("the clock was set back"),
+            Ok(_) | Err(_) => None,
+        }
     }
 }
 
@@ -454,14 +455,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_closed_lid_is_noticed_and_a_clock_that_is_set_back_is_not() {
+    fn a_closed_lid_and_a_clock_that_is_set_back_by_much_are_noticed() {
         let (start, wall) = (Instant::now(), SystemTime::now());
         let minute = Duration::from_secs(60);
-        let mut awake = Awake::since(start, wall);
-        assert!(!awake.slept(start + minute, wall + minute));
-        assert!(!awake.slept(start + 2 * minute, wall), "set back");
-        assert!(!awake.slept(start + 3 * minute, wall + minute));
-        assert!(awake.slept(start + 3 * minute, wall + 480 * minute), "eight hours for nothing");
-        assert!(!awake.slept(start + 4 * minute, wall + 481 * minute), "only once");
+        let mut clocks = Clocks { mono: start, wall };
+        assert_eq!(clocks.jump(start + minute, wall + minute), None);
+        assert_eq!(clocks.jump(start + 2 * minute, wall), None, "a little");
+        assert_eq!(clocks.jump(start + 3 * minute, wall + minute), None);
+        assert_eq!(
+            clocks.jump(start + 3 * minute, wall + 480 * minute),
+            Some("the host slept"),
+            "eight hours"
+        );
+        assert_eq!(clocks.jump(start + 4 * minute, wall + 481 * minute), None, "only once");
+        assert_eq!(clocks.jump(start + 5 * minute, wall + 3 * minute), Some("the clock was set back"));
+        assert_eq!(clocks.jump(start + 6 * minute, wall + 4 * minute), None, "only once");
     }
 }

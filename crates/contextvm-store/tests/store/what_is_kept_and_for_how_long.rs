@@ -114,6 +114,22 @@ fn large_answers_and_small_ones_make_room_by_age() {
 }
 
 #[test]
+fn answers_make_room_after_the_clock_was_set_back_too() {
+    let (_directory, path) = place();
+    let limits = Limits { ledger_bytes: 20_000, ..Limits::default() };
+    let (store, _) = Store::open(&path, &me(), &limits, NOW).unwrap();
+    for n in 0..100 {
+        let at = if n < 50 { NOW + 300 } else { NOW };
+        store.commit(&[accepted(n, at), answered(n, at, 1_000)], at).unwrap();
+    }
+    drop(store);
+    let records = Store::open(&path, &me(), &limits, NOW).unwrap().1.records;
+    let answers = records.iter().filter(|record| matches!(record, Record::Answered { .. })).count();
+    assert_eq!(records.len() - answers, 100);
+    assert!((10..20).contains(&answers), "{answers}");
+}
+
+#[test]
 fn a_batch_larger_than_a_row_comes_back_whole() {
     let (_directory, path) = place();
     let (store, _) = open(&path, NOW).unwrap();

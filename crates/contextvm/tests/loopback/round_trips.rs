@@ -2,6 +2,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use contextvm::Limits;
 use contextvm::client::{CallError, EncryptionMode, GiftWrapMode};
 use serde_json::json;
 
@@ -157,6 +158,17 @@ async fn the_server_asks_a_client_that_offered_to_answer() {
     client.send(answer.to_string()).await.unwrap();
     let done = next(&mut messages).await;
     assert_eq!((&done["id"], &done["result"]["answer"]), (&json!(1), &json!({"model": "m"})));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_the_server_that_finds_no_room_is_refused_and_not_waited_for() {
+    let relay = relay().await;
+    let app = app(server(&relay)).await;
+    let limits = Limits { transfers_bytes: 50, ..Limits::default() };
+    let builder = client(&relay, app.key()).limits(limits).answer_server_requests();
+    let (client, _messages) = builder.connect().await.unwrap();
+    assert_eq!(call(&client, "sample", json!(0)).await.unwrap(), json!({"answer": null}));
+    assert_eq!(client.status().stats.unread, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
