@@ -95,6 +95,8 @@ impl Supervisor {
         let up = self.events.send((ChildEvent::Up { generation, pid }, None));
         let mut announcing = Box::pin(up);
         let mut announced = false;
+        // Whoever was to be ended before is gone.
+        std::pin::pin!(self.kick.notified()).as_mut().enable();
         let end = loop {
             tokio::select! {
                 biased;

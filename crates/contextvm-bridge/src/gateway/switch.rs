@@ -63,6 +63,13 @@ struct Route {
     deadline: Option<Instant>,
 }
 
+/// A request that is over for its caller, and that the child may work on all the same.
+#[derive(Debug)]
+struct Ghost {
+    caller: PublicKey,
+    until: Instant,
+}
+
 /// A question of the child that a caller was asked.
 #[derive(Debug)]
 struct Asked {
@@ -94,6 +101,10 @@ pub(super) struct Switch {
     state: State,
     welcome: Option<Welcome>,
     routes: BTreeMap<String, Route>,
+    /// What the child says to nobody in particular may be about these, too.
+    ghosts: BTreeMap<String, Ghost>,
+    /// Until when there may be others, for which there was no place.
+    crowded: Option<Instant>,
     asked: BTreeMap<String, Asked>,
     subscriptions: Subscriptions,
     levels: Levels,
@@ -114,6 +125,8 @@ impl Switch {
             state: State::Down { how: "has not started".to_owned(), again: None, held: Waiting::default() },
             welcome: None,
             routes: BTreeMap::new(),
+            ghosts: BTreeMap::new(),
+            crowded: None,
             asked: BTreeMap::new(),
             subscriptions: Subscriptions::default(),
             levels: Levels::default(),
@@ -172,7 +185,8 @@ impl Switch {
 
     /// Tells the child what nobody wants any more without this caller.
     fn unwanted(&mut self, caller: PublicKey) -> Vec<Action> {
-        let uris = self.subscriptions.leave(&caller);
+        let mut uris = self.subscriptions.leave(&caller);
+        uris.retain(|uri| !self.is_being_subscribed(uri, &caller));
         let before = self.levels.lowest();
         self.levels.leave(&caller);
         let level = self.levels.lowest().filter(|lowest| Some(*lowest) != before);
@@ -212,6 +226,8 @@ impl Switch {
         let again = restart.map(|(wait, _)| now + wait);
         self.state = State::Down { how: how.to_owned(), again, held: Waiting::default() };
         self.asked.clear();
+        self.ghosts.clear();
+        self.crowded = None;
         let mut failure = Failure::new(FAILED, "child_exited", format!("the server's process {how}"));
         if let Some((wait, _)) = restart {
             failure = failure.with_time("retryAfterMs", wait);
@@ -266,7 +282,10 @@ impl Switch {
             };
             actions.push(Action::Caller(route.caller, failure.answer_to(&id)));
             actions.extend(self.write_child(cancelled(&id, "timeout")));
+            self.haunt(id, &route, now);
         }
+        self.ghosts.retain(|_, ghost| ghost.until > now);
+        self.crowded.take_if(|until| *until <= now);
         let unanswered = self.asked.extract_if(.., |_, asked| asked.deadline <= now);
         let failure = Failure::new(TIMED_OUT, "no_reply", "the client did not answer in time");
         actions.extend(unanswered.map(|(_, asked)| Action::Child(failure.answer(&asked.id))));
@@ -287,7 +306,7 @@ impl Switch {
             Delivery::Request { key, method, .. } => {
                 self.request(&letter, &key.id.to_hex(), method, &message, now)
             }
-            Delivery::Notification { method } => self.notification(&letter, method, &message),
+            Delivery::Notification { method } => self.notification(&letter, method, &message, now),
             Delivery::Response => self.answered(letter.caller, &message),
         }
     }
@@ -327,7 +346,7 @@ impl Switch {
         let uri = uri.filter(|_| method.starts_with("resources/")).map(|uri| uri.into_owned());
         if method == "resources/unsubscribe"
             && let Some(uri) = &uri
-            && self.subscriptions.remove(uri, &caller)
+            && (self.subscriptions.remove(uri, &caller) || self.is_being_subscribed(uri, &caller))
         {
             // Others still listen, so the child must not hear of it.
             return vec![Action::Caller(caller, empty_result(json_id))];
@@ -360,7 +379,35 @@ impl Switch {
         self.write_child(line)
     }
 
-    fn notification(&mut self, letter: &Letter<'_>, method: &str, message: &Envelope<'_>) -> Vec<Action> {
+    /// Whether the child was asked by others to tell of a resource, and has not answered yet.
+    fn is_being_subscribed(&self, uri: &str, caller: &PublicKey) -> bool {
+        self.routes.values().any(|route| {
+            route.method == "resources/subscribe"
+                && route.uri.as_deref() == Some(uri)
+                && route.caller != *caller
+        })
+    }
+
+    /// Notes that the child may go on with a request whose caller does not wait any more.
+    fn haunt(&mut self, id: String, route: &Route, now: Instant) {
+        if route.deadline.is_none() || self.locals.contains(&route.caller) {
+            return;
+        }
+        let until = now + self.request_timeout;
+        if self.ghosts.len() < self.limits.in_flight {
+            self.ghosts.insert(id, Ghost { caller: route.caller, until });
+        } else {
+            self.crowded = Some(until);
+        }
+    }
+
+    fn notification(
+        &mut self,
+        letter: &Letter<'_>,
+        method: &str,
+        message: &Envelope<'_>,
+        now: Instant,
+    ) -> Vec<Action> {
         if matches!(&self.state, State::Down { held, .. } if held.is_empty()) {
             return Vec::new();
         }
@@ -372,7 +419,9 @@ impl Switch {
                 let own = |route: &Route| route.caller == letter.caller;
                 match id {
                     Some(id) if self.routes.get(id.as_ref()).is_some_and(own) => {
-                        self.routes.remove(id.as_ref());
+                        if let Some((id, route)) = self.routes.remove_entry(id.as_ref()) {
+                            self.haunt(id, &route, now);
+                        }
                         self.write_child(compact(letter.message))
                     }
                     Some(_) | None => Vec::new(),

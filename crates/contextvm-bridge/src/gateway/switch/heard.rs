@@ -71,6 +71,7 @@ impl Switch {
         }
         let Some(route) = self.routes.remove(id.as_ref()) else {
             // Most likely the late answer to a request that was cancelled or took too long.
+            self.ghosts.remove(id.as_ref());
             return Vec::new();
         };
         if route.method == "logging/setLevel" && message.kind == MessageKind::Error {
@@ -132,6 +133,9 @@ impl Switch {
         }
         let callers: BTreeMap<PublicKey, bool> =
             self.working().map(|route| (route.caller, route.server_requests)).collect();
+        let is_sure = |caller: &PublicKey| {
+            self.crowded.is_none() && self.ghosts.values().all(|ghost| ghost.caller == *caller)
+        };
         let refuse =
             |code, reason, why: &str| vec![Action::Child(Failure::new(code, reason, why).answer(id))];
         let mut callers = callers.into_iter();
@@ -139,18 +143,18 @@ impl Switch {
             (None, _) => {
                 refuse(METHOD_NOT_FOUND, "no_client", "no client has a call in flight that could be asked")
             }
-            (Some(_), Some(_)) => refuse(
+            (Some((caller, _)), other) if other.is_some() || !is_sure(&caller) => refuse(
                 FAILED,
                 "several_clients",
-                "several clients have calls in flight; which one is meant is not known",
+                "several clients have calls in flight, or had them just now; which one is meant is not known",
             ),
-            (Some((_, false)), None) => {
+            (Some((_, false)), _) => {
                 refuse(METHOD_NOT_FOUND, "not_supported", "the client does not answer requests of a server")
             }
-            (Some(_), None) if self.asked.len() >= ASKED => {
+            (Some(_), _) if self.asked.len() >= ASKED => {
                 refuse(FAILED, "busy", "too many requests wait for clients")
             }
-            (Some((caller, true)), None) => {
+            (Some((caller, true)), _) => {
                 let own = self.own_id();
                 let question = compact(&rewrite::with_id(message, &object::quote(&own)));
                 let deadline = now + self.request_timeout;
@@ -221,9 +225,15 @@ impl Switch {
         route.map(|route| Action::Caller(route.caller, text())).into_iter().collect()
     }
 
-    /// The one caller that something uncorrelated can concern: the only one at work, or else the only one there.
+    /// The one caller that something uncorrelated can concern: the only one at work, also on what is over for its caller, or
+    /// else the only one there.
     fn only_caller(&self) -> Option<PublicKey> {
-        let working: BTreeSet<PublicKey> = self.working().map(|route| route.caller).collect();
+        if self.crowded.is_some() {
+            return None;
+        }
+        let working = self.working().map(|route| route.caller);
+        let working: BTreeSet<PublicKey> =
+            working.chain(self.ghosts.values().map(|ghost| ghost.caller)).collect();
         let mut candidates =
             if working.is_empty() { self.callers.keys().copied().collect() } else { working }.into_iter();
         match (candidates.next(), candidates.next()) {

@@ -235,6 +235,77 @@ fn a_question_that_could_concern_two_callers_reaches_none() {
 }
 
 #[test]
+fn a_question_for_a_call_that_was_cancelled_reaches_nobody_else() {
+    let question =
+        r#"{"jsonrpc":"2.0","id":7,"method":"elicitation/create","params":{"message":"your password?"}}"#;
+    let said = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":"x"}}"#;
+    let cancelled = |id| format!(r#"{{"requestId":"{}"}}"#, hex(id));
+    let mut switch = ready();
+    ask(&mut switch, 1, 10, "tools/call", "{}", true);
+    tell(&mut switch, 1, "notifications/cancelled", &cancelled(10));
+    ask(&mut switch, 2, 11, "tools/call", "{}", true);
+    let asked = switch.hear_child(question, now());
+    assert!(to_callers(&asked).is_empty(), "{asked:?}");
+    assert_eq!(reason(to_child(&asked)[0]), "several_clients");
+    assert!(to_callers(&switch.hear_child(said, now())).is_empty());
+    // The child has finished with it after all.
+    switch.hear_child(&result_for(10), now());
+    assert_eq!(to_callers(&switch.hear_child(question, now())).len(), 1);
+
+    // One that took too long is such a call, too; after as long again nobody thinks of it.
+    let mut switch = ready();
+    ask(&mut switch, 1, 10, "tools/call", "{}", true);
+    let late = now() + Duration::from_secs(301);
+    assert_eq!(to_callers(&switch.sweep(late)).len(), 1);
+    ask(&mut switch, 2, 11, "tools/call", "{}", true);
+    assert!(to_callers(&switch.hear_child(question, now())).is_empty());
+    switch.hear_child(&result_for(11), now());
+    switch.sweep(late + Duration::from_secs(301));
+    ask(&mut switch, 2, 12, "tools/call", "{}", true);
+    assert_eq!(to_callers(&switch.hear_child(question, now())).len(), 1);
+}
+
+#[test]
+fn more_cancelled_calls_than_are_remembered_make_nobody_sure() {
+    let question = r#"{"jsonrpc":"2.0","id":7,"method":"roots/list"}"#;
+    let mut switch = ready();
+    switch.limits.in_flight = 2;
+    for id in 10..13 {
+        ask(&mut switch, 1, id, "tools/call", "{}", true);
+        tell(&mut switch, 1, "notifications/cancelled", &format!(r#"{{"requestId":"{}"}}"#, hex(id)));
+    }
+    ask(&mut switch, 1, 20, "tools/call", "{}", true);
+    assert!(to_callers(&switch.hear_child(question, now())).is_empty());
+    switch.child_down("ended", None, now());
+    switch.child_up(now());
+    switch.hear_child(&CHILD_READY.replace("cvm-1", "cvm-2"), now());
+    ask(&mut switch, 1, 21, "tools/call", "{}", true);
+    assert_eq!(to_callers(&switch.hear_child(question, now())).len(), 1, "another child knows nothing of it");
+}
+
+#[test]
+fn nobody_ends_a_subscription_that_another_one_is_making() {
+    let uri = r#"{"uri":"file:///a"}"#;
+    for leaves in [false, true] {
+        let mut switch = ready();
+        switch.session_began(caller(2), now());
+        ask(&mut switch, 2, 9, "resources/subscribe", uri, false);
+        switch.hear_child(&result_for(9), now());
+        ask(&mut switch, 1, 10, "resources/subscribe", uri, false);
+        let left = match leaves {
+            true => switch.session_ended(caller(2)),
+            false => ask(&mut switch, 2, 11, "resources/unsubscribe", uri, false),
+        };
+        assert!(to_child(&left).is_empty(), "{left:?}");
+        switch.hear_child(&result_for(10), now());
+        let updated =
+            r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"file:///a"}}"#;
+        let heard = switch.hear_child(updated, now());
+        assert_eq!(to_callers(&heard), [(caller(1), updated)]);
+    }
+}
+
+#[test]
 fn an_open_question_ends_with_the_call_it_belonged_to() {
     let mut switch = ready();
     ask(&mut switch, 1, 10, "tools/call", "{}", true);

@@ -124,17 +124,24 @@ impl Wire {
     }
 
     /// Begins the session anew, unless somebody else has done so since the given beginning.
+    ///
+    /// A call that is cancelled meanwhile leaves no session that has begun by half.
     pub(super) async fn reopen(self: &Arc<Self>, lost: u64) -> Result<(), Failure> {
+        let wire = Arc::clone(self);
+        let anew = tokio::spawn(async move { wire.begin_anew(lost).await });
+        anew.await.unwrap_or_else(|_panicked| Err(ended()))
+    }
+
+    async fn begin_anew(self: &Arc<Self>, lost: u64) -> Result<(), Failure> {
         let _one_at_a_time = self.reopening.lock().await;
         let session = self.session();
         if session.generation != lost {
             return Ok(());
         }
-        let failed = || Failure::new(FAILED, "upstream_status", "the server ended its session");
-        let id = raw(object::quote(&format!("{OWN}anew-{lost}"))).ok_or_else(failed)?;
-        let params = session.initialize.ok_or_else(failed)?;
+        let id = raw(object::quote(&format!("{OWN}anew-{lost}"))).ok_or_else(ended)?;
+        let params = session.initialize.ok_or_else(ended)?;
         let text = contextvm_core::envelope::request(&id, "initialize", Some(&params));
-        let request = Envelope::parse(&text, &self.limits).map_err(|_| failed())?;
+        let request = Envelope::parse(&text, &self.limits).map_err(|_| ended())?;
         let opening = tokio::time::timeout(self.opening_timeout, async {
             let response = self.post(&request, &Session::default()).await?;
             if !response.status().is_success() {
@@ -142,12 +149,12 @@ impl Wire {
             }
             let session_id = response.headers().get(http::SESSION_ID).cloned();
             let answer = super::body::first_answer(response, &id, self).await?;
-            let answer = Envelope::parse(&answer, &self.limits).map_err(|_| failed())?;
-            answer.result.ok_or_else(failed)?;
+            let answer = Envelope::parse(&answer, &self.limits).map_err(|_| ended())?;
+            answer.result.ok_or_else(ended)?;
             self.begun(&request, session_id, &answer);
             Ok(())
         });
-        opening.await.map_err(|_late| failed())??;
+        opening.await.map_err(|_late| ended())??;
         self.post_short(&Welcome::initialized()).await;
         super::listen::start(self);
         // Whoever reads it is gone if this fails.
@@ -170,6 +177,10 @@ impl Wire {
             let _ended = tokio::time::timeout(Duration::from_secs(1), request.send()).await;
         }
     }
+}
+
+fn ended() -> Failure {
+    Failure::new(FAILED, "upstream_status", "the server ended its session")
 }
 
 /// Whether a message needs no session.

@@ -102,6 +102,13 @@ impl Switchboard {
         }
     }
 
+    /// Forgets a request that waits for the session.
+    pub(super) fn down_let_go(&mut self, own: &str) {
+        if let Session::Opening(held) = &mut self.down.session {
+            held.retain(|(held, _)| held != own);
+        }
+    }
+
     fn down_open(&mut self) {
         let version = env!("CARGO_PKG_VERSION");
         let params = format!(

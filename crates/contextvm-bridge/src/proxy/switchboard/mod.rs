@@ -375,10 +375,24 @@ impl Switchboard {
     fn close(&mut self, own: &str) -> Option<Call> {
         let call = self.calls.close(own)?;
         self.listening.forget(own);
+        if call.path == Path::Held {
+            self.let_go(call.host, own);
+        }
         if call.method == "initialize" {
             self.opening_over(call.host, own);
         }
         Some(call)
+    }
+
+    /// Forgets a request that waits to be sent.
+    fn let_go(&mut self, host: u64, own: &str) {
+        if let Some(state) = self.hosts.get_mut(&host) {
+            state.held.retain(|(held, _)| held.as_deref() != Some(own));
+        }
+        if let Era::Probing { held, .. } = &mut self.era {
+            held.retain(|(held, _)| held != own);
+        }
+        self.down_let_go(own);
     }
 
     /// Ends a call that its host does not want any more.
