@@ -179,15 +179,18 @@ impl Connection<'_> {
             Ok(filters) => filters,
             Err(reason) => return self.reply(frame::closed(subscription, &reason), false).await,
         };
-        let Some(drafts) = self.room.subscribe(self.id, subscription, filters) else {
+        let Some(found) = self.room.subscribe(self.id, subscription, filters) else {
             return self.reply(frame::closed(subscription, "error: too many subscriptions"), false).await;
         };
-        for draft in drafts {
-            if self.outbox.push(draft).await.is_err() {
-                return false;
+        // One after the other, as they are read.
+        for stored in found {
+            for draft in self.room.plan_stored(self.id, subscription, &stored).into_iter().flatten() {
+                if self.outbox.push(draft).await.is_err() {
+                    return false;
+                }
             }
         }
-        true
+        self.room.faults().no_eose || self.reply(frame::eose(subscription), false).await
     }
 
     fn subscription_refusal(&self) -> Option<String> {

@@ -6,6 +6,20 @@ use serde_json::value::RawValue;
 /// Longest subscription id taken, bytes.
 pub(crate) const MAX_SUBSCRIPTION_ID: usize = 64;
 
+/// Most ids, keys, kinds and tag values that the subscriptions of a connection may name; each takes some 400 bytes.
+pub(crate) const MAX_VALUES: usize = 8_192;
+
+/// Counts what filters name.
+pub(crate) fn values(filters: &[Filter]) -> usize {
+    let count = |filter: &Filter| {
+        filter.ids.as_ref().map_or(0, |ids| ids.len())
+            + filter.authors.as_ref().map_or(0, |authors| authors.len())
+            + filter.kinds.as_ref().map_or(0, |kinds| kinds.len())
+            + filter.generic_tags.values().map(|wanted| wanted.len()).sum::<usize>()
+    };
+    filters.iter().map(count).sum()
+}
+
 /// Reads the filters of a REQ; the error is the text of `CLOSED`.
 pub(crate) fn read(subscription: &str, filters: &[&RawValue], most: usize) -> Result<Vec<Filter>, String> {
     if subscription.is_empty() || subscription.len() > MAX_SUBSCRIPTION_ID {
@@ -15,7 +29,11 @@ pub(crate) fn read(subscription: &str, filters: &[&RawValue], most: usize) -> Re
         return Err(format!("invalid: more than {most} filters"));
     }
     let read = filters.iter().map(|filter| Filter::from_json(filter.get()));
-    read.collect::<Result<_, _>>().map_err(|_| "invalid: bad filter".to_owned())
+    let read: Vec<Filter> = read.collect::<Result<_, _>>().map_err(|_| "invalid: bad filter".to_owned())?;
+    if values(&read) > MAX_VALUES {
+        return Err(format!("invalid: more than {MAX_VALUES} values"));
+    }
+    Ok(read)
 }
 
 /// Says whether any of the filters takes the event.
@@ -119,6 +137,12 @@ mod tests {
         assert_eq!(read("s", &[&good, &good], 2), Ok(vec![Filter::default(); 2]));
         assert_eq!(read("s", &[&good, &good], 1), Err("invalid: more than 1 filters".to_owned()));
         assert_eq!(read("s", &[&bad], 1), Err("invalid: bad filter".to_owned()));
+        let kinds = |most: usize| raw(&format!(r#"{{"kinds":{:?}}}"#, (0..most).collect::<Vec<_>>()));
+        assert!(read("s", &[&kinds(4_096), &kinds(4_096)], 2).is_ok());
+        assert_eq!(
+            read("s", &[&kinds(4_096), &kinds(4_097)], 2),
+            Err("invalid: more than 8192 values".to_owned())
+        );
         for name in [String::new(), "a".repeat(65)] {
             assert!(read(&name, &[&good], 1).is_err());
         }

@@ -79,7 +79,7 @@ pub struct RelayOptions {
     pub document: Option<String>,
     /// Most events stored; the oldest arrival makes room.
     pub max_stored: usize,
-    /// Most bytes stored, counted in event texts.
+    /// Most bytes stored, counted in event texts and values of tags.
     pub max_stored_bytes: usize,
     /// Ids of ephemeral events remembered against repeats.
     pub max_seen: usize,
@@ -87,11 +87,11 @@ pub struct RelayOptions {
     pub max_connections: usize,
     /// Most subscriptions per connection.
     pub max_subscriptions: usize,
-    /// Most filters per subscription.
+    /// Most filters per subscription; all subscriptions of a connection name at most 8,192 ids, keys, kinds and tag values.
     pub max_filters: usize,
     /// Most stored events served per filter.
     pub max_limit: usize,
-    /// Most frames waiting for one reader before it is disconnected.
+    /// Most live frames waiting for one reader before it is disconnected; of answers to it a quarter as many wait.
     pub max_queued: usize,
     /// Most bytes waiting for one reader before it is disconnected.
     pub max_queued_bytes: usize,

@@ -1,4 +1,4 @@
-//! The bounded queue of frames to one client, and the loop that writes them.
+//! The bounded queues of frames to one client, and the loop that writes them.
 use crate::faults::CloseAfter;
 use crate::room::Room;
 use futures_util::{Sink, SinkExt};
@@ -34,9 +34,19 @@ struct Queued {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
-/// The writing end: bounded in frames and in bytes.
+/// The part of the bounds that answers may take: whoever reads them slowly only waits for them.
+const ANSWERS: usize = 4;
+
+/// The writing end: live events, and answers to what the client asked, so that a long answer takes no room from what is live.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox {
+    live: Queue,
+    answers: Queue,
+}
+
+/// One queue: bounded in frames and in bytes.
+#[derive(Clone, Debug)]
+struct Queue {
     frames: mpsc::Sender<Queued>,
     bytes: Arc<Semaphore>,
     max_bytes: u32,
@@ -45,32 +55,59 @@ pub(crate) struct Outbox {
 /// The reading end, owned by the write loop.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    frames: mpsc::Receiver<Queued>,
+    live: mpsc::Receiver<Queued>,
+    answers: mpsc::Receiver<Queued>,
 }
 
-/// Makes a queue for one connection.
+/// Makes the queues for one connection; of answers a quarter as many frames and bytes wait.
 pub(crate) fn queue(max_frames: usize, max_bytes: usize) -> (Outbox, Outgoing) {
-    let max_bytes = u32::try_from(max_bytes).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 4);
-    let (sender, receiver) = mpsc::channel(max_frames.max(1));
-    let bytes = Arc::new(Semaphore::new(usize::try_from(max_bytes).unwrap_or(usize::MAX >> 4)));
-    (Outbox { frames: sender, bytes, max_bytes }, Outgoing { frames: receiver })
+    let (live, from_live) = Queue::new(max_frames, max_bytes);
+    let (answers, from_answers) = Queue::new(max_frames / ANSWERS, max_bytes / ANSWERS);
+    (Outbox { live, answers }, Outgoing { live: from_live, answers: from_answers })
 }
 
-impl Outbox {
+impl Queue {
+    fn new(max_frames: usize, max_bytes: usize) -> (Self, mpsc::Receiver<Queued>) {
+        let max_bytes = u32::try_from(max_bytes).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 4);
+        let (frames, receiver) = mpsc::channel(max_frames.max(1));
+        let bytes = Arc::new(Semaphore::new(usize::try_from(max_bytes).unwrap_or(usize::MAX >> 4)));
+        (Self { frames, bytes, max_bytes }, receiver)
+    }
+
     fn cost(&self, draft: &Draft) -> u32 {
         u32::try_from(draft.text.len()).unwrap_or(u32::MAX).min(self.max_bytes)
     }
+}
 
-    /// Queues a frame now or not at all.
+impl Outbox {
+    /// Queues a live event now or not at all.
     pub(crate) fn offer(&self, draft: Draft) -> Result<(), Full> {
-        let permit = Arc::clone(&self.bytes).try_acquire_many_owned(self.cost(&draft)).map_err(|_| Full)?;
-        self.frames.try_send(Queued { draft, _bytes: permit }).map_err(|_| Full)
+        let Queue { frames, bytes, .. } = &self.live;
+        let permit = Arc::clone(bytes).try_acquire_many_owned(self.live.cost(&draft)).map_err(|_| Full)?;
+        frames.try_send(Queued { draft, _bytes: permit }).map_err(|_| Full)
     }
 
-    /// Queues a frame as soon as there is room; the client's own frames wait meanwhile.
+    /// Queues an answer as soon as there is room; the client's own frames wait meanwhile.
     pub(crate) async fn push(&self, draft: Draft) -> Result<(), Full> {
-        let permit = Arc::clone(&self.bytes).acquire_many_owned(self.cost(&draft)).await.map_err(|_| Full)?;
-        self.frames.send(Queued { draft, _bytes: permit }).await.map_err(|_| Full)
+        let Queue { frames, bytes, .. } = &self.answers;
+        let permit = Arc::clone(bytes).acquire_many_owned(self.answers.cost(&draft)).await;
+        frames.send(Queued { draft, _bytes: permit.map_err(|_| Full)? }).await.map_err(|_| Full)
+    }
+}
+
+impl Outgoing {
+    /// Waits for the next frame; what is live comes first. `None` when no more can come. Cancel-safe.
+    async fn next(&mut self) -> Option<Queued> {
+        tokio::select! {
+            biased;
+            Some(queued) = self.live.recv() => Some(queued),
+            Some(queued) = self.answers.recv() => Some(queued),
+            else => None,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.answers.is_empty()
     }
 }
 
@@ -83,12 +120,12 @@ where
     let mut counted = 0_u64;
     loop {
         let next = if held.is_empty() {
-            match outgoing.frames.recv().await {
+            match outgoing.next().await {
                 Some(queued) => Some(queued),
                 None => return,
             }
         } else {
-            match tokio::time::timeout(HELD_AT_MOST, outgoing.frames.recv()).await {
+            match tokio::time::timeout(HELD_AT_MOST, outgoing.next()).await {
                 Ok(Some(queued)) => Some(queued),
                 Ok(None) | Err(_) => None,
             }
@@ -122,7 +159,7 @@ where
                 return;
             }
         }
-        if outgoing.frames.is_empty() && sink.flush().await.is_err() {
+        if outgoing.is_empty() && sink.flush().await.is_err() {
             return;
         }
     }

@@ -184,33 +184,42 @@ impl Room {
         Verdict::yes("")
     }
 
-    /// Opens or replaces a subscription and returns the frames for what is stored; `None` when there are too many.
-    pub(crate) fn subscribe(&self, id: ConnectionId, name: &str, filters: Vec<Filter>) -> Option<Vec<Draft>> {
-        let faults = self.faults();
+    /// Opens or replaces a subscription and returns what is stored of it; `None` when there are too many, or they name too much.
+    pub(crate) fn subscribe(
+        &self,
+        id: ConnectionId,
+        name: &str,
+        filters: Vec<Filter>,
+    ) -> Option<Vec<Arc<Stored>>> {
         let mut guard = self.state();
         let state = &mut *guard;
         let name: Arc<str> = Arc::from(name);
         let member = state.members.get_mut(&id)?;
-        let old = member.subscriptions.remove(&name);
-        if old.is_none() && member.subscriptions.len() >= self.options.max_subscriptions {
+        let others = member.subscriptions.iter().filter(|(other, _)| **other != name);
+        let named: usize = others.map(|(_, filters)| filter::values(filters)).sum();
+        let is_new = !member.subscriptions.contains_key(&name);
+        if (is_new && member.subscriptions.len() >= self.options.max_subscriptions)
+            || named + filter::values(&filters) > filter::MAX_VALUES
+        {
             return None;
         }
+        let old = member.subscriptions.remove(&name);
         member.subscriptions.insert(Arc::clone(&name), filters.clone());
         if let Some(old) = old {
             state.unindex(&(id, Arc::clone(&name)), &old);
         }
         state.index(&(id, Arc::clone(&name)), &filters);
-        let found = state.store.query(&filters, self.options.max_limit, std::time::Instant::now());
-        let member = state.members.get_mut(&id)?;
-        let mut drafts = Vec::with_capacity(found.len() + 1);
-        for stored in found {
-            let text = frame::relay_event(&name, &stored.json);
-            drafts.extend(member.plan_event(&faults, text, &mut state.stats).into_iter().flatten());
-        }
-        if !faults.no_eose {
-            drafts.extend(member.plan_reply(&faults, frame::eose(&name), false));
-        }
-        Some(drafts)
+        Some(state.store.query(&filters, self.options.max_limit, std::time::Instant::now()))
+    }
+
+    /// Plans a stored event for a subscription.
+    pub(crate) fn plan_stored(&self, id: ConnectionId, name: &str, stored: &Stored) -> [Option<Draft>; 2] {
+        let faults = self.faults();
+        let text = frame::relay_event(name, &stored.json);
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let member = state.members.get_mut(&id);
+        member.map_or([None, None], |member| member.plan_event(&faults, text, &mut state.stats))
     }
 
     /// Ends a subscription.

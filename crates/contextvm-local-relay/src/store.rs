@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// How long ephemeral events are kept when the relay is told to keep them.
 const EPHEMERAL_LIFE: Duration = Duration::from_secs(5 * 60);
+/// What a value of a tag takes beside its text, bytes.
+const VALUE_BYTES: usize = 100;
 
 /// One event with the text it arrived in.
 #[derive(Debug)]
@@ -73,7 +75,7 @@ impl Store {
         self.by_id.contains_key(id)
     }
 
-    /// Counts the bytes of the kept events' texts.
+    /// Counts the bytes of the kept events: their texts, and what their tags take.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -147,7 +149,7 @@ impl Store {
 
     fn add(&mut self, stored: &Arc<Stored>) {
         let event = &stored.event;
-        self.bytes += stored.json.len();
+        self.bytes += weight(stored);
         self.by_kind.entry(event.kind.as_u16()).or_default().insert(rank_of(event));
         if event.kind == Kind::EventDeletion {
             self.deletions.entry(event.pubkey).or_default().insert(event.id);
@@ -171,7 +173,7 @@ impl Store {
             return;
         };
         let event = &stored.event;
-        self.bytes = self.bytes.saturating_sub(stored.json.len());
+        self.bytes = self.bytes.saturating_sub(weight(&stored));
         if let Some(ranks) = self.by_kind.get_mut(&event.kind.as_u16()) {
             ranks.remove(&rank_of(event));
             if ranks.is_empty() {
@@ -239,6 +241,12 @@ fn deletes(deletion: &Event, event: &Event) -> bool {
             .filter(|tag| tag.kind() == "a")
             .filter_map(|tag| tag.content().and_then(address_of))
             .any(|named| named == version)
+}
+
+/// What an event takes, bytes: each value of a tag takes memory of its own.
+fn weight(stored: &Stored) -> usize {
+    let values: usize = stored.event.tags.iter().map(|tag| tag.as_slice().len()).sum();
+    stored.json.len().saturating_add(values.saturating_mul(VALUE_BYTES))
 }
 
 fn rank_of(event: &Event) -> Rank {

@@ -287,6 +287,59 @@ async fn a_reader_that_stops_reading_is_cut_and_the_others_miss_nothing() {
 }
 
 #[tokio::test]
+async fn a_long_answer_takes_no_room_from_what_is_live() {
+    let options = RelayOptions { max_queued: 8, ..RelayOptions::default() };
+    let relay = LocalRelay::start(options).await.unwrap();
+    let mut publisher = Client::connect(&relay).await;
+    let content = "x".repeat(60_000);
+    let stored: Vec<Event> = (0..200).map(|at| event(1, 1059, at, &[], &content)).collect();
+    for wrap in &stored {
+        publisher.publish(wrap).await;
+    }
+    let mut reader = Client::connect(&relay).await;
+    reader.send(json!(["REQ", "s", {}])).await;
+    // The answer fills every buffer on the way, and waits.
+    tokio::time::sleep(QUIET).await;
+    let live: Vec<Event> = (300..306).map(|at| event(1, 25_910, at, &[], "")).collect();
+    for event in &live {
+        publisher.publish(event).await;
+    }
+    let mut read = reader.events(206).await;
+    read.sort();
+    let mut wanted = ids(&[stored, live].concat());
+    wanted.sort();
+    assert!(read == wanted);
+    assert_eq!(relay.stats().slow_readers_cut, 0);
+}
+
+#[tokio::test]
+async fn what_the_subscriptions_of_a_connection_name_is_bounded() {
+    let relay = relay().await;
+    let mut client = Client::connect(&relay).await;
+    let values: Vec<String> = (0..5_000).map(|value: u32| format!("{value:04}")).collect();
+    for (name, answer) in [("a", "EOSE"), ("b", "CLOSED"), ("a", "EOSE")] {
+        client.send(json!(["REQ", name, {"#p": values}])).await;
+        assert_eq!(client.next().await.unwrap()[0], answer, "{name}");
+    }
+    client.send(json!(["CLOSE", "a"])).await;
+    client.send(json!(["REQ", "b", {"#p": values}])).await;
+    assert_eq!(client.next().await.unwrap()[0], "EOSE");
+}
+
+#[tokio::test]
+async fn tags_count_as_what_they_take() {
+    let options = RelayOptions { max_stored_bytes: 1_000_000, ..RelayOptions::default() };
+    let relay = LocalRelay::start(options).await.unwrap();
+    let mut publisher = Client::connect(&relay).await;
+    let tags: Vec<&[&str]> = (0..1_000).map(|_| &["t"] as &[&str]).collect();
+    for at in 0..40 {
+        assert!(publisher.publish(&event(1, 1, at, &tags, "")).await.0);
+    }
+    let stats = relay.stats();
+    assert!(stats.stored < 10 && stats.stored_bytes <= 1_000_000, "{stats:?}");
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_read_its_own_answers_is_slowed_down_and_loses_none() {
     let options = RelayOptions { max_queued: 8, ..RelayOptions::default() };
     let relay = LocalRelay::start(options).await.unwrap();

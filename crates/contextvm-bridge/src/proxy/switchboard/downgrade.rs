@@ -109,6 +109,11 @@ impl Switchboard {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn down_held(&self) -> usize {
+        if let Session::Opening(held) = &self.down.session { held.len() } else { 0 }
+    }
+
     fn down_open(&mut self) {
         let version = env!("CARGO_PKG_VERSION");
         let params = format!(

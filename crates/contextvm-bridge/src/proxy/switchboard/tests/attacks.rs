@@ -18,6 +18,34 @@ fn a_newer_server_that_names_its_revisions_when_it_refuses_initialize_is_reached
 }
 
 #[test]
+fn what_is_cancelled_before_it_was_sent_is_not_kept() {
+    // While the host's `initialize`, the question of which era it is, and the session of an older server are open.
+    let mut opening = Bench::new(1);
+    opening.host(1, INITIALIZE);
+    let mut probing = Bench::new(1);
+    let mut older = Bench::new(1);
+    older.host(1, &modern(0, "server/discover", ""));
+    older.server(r#"{"jsonrpc":"2.0","id":"cvm-1","error":{"code":-32601,"message":"Method not found"}}"#);
+    let old = |id: u32| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list"}}"#);
+    let new = |id: u32| modern(id, "tools/list", "");
+    probing.host(1, &new(99));
+    type Request<'a> = &'a dyn Fn(u32) -> String;
+    for (bench, request) in [(&mut opening, &old as Request<'_>), (&mut probing, &new), (&mut older, &new)] {
+        for id in 1..=50 {
+            assert_eq!(bench.host(1, &request(id)), [""; 0]);
+            bench.host(1, &cancel(&id.to_string()));
+        }
+        let board = &bench.board;
+        let probed = match &board.era {
+            Era::Probing { held, .. } => held.len(),
+            Era::Unknown | Era::Modern | Era::Legacy => 0,
+        };
+        let held = board.hosts.values().map(|host| host.held.len()).sum::<usize>() + probed;
+        assert!(held + board.down_held() <= 1, "{held}");
+    }
+}
+
+#[test]
 fn what_a_host_says_before_its_initialize_is_answered_comes_after_it() {
     let mut bench = Bench::new(2);
     assert_eq!(bench.host(1, INITIALIZE).len(), 1);
