@@ -207,7 +207,16 @@ fn clients() -> Vec<Seed> {
     // The server's result for the first draft: operation, draft (two bytes), id, shape, tags, author, protection.
     let result = [4, 0, 0, 1, 0, 3, 0, 2];
     let wake = [11, 2];
+    // A text, its length before it.
+    let text = |text: &str| [&[u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
+    // Tools of all kinds, about the first draft, by the server in a wrap.
+    let tools =
+        r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{},{"name":"a"},{"name":"b","annotations":{}}]}}"#;
+    let tools = [&[4, 0, 0, 1, 4][..], &text(tools), &[3, 0, 2]].concat();
+    let foreign = text(r#"{"jsonrpc":"2.0","id":1,"method":"ping","x":1}"#);
     [
+        ("tools_without_names", [&CLIENT[..], &[0, 1, 2, 0], &tools].concat()),
+        ("more_members_than_json_rpc_has", [&CLIENT[..], &[3], &foreign, &result].concat()),
         ("answered", [&CLIENT[..], &call, &result].concat()),
         ("answered_twice", [&CLIENT[..], &call, &result, &result].concat()),
         ("repeated_answer", [&CLIENT[..], &call, &result, &[7, 0]].concat()),

@@ -203,12 +203,12 @@ impl ServerMachine {
         let input = ReceiverInput::Frame { peer, request: None, frame, event: event.id };
         self.uploads.receiver.handle(input, now);
         let taken = self.drain_uploads(Some((event.id, protection, &key)), now);
+        let mut start = None;
         if is_start && self.has_room_to_remember(&event.pubkey, now) {
             // Played again, it would begin a transfer that never ends, or the same message under another end.
             self.remember_id(event, now);
+            start = Some(StartFrame { id: event.id, stamp: event.created_at.as_secs(), protection });
         }
-        let stamp = event.created_at.as_secs();
-        let mut start = is_start.then_some(StartFrame { id: event.id, stamp, protection });
         let mut end = is_end.then(|| End { event: event.clone(), protection, stored });
         if taken.is_over {
             if let Some(kept) = self.uploads.open.remove(&key) {
