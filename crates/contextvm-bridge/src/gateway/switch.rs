@@ -26,6 +26,8 @@ mod heard;
 const ASKED: usize = 256;
 /// A restart that is due this soon is waited for; otherwise requests are refused until the child is back.
 const PATIENCE: Duration = Duration::from_millis(2_500);
+/// How long a child that obeys may work on after a cancellation.
+const OBEYS: Duration = Duration::from_secs(1);
 
 /// What the gateway is to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +69,7 @@ struct Route {
 #[derive(Debug)]
 struct Ghost {
     caller: PublicKey,
-    until: Instant,
+    since: Instant,
 }
 
 /// A question of the child that a caller was asked.
@@ -103,8 +105,10 @@ pub(super) struct Switch {
     routes: BTreeMap<String, Route>,
     /// What the child says to nobody in particular may be about these, too.
     ghosts: BTreeMap<String, Ghost>,
-    /// Until when there may be others, for which there was no place.
+    /// Since when there may be others, for which there was no place.
     crowded: Option<Instant>,
+    /// The child has gone on with something that was cancelled.
+    is_deaf: bool,
     asked: BTreeMap<String, Asked>,
     subscriptions: Subscriptions,
     levels: Levels,
@@ -127,6 +131,7 @@ impl Switch {
             routes: BTreeMap::new(),
             ghosts: BTreeMap::new(),
             crowded: None,
+            is_deaf: false,
             asked: BTreeMap::new(),
             subscriptions: Subscriptions::default(),
             levels: Levels::default(),
@@ -227,7 +232,7 @@ impl Switch {
         self.state = State::Down { how: how.to_owned(), again, held: Waiting::default() };
         self.asked.clear();
         self.ghosts.clear();
-        self.crowded = None;
+        (self.crowded, self.is_deaf) = (None, false);
         let mut failure = Failure::new(FAILED, "child_exited", format!("the server's process {how}"));
         if let Some((wait, _)) = restart {
             failure = failure.with_time("retryAfterMs", wait);
@@ -284,8 +289,8 @@ impl Switch {
             actions.extend(self.write_child(cancelled(&id, "timeout")));
             self.haunt(id, &route, now);
         }
-        self.ghosts.retain(|_, ghost| ghost.until > now);
-        self.crowded.take_if(|until| *until <= now);
+        self.ghosts.retain(|_, ghost| ghost.since + self.request_timeout > now);
+        self.crowded.take_if(|since| *since + self.request_timeout <= now);
         let unanswered = self.asked.extract_if(.., |_, asked| asked.deadline <= now);
         let failure = Failure::new(TIMED_OUT, "no_reply", "the client did not answer in time");
         actions.extend(unanswered.map(|(_, asked)| Action::Child(failure.answer(&asked.id))));
@@ -393,12 +398,23 @@ impl Switch {
         if route.deadline.is_none() || self.locals.contains(&route.caller) {
             return;
         }
-        let until = now + self.request_timeout;
         if self.ghosts.len() < self.limits.in_flight {
-            self.ghosts.insert(id, Ghost { caller: route.caller, until });
+            self.ghosts.insert(id, Ghost { caller: route.caller, since: now });
         } else {
-            self.crowded = Some(until);
+            self.crowded = Some(now);
         }
+    }
+
+    /// Whether the child may still work on what was over at some time.
+    fn may_go_on(&self, since: Instant, now: Instant) -> bool {
+        now < since + if self.is_deaf { self.request_timeout } else { OBEYS }
+    }
+
+    /// Callers of what is over and may be worked on all the same; `None` if not all of them are known.
+    fn haunting(&self, now: Instant) -> Option<BTreeSet<PublicKey>> {
+        let ghosts = self.ghosts.values().filter(|ghost| self.may_go_on(ghost.since, now));
+        let is_known = !self.crowded.is_some_and(|since| self.may_go_on(since, now));
+        is_known.then(|| ghosts.map(|ghost| ghost.caller).collect())
     }
 
     fn notification(

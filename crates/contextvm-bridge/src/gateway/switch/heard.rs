@@ -8,7 +8,7 @@ use contextvm_core::{Printable, rewrite};
 use nostr::key::PublicKey;
 use serde_json::value::RawValue;
 
-use super::{ASKED, Action, Asked, Route, State, Switch};
+use super::{ASKED, Action, Asked, OBEYS, Route, State, Switch};
 use crate::answer::{FAILED, Failure, METHOD_NOT_FOUND, empty_result};
 use crate::gateway::levels::Level;
 use crate::gateway::welcome::Welcome;
@@ -25,7 +25,7 @@ impl Switch {
             return self.unreadable(text, &error.to_string());
         }
         match message.kind {
-            MessageKind::Response | MessageKind::Error => self.child_answered(&message),
+            MessageKind::Response | MessageKind::Error => self.child_answered(&message, now),
             MessageKind::Request => self.child_asked(&message, now),
             MessageKind::Notification => self.child_said(&message, now),
         }
@@ -57,7 +57,7 @@ impl Switch {
         }
     }
 
-    fn child_answered(&mut self, message: &Envelope<'_>) -> Vec<Action> {
+    fn child_answered(&mut self, message: &Envelope<'_>, now: Instant) -> Vec<Action> {
         let Some(id) = message.id.map(rewrite::plain_text) else {
             return self.noise("an error without an id".to_owned());
         };
@@ -71,7 +71,8 @@ impl Switch {
         }
         let Some(route) = self.routes.remove(id.as_ref()) else {
             // Most likely the late answer to a request that was cancelled or took too long.
-            self.ghosts.remove(id.as_ref());
+            let late = self.ghosts.remove(id.as_ref()).is_some_and(|ghost| now >= ghost.since + OBEYS);
+            self.is_deaf |= late && message.kind == MessageKind::Response;
             return Vec::new();
         };
         if route.method == "logging/setLevel" && message.kind == MessageKind::Error {
@@ -133,8 +134,9 @@ impl Switch {
         }
         let callers: BTreeMap<PublicKey, bool> =
             self.working().map(|route| (route.caller, route.server_requests)).collect();
+        let haunting = self.haunting(now);
         let is_sure = |caller: &PublicKey| {
-            self.crowded.is_none() && self.ghosts.values().all(|ghost| ghost.caller == *caller)
+            haunting.as_ref().is_some_and(|ghosts| ghosts.iter().all(|ghost| ghost == caller))
         };
         let refuse =
             |code, reason, why: &str| vec![Action::Child(Failure::new(code, reason, why).answer(id))];
@@ -199,10 +201,10 @@ impl Switch {
             _ if method.ends_with("/list_changed") => vec![Action::Broadcast(text)],
             "notifications/message" => {
                 let level = Level::of(message);
-                let caller = self.only_caller().filter(|caller| self.levels.hears(caller, level));
+                let caller = self.only_caller(now).filter(|caller| self.levels.hears(caller, level));
                 caller.map(|caller| Action::Caller(caller, text)).into_iter().collect()
             }
-            _ => self.only_caller().map(|caller| Action::Caller(caller, text)).into_iter().collect(),
+            _ => self.only_caller(now).map(|caller| Action::Caller(caller, text)).into_iter().collect(),
         }
     }
 
@@ -227,13 +229,9 @@ impl Switch {
 
     /// The one caller that something uncorrelated can concern: the only one at work, also on what is over for its caller, or
     /// else the only one there.
-    fn only_caller(&self) -> Option<PublicKey> {
-        if self.crowded.is_some() {
-            return None;
-        }
-        let working = self.working().map(|route| route.caller);
-        let working: BTreeSet<PublicKey> =
-            working.chain(self.ghosts.values().map(|ghost| ghost.caller)).collect();
+    fn only_caller(&self, now: Instant) -> Option<PublicKey> {
+        let mut working = self.haunting(now)?;
+        working.extend(self.working().map(|route| route.caller));
         let mut candidates =
             if working.is_empty() { self.callers.keys().copied().collect() } else { working }.into_iter();
         match (candidates.next(), candidates.next()) {

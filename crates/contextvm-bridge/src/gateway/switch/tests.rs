@@ -252,17 +252,36 @@ fn a_question_for_a_call_that_was_cancelled_reaches_nobody_else() {
     switch.hear_child(&result_for(10), now());
     assert_eq!(to_callers(&switch.hear_child(question, now())).len(), 1);
 
-    // One that took too long is such a call, too; after as long again nobody thinks of it.
+    // A child that obeys says nothing of it after a second, and is not waited for; one that was late before is.
+    let soon = now() + Duration::from_secs(5);
+    for is_deaf in [false, true] {
+        let mut switch = ready();
+        for id in [10, 11] {
+            ask(&mut switch, 1, id, "tools/call", "{}", true);
+            tell(&mut switch, 1, "notifications/cancelled", &cancelled(id));
+        }
+        if is_deaf {
+            switch.hear_child(&result_for(10), soon);
+        }
+        ask(&mut switch, 2, 12, "tools/call", "{}", true);
+        let asked = switch.hear_child(question, soon);
+        assert_eq!(to_callers(&asked).len(), usize::from(!is_deaf), "{asked:?}");
+        switch.sweep(now() + Duration::from_secs(301));
+        ask(&mut switch, 2, 13, "tools/call", "{}", true);
+        let late = now() + Duration::from_secs(302);
+        assert_eq!(to_callers(&switch.hear_child(question, late)).len(), 1, "nobody works so long");
+    }
+}
+
+#[test]
+fn a_question_for_a_call_that_took_too_long_reaches_nobody_else() {
+    let question = r#"{"jsonrpc":"2.0","id":7,"method":"roots/list"}"#;
     let mut switch = ready();
     ask(&mut switch, 1, 10, "tools/call", "{}", true);
     let late = now() + Duration::from_secs(301);
     assert_eq!(to_callers(&switch.sweep(late)).len(), 1);
     ask(&mut switch, 2, 11, "tools/call", "{}", true);
-    assert!(to_callers(&switch.hear_child(question, now())).is_empty());
-    switch.hear_child(&result_for(11), now());
-    switch.sweep(late + Duration::from_secs(301));
-    ask(&mut switch, 2, 12, "tools/call", "{}", true);
-    assert_eq!(to_callers(&switch.hear_child(question, now())).len(), 1);
+    assert!(to_callers(&switch.hear_child(question, late)).is_empty());
 }
 
 #[test]
