@@ -73,7 +73,8 @@ impl Queue {
 
     /// Whether an answer may wait beside everything else; one alone always may.
     pub(crate) fn takes_answer(&self, bytes: usize) -> bool {
-        self.fits(bytes, self.bytes.saturating_mul(2))
+        let waiting = self.waiting();
+        waiting == 0 || waiting.saturating_add(bytes) <= self.bytes.saturating_mul(2)
     }
 
     /// Makes something that counts as unread.
@@ -101,11 +102,6 @@ impl Queue {
         let fits = self.waiting().saturating_add(message.len()) <= self.bytes;
         let has_room = self.outbound.capacity() > kept && fits;
         self.outbound.is_closed() || (has_room && self.push(message))
-    }
-
-    fn fits(&self, bytes: usize, most: usize) -> bool {
-        let waiting = self.waiting();
-        waiting == 0 || waiting.saturating_add(bytes) <= most
     }
 
     fn waiting(&self) -> usize {

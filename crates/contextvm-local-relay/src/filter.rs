@@ -8,6 +8,8 @@ pub(crate) const MAX_SUBSCRIPTION_ID: usize = 64;
 
 /// Most ids, keys, kinds and tag values that the subscriptions of a connection may name; each takes some 400 bytes.
 pub(crate) const MAX_VALUES: usize = 8_192;
+/// A tag value counts once more for each of these bytes that it has.
+const VALUE_BYTES: usize = 256;
 
 /// Counts what filters name.
 pub(crate) fn values(filters: &[Filter]) -> usize {
@@ -15,7 +17,7 @@ pub(crate) fn values(filters: &[Filter]) -> usize {
         filter.ids.as_ref().map_or(0, |ids| ids.len())
             + filter.authors.as_ref().map_or(0, |authors| authors.len())
             + filter.kinds.as_ref().map_or(0, |kinds| kinds.len())
-            + filter.generic_tags.values().map(|wanted| wanted.len()).sum::<usize>()
+            + filter.generic_tags.values().flatten().map(|value| 1 + value.len() / VALUE_BYTES).sum::<usize>()
     };
     filters.iter().map(count).sum()
 }
@@ -143,6 +145,9 @@ mod tests {
             read("s", &[&kinds(4_096), &kinds(4_097)], 2),
             Err("invalid: more than 8192 values".to_owned())
         );
+        let long = |bytes: usize| raw(&format!(r##"{{"#t":["{}"]}}"##, "x".repeat(bytes)));
+        assert!(read("s", &[&long(256 * 8_191)], 1).is_ok());
+        assert!(read("s", &[&long(256 * 8_192)], 1).is_err());
         for name in [String::new(), "a".repeat(65)] {
             assert!(read(&name, &[&good], 1).is_err());
         }

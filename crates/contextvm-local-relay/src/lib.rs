@@ -87,13 +87,14 @@ pub struct RelayOptions {
     pub max_connections: usize,
     /// Most subscriptions per connection.
     pub max_subscriptions: usize,
-    /// Most filters per subscription; all subscriptions of a connection name at most 8,192 ids, keys, kinds and tag values.
+    /// Most filters per subscription; all subscriptions of a connection name at most 8,192 ids, keys, kinds and tag values,
+    /// where a tag value counts once more for every 256 bytes.
     pub max_filters: usize,
     /// Most stored events served per filter.
     pub max_limit: usize,
     /// Most live frames waiting for one reader before it is disconnected; of answers to it a quarter as many wait.
     pub max_queued: usize,
-    /// Most bytes waiting for one reader before it is disconnected.
+    /// Most bytes of live frames waiting for one reader before it is disconnected; of answers to it a quarter as many wait.
     pub max_queued_bytes: usize,
 }
 

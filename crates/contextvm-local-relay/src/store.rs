@@ -4,6 +4,7 @@ use nostr::event::{Event, EventId, Kind};
 use nostr::filter::Filter;
 use nostr::key::PublicKey;
 use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,6 +34,15 @@ pub(crate) enum Kept {
 
 type Version = (u16, PublicKey, String);
 
+/// What a deletion request names of its author's events (NIP-09).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Target {
+    /// One event.
+    Event(EventId),
+    /// Every version of a replaceable event up to the time of the request.
+    Versions(Version),
+}
+
 /// Newest first, lowest id first among equals: the order in which relays serve.
 type Rank = (Reverse<u64>, EventId);
 
@@ -41,7 +51,7 @@ pub(crate) struct Store {
     by_id: HashMap<EventId, Arc<Stored>>,
     by_kind: BTreeMap<u16, BTreeSet<Rank>>,
     newest: BTreeMap<Version, EventId>,
-    deletions: BTreeMap<PublicKey, BTreeSet<EventId>>,
+    deletions: BTreeMap<(PublicKey, Target), BTreeSet<(u64, EventId)>>,
     arrivals: VecDeque<EventId>,
     ephemeral: VecDeque<(Instant, EventId)>,
     bytes: usize,
@@ -105,9 +115,7 @@ impl Store {
             self.newest.insert(version, event.id);
         }
         self.add(stored);
-        if event.kind == Kind::EventDeletion {
-            self.delete_for(event);
-        }
+        self.delete_for(event);
         Kept::Yes
     }
 
@@ -151,8 +159,9 @@ impl Store {
         let event = &stored.event;
         self.bytes += weight(stored);
         self.by_kind.entry(event.kind.as_u16()).or_default().insert(rank_of(event));
-        if event.kind == Kind::EventDeletion {
-            self.deletions.entry(event.pubkey).or_default().insert(event.id);
+        for target in targets_of(event) {
+            let named = self.deletions.entry((event.pubkey, target)).or_default();
+            named.insert((event.created_at.as_secs(), event.id));
         }
         self.by_id.insert(event.id, Arc::clone(stored));
         self.arrivals.push_back(event.id);
@@ -185,10 +194,12 @@ impl Store {
         {
             self.newest.remove(&version);
         }
-        if let Some(ids) = self.deletions.get_mut(&event.pubkey) {
-            ids.remove(id);
-            if ids.is_empty() {
-                self.deletions.remove(&event.pubkey);
+        for target in targets_of(event) {
+            if let Entry::Occupied(mut named) = self.deletions.entry((event.pubkey, target)) {
+                named.get_mut().remove(&(event.created_at.as_secs(), *id));
+                if named.get().is_empty() {
+                    named.remove();
+                }
             }
         }
     }
@@ -204,43 +215,43 @@ impl Store {
     }
 
     fn is_deleted(&self, event: &Event) -> bool {
-        let Some(ids) = self.deletions.get(&event.pubkey) else {
+        // Deletion requests cannot be deleted.
+        if event.kind == Kind::EventDeletion {
             return false;
-        };
-        ids.iter().filter_map(|id| self.by_id.get(id)).any(|deletion| deletes(&deletion.event, event))
+        }
+        let last = |target| self.deletions.get(&(event.pubkey, target)).and_then(BTreeSet::last);
+        last(Target::Event(event.id)).is_some()
+            || version_of(event)
+                .and_then(|version| last(Target::Versions(version)))
+                .is_some_and(|(asked_at, _)| event.created_at.as_secs() <= *asked_at)
     }
 
     fn delete_for(&mut self, deletion: &Event) {
-        let mut named: Vec<EventId> = deletion.tags.event_ids().collect();
-        for value in deletion.tags.iter().filter(|tag| tag.kind() == "a").filter_map(|tag| tag.content()) {
-            named.extend(address_of(value).and_then(|version| self.newest.get(&version)).copied());
-        }
-        for id in named {
-            if self.by_id.get(&id).is_some_and(|stored| deletes(deletion, &stored.event)) {
+        for target in targets_of(deletion) {
+            let named = match &target {
+                Target::Event(id) => self.by_id.get(id),
+                Target::Versions(version) => self.newest.get(version).and_then(|id| self.by_id.get(id)),
+            };
+            let Some(event) = named.map(|stored| &stored.event) else {
+                continue;
+            };
+            // Whether it is the author's own, old enough and no deletion request itself.
+            if event.pubkey == deletion.pubkey && self.is_deleted(event) {
+                let id = event.id;
                 self.remove(&id);
             }
         }
     }
 }
 
-/// Says whether a deletion request reaches an event: same author, named, and not a deletion request itself.
-fn deletes(deletion: &Event, event: &Event) -> bool {
-    if deletion.pubkey != event.pubkey || event.kind == Kind::EventDeletion {
-        return false;
+/// Lists what an event names for deletion; only deletion requests name something, and only of their own author.
+fn targets_of(event: &Event) -> Vec<Target> {
+    if event.kind != Kind::EventDeletion {
+        return Vec::new();
     }
-    if deletion.tags.event_ids().any(|id| id == event.id) {
-        return true;
-    }
-    let Some(version) = version_of(event) else {
-        return false;
-    };
-    event.created_at <= deletion.created_at
-        && deletion
-            .tags
-            .iter()
-            .filter(|tag| tag.kind() == "a")
-            .filter_map(|tag| tag.content().and_then(address_of))
-            .any(|named| named == version)
+    let addresses = event.tags.iter().filter(|tag| tag.kind() == "a").filter_map(|tag| tag.content());
+    let versions = addresses.filter_map(address_of).filter(|(_, author, _)| *author == event.pubkey);
+    event.tags.event_ids().map(Target::Event).chain(versions.map(Target::Versions)).collect()
 }
 
 /// What an event takes, bytes: each value of a tag takes memory of its own.
@@ -363,6 +374,21 @@ mod tests {
         assert_eq!(put(&mut store, &late), Kept::Deleted);
         let new = event(&keys(1), 11_316, 21, &[], "new");
         assert_eq!(put(&mut store, &new), Kept::Yes);
+    }
+
+    #[test]
+    fn a_deletion_holds_as_long_as_it_is_kept() {
+        let mut store = Store::new(2, 1_000_000);
+        let mine = event(&keys(1), 1, 10, &[], "mine");
+        let name: &[&[&str]] = &[&["e", &mine.id.to_hex()]];
+        let (first, second) = (event(&keys(1), 5, 20, name, ""), event(&keys(1), 5, 21, name, ""));
+        put(&mut store, &first);
+        put(&mut store, &second);
+        put(&mut store, &event(&keys(2), 1, 30, &[], "in place of the first"));
+        assert_eq!(put(&mut store, &mine), Kept::Deleted);
+        put(&mut store, &event(&keys(2), 1, 31, &[], "in place of the second"));
+        assert!(store.deletions.is_empty());
+        assert_eq!(put(&mut store, &mine), Kept::Yes);
     }
 
     #[test]
