@@ -59,7 +59,7 @@ impl ClientMachine {
         }
         if matches!(&frame.body, FrameBody::Abort(reason) if reason.as_deref() == Some(STRANGER)) {
             // It forgot us before the end frame came: nothing was executed, and the next transfer greets it first.
-            (self.session.announced, self.session.heard) = (false, false);
+            self.session.meet_anew();
             self.pending.change(call, |pending| pending.harmless = true);
         }
         let key = self.transfer_key(call, &frame.token);
@@ -144,7 +144,7 @@ impl ClientMachine {
         };
         let same_id = |id: &str| envelope.id.is_some_and(|own| own.get() == id);
         let is_exact = self.pending.get(call).is_some_and(|pending| same_id(pending.id.get()));
-        let Some(taken) = self.take_answered(call) else { return };
+        let Some(taken) = self.take_answered(call, now) else { return };
         self.learn_answer(&taken, &event, &envelope);
         let restored = (!is_exact).then(|| contextvm_core::rewrite::with_id(&envelope, taken.id.get()));
         self.deliver_answer(restored.unwrap_or(message), (*call, event.id), protection);

@@ -129,7 +129,7 @@ impl ClientMachine {
         protection: Protection,
         now: Now,
     ) -> Result<(), DropReason> {
-        let call = self.take_answered(request).ok_or_else(|| self.unasked(event, now))?;
+        let call = self.take_answered(request, now).ok_or_else(|| self.unasked(event, now))?;
         self.learn_answer(&call, event, envelope);
         let message = rewrite::with_id(envelope, call.id.get());
         self.deliver_answer(message, (*request, event.id), protection);
@@ -248,7 +248,7 @@ impl ClientMachine {
     /// Ends a call if it is a subscription, and returns the application's id.
     fn end_subscription(&mut self, event: &EventId, now: Now) -> Option<Box<RawValue>> {
         self.pending.get(event).filter(|call| call.is_subscription())?;
-        let call = self.take_answered(event)?;
+        let call = self.take_answered(event, now)?;
         self.leave(event, &call, true, now);
         Some(call.id)
     }

@@ -66,10 +66,10 @@ impl ClientMachine {
     }
 
     /// Takes a call by inner id as the server ended it; `None` when nobody waits for it.
-    pub(super) fn take_answered(&mut self, event: &EventId) -> Option<Pending> {
+    pub(super) fn take_answered(&mut self, event: &EventId, now: Now) -> Option<Pending> {
         self.pending.get(event).filter(|call| !call.uploading)?;
         let call = self.pending.take(event)?;
-        self.session.announced |= call.flagged;
+        self.session.answered(call.flagged, now);
         self.outputs.push_back(ClientOutput::Forget(call.ticket));
         Some(call)
     }
@@ -78,7 +78,7 @@ impl ClientMachine {
     pub(super) fn learn_answer(&mut self, call: &Pending, event: &Event, envelope: &Envelope<'_>) {
         if !call.flagged && tags::introduces(&event.tags) {
             // It forgot us since, and does not know what we take.
-            self.session.announced = false;
+            self.session.unannounce();
         }
         let Some(result) = envelope.result else { return };
         self.facts.keep(&call.method, event, result);

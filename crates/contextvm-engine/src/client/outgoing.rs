@@ -137,7 +137,8 @@ impl ClientMachine {
         }
         let is_initialize = asking.method == "initialize";
         // An initialize makes the server forget what it knew of us.
-        let flagged = is_initialize || !self.session.announced;
+        self.session.grow_old(self.config.limits.session_idle / 2, now);
+        let flagged = is_initialize || !self.session.is_announced();
         let tags = self.request_tags(flagged);
         let way = match self.way(&tags, text, now) {
             Ok(way) => way,
@@ -152,7 +153,7 @@ impl ClientMachine {
             return self.refuse_asking(&asking, &Ending::Busy { limit: most, of: "bytes" });
         }
         if is_initialize {
-            self.session.announced = false;
+            self.session.unannounce();
             self.reset_probe();
         }
         let is_withheld = wire.text.is_empty() && !asking.never_has_token();

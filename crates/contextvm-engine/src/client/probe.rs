@@ -48,7 +48,7 @@ impl ClientMachine {
         let params = json::raw(format!(r#"{{"_meta":{{"progressToken":{token}}}}}"#));
         let Some(id) = json::raw(token) else { return };
         let ping = envelope::request(&id, "ping", params.as_deref());
-        let tags = Tags::from_list(self.request_tags(!self.session.announced));
+        let tags = Tags::from_list(self.request_tags(!self.session.is_announced()));
         let draft = self.unique.draft(self.me, now.unix, tags, ping);
         if event_len(&draft) > self.event_limit() {
             return;

@@ -1,6 +1,8 @@
 //! What is known of the server, and what follows for what is sent to it and taken from it.
 use alloc::vec::Vec;
-use contextvm_core::{PeerTags, Protection, WrapKind, tags};
+use core::time::Duration;
+
+use contextvm_core::{Now, PeerTags, Protection, WrapKind, tags};
 use nostr::event::Tag;
 
 use crate::{ClientConfig, DropReason, EncryptionMode, GiftWrapMode};
@@ -15,12 +17,45 @@ pub(super) struct Session {
     pub(super) floor: bool,
     /// The server sent a kind 21059, which proves that it reads them.
     ephemeral_seen: bool,
-    /// A request with our flags was answered, and the server has not introduced itself anew since. That a relay took one does
-    /// not say that the server was there to hear it.
-    pub(super) announced: bool,
+    /// When a request was answered last, since one with our flags was and the server has not introduced itself anew. That a
+    /// relay took one does not say that the server was there to hear it.
+    announced: Option<Now>,
 }
 
 impl Session {
+    /// Whether the server knows what we take.
+    pub(super) const fn is_announced(&self) -> bool {
+        self.announced.is_some()
+    }
+
+    /// The server has answered a request, with our flags or without.
+    pub(super) fn answered(&mut self, flagged: bool, now: Now) {
+        if flagged || self.is_announced() {
+            self.announced = Some(now);
+        }
+    }
+
+    /// The server does not know what we take, or soon will not.
+    pub(super) const fn unannounce(&mut self) {
+        self.announced = None;
+    }
+
+    /// The server has forgotten us: it is told who we are before anything large.
+    pub(super) const fn meet_anew(&mut self) {
+        (self.announced, self.heard) = (None, false);
+    }
+
+    /// Servers forget whom they have not heard for long: meets them anew when no request was answered for `patience`, by either
+    /// clock, since one of them stands still while a machine sleeps.
+    pub(super) fn grow_old(&mut self, patience: Duration, now: Now) {
+        let is_old = |at: Now| {
+            at.mono.after(patience) <= now.mono || at.unix.saturating_add(patience.as_secs()) <= now.unix
+        };
+        if self.announced.is_some_and(is_old) {
+            self.meet_anew();
+        }
+    }
+
     pub(super) const fn knows_ephemeral(&self) -> bool {
         self.tags.ephemeral || self.ephemeral_seen
     }

@@ -192,7 +192,7 @@ impl ClientMachine {
 
     /// Makes itself known to a server that takes transfers of those only whom it knows, and begins once more.
     fn begin_again(&mut self, call: EventId, upload: Upload, now: Now) {
-        self.session.announced = false;
+        self.session.unannounce();
         self.pending.change(&call, |pending| pending.flagged = true);
         let tags = self.request_tags(true);
         self.greet_first(call, (upload.sender.into_message(), tags), true, now);

@@ -149,6 +149,23 @@ fn a_peer_that_never_says_anything_gets_everything_after_a_while() {
 }
 
 #[test]
+fn a_server_that_may_have_forgotten_us_is_greeted_first() {
+    let mut rig = Rig::new(config());
+    meet(&mut rig);
+    let outputs = rig.send(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
+    let [ping] = published(&outputs).try_into().unwrap();
+    let _answered = rig.say(WRAP, vec![Tag::event(ping.draft.id)], r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
+    let _quiet = rig.wait(900_000);
+    let outputs = rig.send(&request("1", None, 100_000));
+    let [greeting] = published(&outputs).try_into().unwrap();
+    assert!(greeting.draft.content.contains("\"ping\""));
+    assert_eq!(greeting.draft.tags.len(), 5, "it says who we are");
+    let flag = Tag::parse(["support_oversized_transfer"]).unwrap();
+    let outputs = answer_ping(&mut rig, &greeting, vec![flag]);
+    assert!(published(&rig.take_all(outputs)).len() > 2, "and then come the frames");
+}
+
+#[test]
 fn a_server_that_has_forgotten_us_is_greeted_and_gets_it_once_more() {
     let mut rig = Rig::new(config());
     meet(&mut rig);

@@ -68,6 +68,37 @@ fn a_server_that_introduces_itself_anew_is_told_our_flags_again() {
 }
 
 #[test]
+fn after_long_silence_our_flags_are_said_again() {
+    let script = |first: u64, second: u64, flags: &str| {
+        format!(
+            r#"
+        > app {{"jsonrpc":"2.0","id":1,"method":"ping"}}
+        publish 1 1059 +support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams {{"jsonrpc":"2.0","id":1,"method":"ping"}}
+        > server 1059 e1 {{"jsonrpc":"2.0","id":1,"result":{{}}}}
+        forget 1
+        deliver {{"jsonrpc":"2.0","id":1,"result":{{}}}}
+        > wait {first}
+        # an answer to a request without flags is a sign as well, and a note of the server is none
+        > app {{"jsonrpc":"2.0","id":2,"method":"ping"}}
+        publish 2 1059 {{"jsonrpc":"2.0","id":2,"method":"ping"}}
+        > server 1059 e2 {{"jsonrpc":"2.0","id":2,"result":{{}}}}
+        forget 2
+        deliver {{"jsonrpc":"2.0","id":2,"result":{{}}}}
+        > wait {second}
+        > server 1059 {{"jsonrpc":"2.0","method":"notifications/a"}}
+        deliver {{"jsonrpc":"2.0","method":"notifications/a"}}
+        > app {{"jsonrpc":"2.0","id":3,"method":"ping"}}
+        publish 3 1059 {flags}{{"jsonrpc":"2.0","id":3,"method":"ping"}}
+        "#
+        )
+    };
+    // Half of the half hour for which a server knows a caller.
+    let flags = "+support_encryption +support_encryption_ephemeral +support_oversized_transfer +support_unordered_streams ";
+    check(config(), &script(899_000, 899_000, ""));
+    check(config(), &script(899_000, 900_000, flags));
+}
+
+#[test]
 fn the_text_goes_out_as_the_application_wrote_it() {
     check(
         config(),
