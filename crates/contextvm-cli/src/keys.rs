@@ -193,9 +193,11 @@ pub(crate) fn write_new(path: &Path, line: &str) -> std::io::Result<()> {
     }
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     // In two pieces, so that no second copy of the secret is made.
-    file.write_all(line.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()
+    let written = file.write_all(line.as_bytes()).and_then(|()| file.write_all(b"\n"));
+    written.and_then(|()| file.sync_all()).inspect_err(|_| {
+        // Half a key is worse than none.
+        let _kept = std::fs::remove_file(path);
+    })
 }
 
 #[cfg(not(unix))]
@@ -260,7 +262,10 @@ pub(crate) fn secret_file(path: &Path, what: &str) -> Result<Zeroizing<String>, 
     }
     check_private(&data, &format!("the {what} file {shown}"), &shown)?;
     let mut text = Zeroizing::new(String::new());
-    file.take(LONGEST).read_to_string(&mut text).map_err(|error| fail(error.to_string()))?;
+    file.take(LONGEST + 1).read_to_string(&mut text).map_err(|error| fail(error.to_string()))?;
+    if text.len() as u64 > LONGEST {
+        return Err(fail(format!("it has more than {LONGEST} bytes")));
+    }
     Ok(text)
 }
 
@@ -329,7 +334,7 @@ pub(crate) fn keep_out_of_core_dumps() {
 }
 
 /// Whether a word has the form of an encoded secret key.
-fn is_secret(word: &str) -> bool {
+pub(crate) fn is_secret(word: &str) -> bool {
     let begins = |start: &str| {
         let head = word.trim().as_bytes().get(..start.len());
         head.is_some_and(|head| head.eq_ignore_ascii_case(start.as_bytes()))

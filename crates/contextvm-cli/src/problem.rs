@@ -63,7 +63,7 @@ impl Code {
         }
     }
 
-    const fn exit(self) -> u8 {
+    fn exit(self) -> u8 {
         match self {
             Self::Internal | Self::BrokenPipe => 1,
             Self::UnknownFlag | Self::MissingArgument | Self::InvalidValue | Self::SecretInArguments => 2,
@@ -78,7 +78,7 @@ impl Code {
             Self::Timeout => 7,
             Self::ConfigInvalid | Self::InsecurePermissions => 8,
             Self::CheckFailed => 9,
-            Self::Interrupted => 130,
+            Self::Interrupted => crate::signals::exit_code(),
         }
     }
 }
@@ -157,7 +157,7 @@ impl Problem {
         self
     }
 
-    pub(crate) const fn exit(&self) -> u8 {
+    pub(crate) fn exit(&self) -> u8 {
         self.code.exit()
     }
 

@@ -1,4 +1,5 @@
 //! Signals that end a long-running command.
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use contextvm_bridge::CancellationToken;
@@ -7,8 +8,13 @@ use crate::problem::{Code, Problem};
 
 /// How long a command that was stopped may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// What a shell calls the end by an interrupt.
-const INTERRUPTED: i32 = 130;
+/// What shells add to the number of the signal that ended a process.
+const SIGNALLED: u8 = 128;
+/// The number of the signal that came: first of all an interrupt.
+static SIGNAL: AtomicU8 = AtomicU8::new(SIGINT);
+const SIGHUP: u8 = 1;
+const SIGINT: u8 = 2;
+const SIGTERM: u8 = 15;
 /// How often it is looked whether the parent is still there.
 #[cfg(unix)]
 const PARENT: Duration = Duration::from_secs(1);
@@ -18,7 +24,7 @@ pub(crate) fn stop_on_signals() -> CancellationToken {
     let token = CancellationToken::new();
     let stop = token.clone();
     tokio::spawn(async move {
-        signalled().await;
+        SIGNAL.store(signalled().await, Ordering::Relaxed);
         stop.cancel();
     });
     token
@@ -32,9 +38,14 @@ pub(crate) fn interrupt_on_signals() -> CancellationToken {
     tokio::spawn(async move {
         stop.cancelled().await;
         tokio::time::sleep(GOODBYE).await;
-        std::process::exit(INTERRUPTED);
+        std::process::exit(exit_code().into());
     });
     token
+}
+
+/// The exit code of a command that a signal stopped before it was done.
+pub(crate) fn exit_code() -> u8 {
+    SIGNALLED + SIGNAL.load(Ordering::Relaxed)
 }
 
 /// Says that a command which does one thing was stopped before that was done.
@@ -61,7 +72,7 @@ pub(crate) fn stop_without_parent(token: CancellationToken) {
 pub(crate) fn stop_without_parent(_token: CancellationToken) {}
 
 #[cfg(unix)]
-async fn signalled() {
+async fn signalled() -> u8 {
     use tokio::signal::unix::{SignalKind, signal};
     let streams =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()));
@@ -70,15 +81,16 @@ async fn signalled() {
         return core::future::pending().await;
     };
     tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
+        _ = interrupt.recv() => SIGINT,
+        _ = terminate.recv() => SIGTERM,
+        _ = hangup.recv() => SIGHUP,
     }
 }
 
 #[cfg(not(unix))]
-async fn signalled() {
+async fn signalled() -> u8 {
     if tokio::signal::ctrl_c().await.is_err() {
         core::future::pending::<()>().await;
     }
+    SIGINT
 }

@@ -50,10 +50,10 @@ pub(crate) struct Call {
     #[arg(value_name = "ARG")]
     pub(crate) arguments: Vec<String>,
     /// All arguments as one JSON object, @FILE, or - for standard input
-    #[arg(long, value_name = "JSON", conflicts_with = "arguments")]
+    #[arg(long, value_name = "JSON", conflicts_with = "arguments", requires = "tool")]
     pub(crate) args: Option<String>,
     /// Print the MCP result only, as JSON
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with = "json", requires = "tool")]
     pub(crate) raw: bool,
     /// Show what the tool writes while it works, as it comes, then its result unless that says the same (CEP-41);
     /// with --json one line for each piece, and the document last

@@ -30,7 +30,7 @@ pub(crate) use value::duration;
     version,
     max_term_width = 110,
     before_help = "Examples:\n  cvm demo\n  cvm call npub1... echo message=hello",
-    after_help = "Exit codes: 0 done, 1 unexpected, 2 usage, 3 refused, 4 nobody reachable, 5 tool error or not found,\n6 payment needed, 7 deadline passed, 8 unsafe or invalid configuration or key file, 9 a check failed,\n130 stopped by a signal."
+    after_help = "Exit codes: 0 done, 1 unexpected, 2 usage, 3 refused, 4 nobody reachable, 5 tool error or not found,\n6 payment needed, 7 deadline passed, 8 unsafe or invalid configuration or key file, 9 a check failed,\n130 interrupted, 143 terminated before it was done."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]

@@ -91,7 +91,10 @@ pub(super) fn not_listed(key: &str, given: &str, values: &[&Value]) -> Problem {
         Some(near) => problem.fact(format!("did you mean: {}", contextvm::core::Printable(near))),
         None => problem,
     };
-    let listed = values.iter().take(40).map(|value| value.as_str().map_or_else(|| value.to_string(), shown));
+    let listed = values
+        .iter()
+        .take(40)
+        .map(|value| value.as_str().map_or_else(|| crate::signature::literal(value), shown));
     problem.fact(format!("it takes: {}", listed.collect::<Vec<_>>().join(", ")))
 }
 

@@ -1,5 +1,6 @@
 //! One argument as it was typed: `k=text`, `k:=json`, `k=@file`, `k:=@file`, `k=@@file`.
-use std::path::Path;
+use std::fs::File;
+use std::io::Read as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,6 +10,8 @@ use crate::problem::Problem;
 
 /// Largest file that is sent as an argument, bytes.
 const LARGEST: u64 = 16 * 1024 * 1024;
+/// Most names on the way to a field.
+const STEPS: usize = 64;
 
 /// What the value is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,9 @@ impl Argument {
         let (key, forced) = key.strip_suffix(':').map_or((key, false), |key| (key, true));
         if key.is_empty() || key.split('.').any(str::is_empty) {
             return Err(invalid(format!("{} has no name before the =", shown(word))));
+        }
+        if key.split('.').count() > STEPS {
+            return Err(invalid(format!("{} has more than {STEPS} names before the =", shown(word))));
         }
         let form = match (forced, value) {
             (true, value) => match value.strip_prefix('@') {
@@ -71,11 +77,14 @@ fn bytes_of(key: &str, path: &str) -> Result<Vec<u8>, Problem> {
             .fact(format!("file {}", shown(path)))
             .hint(format!("for a text that begins with @ write {key}:='\"@...\"'"))
     };
-    let size = Path::new(path).metadata().map_err(|error| fail(error.to_string()))?.len();
-    if size > LARGEST {
-        return Err(fail(format!("it has {size} bytes; at most {LARGEST} are sent")));
+    // Not every file says how long it is, and some have no end.
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(_) if bytes.len() as u64 > LARGEST => Err(fail(format!("it has more than {LARGEST} bytes"))),
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(fail(error.to_string())),
     }
-    std::fs::read(path).map_err(|error| fail(error.to_string()))
 }
 
 fn text_of(key: &str, path: &str) -> Result<String, Problem> {

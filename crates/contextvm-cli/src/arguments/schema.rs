@@ -3,6 +3,8 @@ use serde_json::Value;
 
 /// Most references followed one after the other.
 const HOPS: usize = 16;
+/// Most alternatives looked at to say which types a schema takes; a short schema may refer to itself in many ways.
+const BRANCHES: usize = 256;
 
 /// The JSON types that a schema takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +27,16 @@ impl Types {
         null: false,
         array: false,
         object: false,
+    };
+
+    const ALL: Self = Self {
+        string: true,
+        integer: true,
+        number: true,
+        boolean: true,
+        null: true,
+        array: true,
+        object: true,
     };
 
     /// Whether the schema says nothing about types.
@@ -72,14 +84,18 @@ pub(crate) fn resolve<'a>(schema: &'a Value, root: &'a Value) -> &'a Value {
     here
 }
 
-/// Which types a schema takes, alternatives included.
+/// Which types a schema takes, alternatives included; of a schema with too many of them, what the first say.
 pub(crate) fn types(schema: &Value, root: &Value) -> Types {
     let mut found = Types::NONE;
-    collect(schema, root, &mut found, 4);
+    collect(schema, root, (&mut found, &mut 0), 4);
     found
 }
 
-fn collect(schema: &Value, root: &Value, found: &mut Types, depth: u8) {
+fn collect(schema: &Value, root: &Value, (found, looked): (&mut Types, &mut usize), depth: u8) {
+    *looked += 1;
+    if *looked > BRANCHES || *found == Types::ALL {
+        return;
+    }
     let schema = resolve(schema, root);
     match schema.get("type") {
         Some(Value::String(name)) => return found.add(name),
@@ -99,7 +115,9 @@ fn collect(schema: &Value, root: &Value, found: &mut Types, depth: u8) {
     }
     for key in ["anyOf", "oneOf", "allOf"] {
         let branches = schema.get(key).and_then(Value::as_array);
-        branches.into_iter().flatten().for_each(|branch| collect(branch, root, found, depth - 1));
+        for branch in branches.into_iter().flatten().take(BRANCHES) {
+            collect(branch, root, (&mut *found, &mut *looked), depth - 1);
+        }
     }
     if found.is_any() && schema.get("properties").is_some() {
         found.object = true;

@@ -213,14 +213,25 @@ async fn trust(
             .fact(format!("the list is {list} now"))
             .hint(format!("look at them: cvm server trust {} --dry-run", saved.name)));
     }
-    if !out.json {
-        out.line(&format!("{}  {}", saved.name, npub(&saved.server.key)))?;
-        for line in pins::lines_of(&diff, &tools) {
-            out.line(&format!("  {line}"))?;
+    // Whoever names the list has seen it.
+    let asks = !options.dry_run && !options.yes && options.expect.is_none() && !diff.is_empty();
+    let head = format!("{}  {}", saved.name, npub(&saved.server.key));
+    let lines = pins::lines_of(&diff, &tools).into_iter().chain([format!("list {list}")]);
+    for line in std::iter::once(head).chain(lines.map(|line| format!("  {line}"))) {
+        match out.json {
+            // Nobody is asked about something unseen.
+            true if asks => Talk::insist(&line),
+            true => {}
+            false => out.line(&line)?,
         }
-        out.line(&format!("  list {list}"))?;
     }
-    let asks = !options.dry_run && !options.yes && !diff.is_empty() && someone_is_there();
+    if asks && !someone_is_there() {
+        let problem = Problem::new(Code::MissingArgument, "nobody is here to be asked about these tools");
+        return Err(problem.fact(pins::summary(&diff)).hint(format!(
+            "read them, then agree to them: cvm server trust {} --expect {list}",
+            saved.name
+        )));
+    }
     let agreed = !options.dry_run && (!asks || confirm("agree to these tools? [y/N] ")?);
     if agreed {
         pins::store(&saved.server.key, &now)?;

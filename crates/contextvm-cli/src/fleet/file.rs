@@ -188,6 +188,9 @@ fn variable(inside: &str, lookup: Lookup<'_>) -> Result<String, String> {
         return Err(format!("the variable \"{}\" is this program's own and may hold a key", shown(name)));
     }
     let found = lookup(name).or_else(|| default.map(ToOwned::to_owned));
+    if found.as_deref().is_some_and(crate::keys::is_secret) {
+        return Err(format!("the variable \"{}\" holds a secret key", shown(name)));
+    }
     found.ok_or_else(|| format!("the variable \"{}\" is not set", shown(name)))
 }
 

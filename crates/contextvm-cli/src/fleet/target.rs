@@ -65,6 +65,12 @@ pub(crate) fn of_entry(entry: &EntryTarget, options: &args::Target) -> Result<Op
 /// Adds what every child gets.
 fn with_environment(mut command: ChildCommand, options: &args::Target) -> Result<ChildCommand, Problem> {
     for name in &options.inherit_env {
+        if std::env::var(name).is_ok_and(|value| keys::is_secret(&value)) {
+            let shown = Printable::short(name, 60).to_string();
+            let problem =
+                Problem::new(Code::ConfigInvalid, format!("the variable {shown} holds a secret key"));
+            return Err(problem.fact("no MCP server gets one"));
+        }
         command = command.inherit(name).map_err(|error| wrong(&error))?;
     }
     Ok(match &options.cwd {

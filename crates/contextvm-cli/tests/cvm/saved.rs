@@ -185,7 +185,15 @@ fn a_host_is_not_shown_tools_that_changed_until_a_person_agrees() {
     assert_eq!(data["hint"], "cvm server trust weather");
     assert_eq!(host.ask(&call(4, "other"))["result"]["content"][0]["text"], "done");
     assert_eq!(host.ask(&list(5))["error"]["data"]["tools"], json!(["get", "new"]));
-    assert_eq!(home.run(&["server", "trust", "weather"]).code, 0);
+    // What is told to a host may be done by its model: there is nobody to be asked here.
+    let refused = home.run(&["server", "trust", "weather", "--json"]);
+    assert_eq!(
+        (refused.code, refused.error()["code"].as_str()),
+        (2, Some("missing_argument")),
+        "{refused:?}"
+    );
+    assert_eq!(host.ask(&call(8, "get"))["error"]["data"]["reason"], "tools_changed");
+    assert_eq!(home.run(&["server", "trust", "weather", "--yes"]).code, 0);
     assert_eq!(host.ask(&list(6))["result"]["tools"].as_array().map(Vec::len), Some(3), "at once");
     assert_eq!(host.ask(&call(7, "get"))["result"]["content"][0]["text"], "done");
     assert_eq!(host.goodbye().code, Some(0));
@@ -295,7 +303,7 @@ fn damaged_pins_hold_everything_up_until_a_person_agrees_anew() {
     assert_eq!((called.code, called.error()["hint"].as_str()), (8, Some("cvm server trust weather")));
     let mut host = stage.host();
     assert_eq!(host.ask(&call(2, "get"))["error"]["data"]["reason"], "tools_changed");
-    assert_eq!(home.run(&["server", "trust", "weather"]).code, 0);
+    assert_eq!(home.run(&["server", "trust", "weather", "--yes"]).code, 0);
     assert_eq!(host.ask(&call(3, "get"))["result"]["content"][0]["text"], "done");
     assert_eq!(host.goodbye().code, Some(0));
 }

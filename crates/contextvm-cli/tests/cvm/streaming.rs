@@ -162,14 +162,14 @@ fn an_interrupt_aborts_the_stream_and_cancels_the_call() {
 }
 
 #[test]
-fn a_call_without_a_stream_is_cancelled_by_an_interrupt_too() {
+fn a_call_without_a_stream_is_cancelled_by_a_termination_too() {
     let home = Home::new();
     let (_relay, url) = Running::relay(&home);
     let (_serve, server) = talker(&home, &url);
     let call = home.command(&["call", &server, "hangs", "-r", &url]).spawn().unwrap();
     until("the call", || home.path().join("called").exists().then_some(()));
     signal(call.id(), Signal::TERM);
-    assert_eq!(Ran::of(call.wait_with_output().unwrap()).code, 130);
+    assert_eq!(Ran::of(call.wait_with_output().unwrap()).code, 143);
     until("cancelled", || home.path().join("cancelled").exists().then_some(()));
 }
 
