@@ -47,7 +47,7 @@ struct Scene {
 pub(crate) fn run(short: bool, kills: Option<&str>) -> Outcome {
     let kills = match kills {
         Some(kills) => kills.parse().map_err(|error| vec![format!("--kills {kills}: {error}")])?,
-        None if short => 2,
+        None if short => 7,
         None => 200,
     };
     Build::of(short).build()?;

@@ -12,8 +12,9 @@ const SECRET: &str = "1111111111111111111111111111111111111111111111111111111111
 /// In the short form every so manyth input is sent.
 const SPARSE: &str = "17";
 
-/// Sends every input (or, in short, some of each group) in both roles and prints a line of figures for each; anything that was
-/// counted otherwise than the tables say, a panic, a restart, or an honest call without answer is an error.
+/// Sends every input (or, in short, some of each group) in both roles and prints a line of figures for each. A panic, a restart,
+/// or an honest call without answer is an error, and so is an event, message or wrap that a server counts otherwise than the
+/// tables say; frames of transfers and streams and what relays say have to be lived through.
 pub(crate) fn run(short: bool) -> Outcome {
     let build =
         ["build", "--quiet", "-p", "contextvm-cli", "-p", "contextvm-malformed", "--bins", "--examples"];

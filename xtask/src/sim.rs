@@ -35,8 +35,8 @@ pub(crate) fn short() -> Outcome {
     }
     run(&["--seeds", "40", "--from", "1000000", "--twice"])?;
     run(&["--seeds", "500", "--hostile-relays"])?;
-    run(&["--seeds", "1", "--days", "8"])?;
-    run(&["--seeds", "4", "--calls", "100", "--real-crypto"])
+    run(&["--seeds", "4", "--days", "8"])?;
+    run(&["--seeds", "20", "--calls", "100", "--real-crypto"])
 }
 
 /// Runs the simulator, and returns what it printed as well as passing it on.

@@ -78,7 +78,7 @@ fn the_scan_stops_where_a_budget_ends() {
     assert!(at(&format!("{{{million}\"\":0}}")) < million.len());
 }
 
-/// What two of serde_json, Python, Node and Go read differently, or may not.
+/// What two of serde_json, Python and Node read differently, or may not.
 #[test]
 fn what_two_parsers_read_differently_is_refused() {
     let call =

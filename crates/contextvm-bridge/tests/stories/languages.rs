@@ -15,19 +15,20 @@ use crate::stage::{Stage, call, initialize, keys, reason};
 
 /// A language that children are written in.
 #[derive(Clone, Copy)]
-struct Language {
+pub(crate) struct Language {
     /// Prints where the interpreter itself is, which on some machines has a wrapper before it.
     whereabouts: [&'static str; 3],
     script: &'static str,
 }
 
-const NODE: Language = Language { whereabouts: ["node", "-p", "process.execPath"], script: "reporter.mjs" };
-const PYTHON: Language =
+pub(crate) const NODE: Language =
+    Language { whereabouts: ["node", "-p", "process.execPath"], script: "reporter.mjs" };
+pub(crate) const PYTHON: Language =
     Language { whereabouts: ["python3", "-c", "import sys; print(sys.executable)"], script: "reporter.py" };
 
 impl Language {
     /// Finds the interpreter.
-    fn interpreter(self) -> Option<String> {
+    pub(crate) fn interpreter(self) -> Option<String> {
         let [program, args @ ..] = self.whereabouts;
         let ran = Command::new(program).args(args).output().ok().filter(|ran| ran.status.success())?;
         Some(String::from_utf8(ran.stdout).unwrap().trim().to_owned())
@@ -35,7 +36,7 @@ impl Language {
 
     /// Whether this machine has it. A story that lacks it says so and ends; under CVM_NO_SKIPS it fails.
     #[expect(clippy::print_stderr, reason = "a story that is skipped is skipped by name")]
-    fn is_here(self, story: &str) -> bool {
+    pub(crate) fn is_here(self, story: &str) -> bool {
         let here = self.interpreter().is_some();
         let [program, ..] = self.whereabouts;
         assert!(here || std::env::var_os("CVM_NO_SKIPS").is_none(), "{story} needs {program}");

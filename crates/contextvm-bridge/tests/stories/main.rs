@@ -17,6 +17,7 @@ mod lists;
 mod local_caller;
 mod many_servers;
 mod orphans;
+mod parsers;
 mod proxy;
 mod stage;
 mod streams;

@@ -182,3 +182,42 @@ fn key(options: &Serve, global: &Global) -> Result<Chosen, Problem> {
             .hint("cvm key new me, then serve with --key me      or for once: --ephemeral")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use clap::Parser as _;
+
+    const HEX: &str = "3bf0c63fcb93463407af97a5e5ee64fa883d107ef9e558472c4eb9aaaefa459d";
+    const NPUB: &str = "npub180cvv07tjdrrgpa0j7j7tmnyl2yr6yr7l8j4s3evf6u64th6gkwsyjh6w6";
+
+    /// What a command line lets in; `None` when it is refused.
+    fn lets_in(words: &[&str]) -> Option<Option<Vec<PublicKey>>> {
+        let command = ["cvm", "serve", "--ephemeral"].iter().chain(words).chain(&["--", "sh"]);
+        let Ok(Cli { command: Command::Serve(serve), .. }) = Cli::try_parse_from(command) else {
+            return None;
+        };
+        allowed(&serve).ok()
+    }
+
+    #[test]
+    fn a_key_is_the_same_key_however_it_is_written_and_what_is_none_lets_nobody_in() {
+        let key = PublicKey::from_hex(HEX).unwrap();
+        for written in [HEX, &HEX.to_uppercase(), NPUB, &NPUB.to_uppercase()] {
+            let is_in = lets_in(&["--allow", written]);
+            assert!(is_in.is_none() || is_in == Some(Some(vec![key])), "{written}: {is_in:?}");
+        }
+        for written in [HEX, NPUB] {
+            assert_eq!(lets_in(&["--allow", written]), Some(Some(vec![key])));
+        }
+        assert_eq!(lets_in(&["--allow", &format!("{HEX},{NPUB}")]), Some(Some(vec![key, key])));
+        let short = HEX.get(1..).unwrap();
+        for wrong in ["", ",", "*", "all", "npub1x", short, &format!("{HEX},"), &format!("{HEX} {NPUB}")] {
+            assert_eq!(lets_in(&["--allow", wrong]), None, "{wrong}");
+        }
+        assert_eq!(lets_in(&[]), None, "nobody is let in by silence");
+        assert_eq!(lets_in(&["--open"]), Some(None));
+        assert_eq!(lets_in(&["--open", "--allow", HEX]), None);
+    }
+}

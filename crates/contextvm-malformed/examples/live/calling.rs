@@ -1,4 +1,6 @@
 //! A client whose server and relay answer with malformed inputs before each answer.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use contextvm_client::{Client, EncryptionMode};
@@ -29,6 +31,7 @@ pub(crate) fn run(relay: Relay, every: usize) -> Result<Value, String> {
         }
         Ok::<_, String>(())
     });
+    let panics = count_panics();
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
     let answered = runtime.block_on(async {
         let builder = Client::builder(keys, server.into()).relay(url).encryption(EncryptionMode::Disabled);
@@ -51,9 +54,24 @@ pub(crate) fn run(relay: Relay, every: usize) -> Result<Value, String> {
     let answered = answered?;
     // The relay's thread ends with the connection.
     drop(answering);
+    let panics = panics.load(Ordering::Relaxed);
+    if panics > 0 {
+        return Err(format!("the client panicked {panics} times"));
+    }
     Ok(
-        json!({"job": "malformed", "role": "client", "inputs": inputs, "honest_calls": calls, "answered": answered}),
+        json!({"job": "malformed", "role": "client", "inputs": inputs, "honest_calls": calls, "answered": answered, "panics": panics}),
     )
+}
+
+/// Counts panics from now on, in whatever task: one that nobody waits for would not be noticed else.
+fn count_panics() -> Arc<AtomicU64> {
+    let panics = Arc::new(AtomicU64::new(0));
+    let (count, usual) = (Arc::clone(&panics), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |info| {
+        count.fetch_add(1, Ordering::Relaxed);
+        usual(info);
+    }));
+    panics
 }
 
 /// What the relay says besides, as frames without the subscription: `Err` is said as it is.
