@@ -446,6 +446,8 @@ mod tests {
         assert_eq!(calls("stateless"), [2, 2, 0]);
         assert_eq!(counts("in_clear").heard, 1);
         assert_eq!(counts("server_request"), Counts { calls: [0, 0, 0], heard: 1, published: [1, 0] });
+        assert_eq!(counts("forgotten").published[0], 4, "a greeting, a start frame, and both once more");
+        assert_eq!(counts("long_silence").published[0], 3, "two calls, and a greeting before the third");
         assert_eq!((calls("too_large"), counts("too_large").published[0]), ([1, 1, 0], 1), "greeted first");
         assert_eq!(counts("in_pieces"), Counts { calls: [1, 1, 0], heard: 1, published: [1, 0] });
         assert_eq!((calls("streamed"), counts("streamed").heard), ([1, 1, 0], 1));

@@ -238,6 +238,23 @@ fn clients() -> Vec<Seed> {
         ),
         ("anything", [&CLIENT[..], &[3, 19], br#"{"id":1,"method":1}"#].concat()),
         ("too_large", [&CLIENT[..], &[0, 1, 0, 3, 0xff, 0xff]].concat()),
+        // A large request whose greeting is answered, and of whose sender the server then knows nothing.
+        (
+            "forgotten",
+            [
+                &CLIENT[..],
+                &[0, 1, 0, 3, 0xff, 0xff],
+                &[4, 0, 0, 1, 0, 5, 0, 2],
+                &[13, 1, 0, 0, 7, 1, 0, 0, 1, 0, 2],
+                &[4, 2, 0, 1, 0, 5, 0, 2],
+            ]
+            .concat(),
+        ),
+        // A quarter of an hour after an answer: our flags once more, and a greeting before what is large.
+        (
+            "long_silence",
+            [&CLIENT[..], &call, &result, &[10, 255, 2].repeat(4), &call, &[0, 1, 0, 3, 0xff, 0xff]].concat(),
+        ),
         // An answer in frames, all of them in order and with the request's name.
         ("in_pieces", [&CLIENT[..], &call, &[13, 0, 0, 200, 0, 0, 0, 1]].concat()),
         // A stream that is read: start, first chunk, answer.

@@ -31,7 +31,8 @@ impl Run {
         let message = format!(r#"{{"jsonrpc":"2.0","id":9,"result":{{"z":"{text}"}}}}"#);
         let mut frames = pieces(&token, message, &self.limits, self.now);
         if bytes.below(8) == 7 {
-            let abort = FrameBody::Abort(Some("no".into()));
+            let reason = bytes.pick(&["no", "transfers need an established session"]);
+            let abort = FrameBody::Abort(Some(reason.into()));
             frames = vec![TransferFrame { token: token.as_str().into(), progress: 9, body: abort }.to_text()];
         }
         let (from, to) = (bytes.below(frames.len()), bytes.below(frames.len() + 1));
