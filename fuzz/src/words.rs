@@ -154,7 +154,7 @@ pub fn envelope(data: &[u8]) {
     }
 }
 
-fn raw<'a>(value: Option<&'a serde_json::value::RawValue>) -> Option<&'a str> {
+fn raw(value: Option<&serde_json::value::RawValue>) -> Option<&str> {
     value.map(serde_json::value::RawValue::get)
 }
 
