@@ -16,8 +16,8 @@ fn main() -> io::Result<()> {
         }
         ["unpack", target, folder] => {
             fs::create_dir_all(folder)?;
-            let inputs = pack::read(target)?.into_iter().enumerate();
-            inputs.map(|(nth, input)| fs::write(Path::new(folder).join(format!("{nth:05}")), input)).collect()
+            let mut inputs = pack::read(target)?.into_iter().enumerate();
+            inputs.try_for_each(|(nth, input)| fs::write(Path::new(folder).join(format!("{nth:05}")), input))
         }
         ["names"] => {
             TARGETS.iter().for_each(|(name, _)| println!("{name}"));
