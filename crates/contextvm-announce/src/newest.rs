@@ -188,6 +188,19 @@ impl Newest {
         }
     }
 
+    /// Takes what another memory knows better, as [`merge`](Self::merge) does; but of keys that are neither known here nor preferred
+    /// nor vouched for, only until a quarter of the room is taken: who invents keys cannot fill it.
+    pub fn merge_vouched(&mut self, other: &Self, unix: u64, vouched: impl Fn(&PublicKey) -> bool) {
+        for (&(key, kind), &stamp) in &other.stamps {
+            let known = self.stamps.contains_key(&(key, kind)) || self.is_preferred(&key);
+            if known || vouched(&key) || self.stamps.len() < self.capacity / 4 {
+                self.learn_stamp(key, kind, stamp, unix);
+            } else {
+                self.unremembered = self.unremembered.saturating_add(1);
+            }
+        }
+    }
+
     /// Returns how many stamps are remembered.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -132,6 +132,8 @@ impl Place {
 #[derive(Clone)]
 pub(crate) struct Asking {
     pub(crate) deadline: Duration,
+    /// Unix seconds beyond which no stamp is believed.
+    pub(crate) horizon: u64,
     pub(crate) verified: Verified,
 }
 
@@ -186,7 +188,36 @@ struct Page {
     ids: BTreeSet<EventId>,
     invalid: usize,
     unwanted: usize,
+    /// The lowest stamp of all, whatever was taken.
     oldest: Option<u64>,
+}
+
+impl Page {
+    fn note(&mut self, json: &str) {
+        let stamp = serde_json::from_str(json).ok().map(|Stamped { created_at }| created_at);
+        self.oldest = self.oldest.into_iter().chain(stamp).min();
+    }
+
+    /// Returns until when the next page is asked for, after one until then: stamps beyond the horizon are stepped over, and so is a
+    /// second of which nothing new comes. `None` when nothing older is to be had.
+    fn next(&self, until: Option<u64>, new: bool, horizon: u64) -> Option<u64> {
+        let (oldest, until) = (self.oldest?, until.unwrap_or(u64::MAX));
+        let next = if new {
+            oldest.min(until)
+        } else if oldest <= until {
+            oldest.checked_sub(1)?
+        } else {
+            // It does not mind until when it is asked.
+            return None;
+        };
+        Some(next.min(horizon))
+    }
+}
+
+/// All that is read of an event that may be none.
+#[derive(serde::Deserialize)]
+struct Stamped {
+    created_at: u64,
 }
 
 impl Asking {
@@ -199,7 +230,7 @@ impl Asking {
         all
     }
 
-    /// Asks until a page brings nothing new, or time, bytes or pages are used up.
+    /// Asks for ever older events until a page is short, or time, bytes or pages are used up.
     async fn ask_one(&self, place: &Place, filter: &Filter) -> Asked {
         let started = Instant::now();
         let mut asked = Asked::nothing(place.url.clone());
@@ -209,9 +240,9 @@ impl Asking {
             let (events, outcome) = place.page(filter.to_json(until), left).await;
             let count = events.len();
             bytes = bytes.saturating_add(events.iter().map(String::len).sum());
-            let taken = self.take(events, filter.clone()).await;
+            let mut taken = self.take(events, filter.clone()).await;
             let (known, cut) = (asked.ids.len(), outcome == QueryOutcome::Cut);
-            asked.ids.extend(taken.ids);
+            asked.ids.append(&mut taken.ids);
             asked.invalid = asked.invalid.saturating_add(taken.invalid);
             asked.unwanted = asked.unwanted.saturating_add(taken.unwanted);
             // Each page takes a connection, for which there may have been no time left.
@@ -226,16 +257,20 @@ impl Asking {
             asked.answered |= asked.outcome == QueryOutcome::Complete || !asked.ids.is_empty();
             let new = asked.ids.len() > known;
             let held_back = cut || count >= CAP;
-            if asked.outcome != QueryOutcome::Complete || !new || !held_back {
-                // A page that was cut and brings nothing new hides what comes after it.
-                asked.capped = held_back;
+            // A full page that brings nothing new hides what else there is of its oldest second.
+            asked.capped |= held_back && (!new || asked.outcome != QueryOutcome::Complete);
+            if asked.outcome != QueryOutcome::Complete || !held_back {
                 break;
             }
-            asked.capped = page == PAGES || bytes >= BYTES;
-            if asked.capped {
+            if page == PAGES || bytes >= BYTES {
+                asked.capped = true;
                 break;
             }
-            until = taken.oldest;
+            let next = taken.next(until, new, self.horizon);
+            if next.is_none() {
+                break;
+            }
+            until = next;
         }
         asked.took = started.elapsed();
         asked
@@ -250,6 +285,7 @@ impl Asking {
         let taking = tokio::task::spawn_blocking(move || {
             let mut page = Page::default();
             for json in events {
+                page.note(&json);
                 take_one(&json, &filter, &verified, &mut page);
             }
             page
@@ -268,12 +304,8 @@ fn take_one(json: &str, filter: &Filter, verified: &Verified, page: &mut Page) {
         page.unwanted += 1;
         return;
     }
-    let created_at = event.created_at.as_secs();
     match verified.take(event) {
-        Some(id) => {
-            page.ids.insert(id);
-            page.oldest = Some(page.oldest.map_or(created_at, |oldest| oldest.min(created_at)));
-        }
+        Some(id) => _ = page.ids.insert(id),
         None => page.invalid += 1,
     }
 }

@@ -32,6 +32,7 @@ mod recall;
 mod round;
 mod search;
 mod store;
+mod turns;
 mod view;
 
 pub use client::{Answered, Client, ClientStatus, Messages};

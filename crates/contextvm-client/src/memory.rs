@@ -1,4 +1,5 @@
 //! What was the newest that was ever seen of a key, kept over restarts: nobody can go back behind it (rollback).
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -174,10 +175,10 @@ impl Memory {
     }
 
     /// Takes over what a directory has learned.
-    pub(crate) fn absorb(&self, newest: &Newest) {
+    pub(crate) fn absorb(&self, newest: &Newest, vouched: &BTreeSet<PublicKey>) {
         let mut held = self.held();
         let before = held.newest.clone();
-        held.newest.merge(newest, u64::MAX);
+        held.newest.merge_vouched(newest, u64::MAX, |key| vouched.contains(key));
         held.changed |= held.newest != before;
     }
 

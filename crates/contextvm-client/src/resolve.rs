@@ -53,8 +53,8 @@ pub struct Resolved {
 /// has answered, or the newest list that the memory of the options knows, when none of them has a newer one; then the
 /// fallback; then the discovery relays themselves. Saving what was learned may add 2 s while another process holds the file.
 ///
-/// A [`Client`](crate::Client) that started without the list goes on looking for [`PATIENCE`] in all and adds the
-/// relays of a list that comes late to those in use.
+/// A [`Client`](crate::Client) that started before every discovery relay had answered goes on looking for [`PATIENCE`] in all and
+/// adds the relays of a newer list that comes late to those in use.
 ///
 /// # Errors
 /// Fails when a configured address does not parse or when nothing names a relay.
@@ -62,7 +62,7 @@ pub async fn resolve(options: &ClientOptions) -> Result<Resolved, Error> {
     find(options).await.map(|(resolved, _search)| resolved)
 }
 
-/// Does what [`resolve`] says; where the server's list was not found in time, the search for it goes on.
+/// Does what [`resolve`] says; where some relay has not answered yet, the search goes on.
 pub(crate) async fn find(options: &ClientOptions) -> Result<(Resolved, Option<Search>), Error> {
     if !options.relays.is_empty() {
         return Ok((operator(parsed(&options.relays)?, Source::Configured)?, None));
@@ -85,14 +85,14 @@ pub(crate) async fn find(options: &ClientOptions) -> Result<(Resolved, Option<Se
     let patience = if fallback.is_empty() { PATIENCE } else { PREFERENCE };
     let listed = search.soon(patience).await;
     if !listed.is_empty() {
-        return Ok((foreign(listed, Source::RelayList), None));
+        return Ok((foreign(listed, Source::RelayList), Some(search).filter(|search| !search.is_over())));
     }
     let resolved = if fallback.is_empty() {
         operator(discovery, Source::Discovery)
     } else {
         operator(fallback, Source::Fallback)
     };
-    Ok((resolved?, Some(search)))
+    Ok((resolved?, Some(search).filter(|search| !search.is_over())))
 }
 
 /// Takes the relays that the operator of this host named.

@@ -2,7 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contextvm_announce::deletion::address;
-use contextvm_announce::{COMMON_SCHEMA, Directory, DocumentKind, Freshness, Newest, Signed};
+use contextvm_announce::{COMMON_SCHEMA, Directory, DocumentKind, FUTURE, Freshness, Newest, Signed};
 use contextvm_core::kind;
 use contextvm_relay::{Addresses, QueryOutcome};
 use futures_util::future::join_all;
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::asking::{Asked, Asking, Filter, Place, Verified};
 use crate::discover::{DiscoverError, Discovery, Found, RelayAnswer, Role, Scope};
+use crate::turns::in_turns;
 
 /// Authors per question, as relays bound their filters.
 pub(crate) const AUTHORS: usize = 250;
@@ -70,7 +71,7 @@ impl Scope {
     }
 
     /// Asks for the rest about those that were found, or nothing.
-    pub(crate) fn second_round(&self, found: &BTreeSet<PublicKey>) -> Vec<Filter> {
+    pub(crate) fn second_round(&self, found: &[PublicKey]) -> Vec<Filter> {
         let mut kinds = Vec::new();
         if self.schema.is_some() || self.common_schemas || self.category.is_some() {
             kinds.extend(announced().filter(|kind| *kind != kind::TOOLS_LIST));
@@ -81,7 +82,7 @@ impl Scope {
         if kinds.is_empty() {
             return Vec::new();
         }
-        let found: Vec<_> = found.iter().take(MOST_AUTHORS).copied().collect();
+        let found = found.get(..MOST_AUTHORS).unwrap_or(found);
         let about = |authors: &[PublicKey]| Filter {
             kinds: kinds.clone(),
             authors: authors.iter().copied().collect(),
@@ -101,7 +102,8 @@ pub(crate) struct Round<'a> {
 
 impl<'a> Round<'a> {
     pub(crate) fn new(of: &'a Discovery) -> Self {
-        let asking = Asking { deadline: of.deadline, verified: Verified::default() };
+        let horizon = of.now().saturating_add(FUTURE.as_secs());
+        let asking = Asking { deadline: of.deadline, horizon, verified: Verified::default() };
         Self { of, asking, answers: Vec::new(), started: Instant::now() }
     }
 
@@ -145,12 +147,18 @@ impl<'a> Round<'a> {
         self.asking.verified.all().get(id).cloned()
     }
 
-    /// Lists the authors of announcements.
-    pub(crate) fn announcers(&self) -> BTreeSet<PublicKey> {
-        let events = self.asking.verified.all();
-        let announcements =
-            events.values().filter(|event| DocumentKind::from_kind(event.kind.as_u16()).is_some());
-        announcements.map(|event| event.pubkey).collect()
+    /// Lists the authors of announcements: those that matter here first, the others as the relays have their turns.
+    pub(crate) fn announcers(&self) -> Vec<PublicKey> {
+        let (events, seen) = (self.asking.verified.all(), self.of.memory.snapshot());
+        let mut known = BTreeSet::new();
+        let mut authors: Vec<_> = in_turns(self.answers.iter().map(|(asked, _)| &asked.ids), &events)
+            .into_iter()
+            .filter(|event| DocumentKind::from_kind(event.kind.as_u16()).is_some())
+            .map(|event| event.pubkey)
+            .filter(|author| known.insert(*author))
+            .collect();
+        authors.sort_by_key(|author| !seen.is_preferred(author));
+        authors
     }
 
     /// Returns the newest relay list of a key that was found or is remembered, unless its author deleted it since.
@@ -194,15 +202,15 @@ impl<'a> Round<'a> {
         // Thousands of documents are read here.
         let building = tokio::task::spawn_blocking(move || build(answers, &events, preferred, seen, now));
         // A task that panicked has said so itself.
-        let (directory, per_relay, lists) = building.await.unwrap_or_default();
+        let Built { directory, per_relay, lists, vouched } = building.await.unwrap_or_default();
         if per_relay.is_empty() {
             return Err(DiscoverError::NoRelays);
         }
         if !per_relay.iter().any(RelayAnswer::has_answered) {
             return Err(DiscoverError::NoneAnswered(per_relay));
         }
-        memory.absorb(directory.newest());
-        for list in &lists {
+        memory.absorb(directory.newest(), &vouched);
+        for list in lists.iter().filter(|list| directory.newest().is_preferred(&list.pubkey)) {
             memory.learn(list, now);
         }
         memory.try_save().await;
@@ -210,27 +218,45 @@ impl<'a> Round<'a> {
     }
 }
 
-/// Merges events into a directory, and gives the relay lists among them.
+/// What was put together from the answers.
+#[derive(Default)]
+struct Built {
+    directory: Directory,
+    per_relay: Vec<RelayAnswer>,
+    /// Every relay list that was found.
+    lists: Vec<Signed>,
+    /// Authors of whom two relays said the same.
+    vouched: BTreeSet<PublicKey>,
+}
+
 fn build(
     answers: Vec<(Asked, Role)>,
     events: &BTreeMap<EventId, Signed>,
     preferred: Vec<PublicKey>,
     seen: Newest,
     now: u64,
-) -> (Directory, Vec<RelayAnswer>, Vec<Signed>) {
+) -> Built {
     let mut directory = Directory::default().with_newest(seen);
     preferred.into_iter().for_each(|key| directory.prefer(key));
-    // Where a bound is reached the room belongs to who came first.
-    let (first, rest): (Vec<&Signed>, Vec<&Signed>) =
-        events.values().partition(|event| directory.newest().is_preferred(&event.pubkey));
-    for event in first.into_iter().chain(rest) {
+    let mut order = in_turns(answers.iter().map(|(asked, _)| &asked.ids), events);
+    // Deletions last: one may name an event by its id alone, which says nothing to whoever never saw it.
+    order.sort_by_key(|event| {
+        (event.kind.as_u16() == kind::DELETION, !directory.newest().is_preferred(&event.pubkey))
+    });
+    for event in order {
         // Refusals are counted in the directory.
         let _ = directory.add(event, now);
     }
+    let (mut once, mut vouched) = (BTreeSet::new(), BTreeSet::new());
+    for id in answers.iter().flat_map(|(asked, _)| &asked.ids) {
+        if !once.insert(id) {
+            vouched.extend(events.get(id).map(|event| event.pubkey));
+        }
+    }
     let judge = |event: &Signed| directory.newest().judge(event, now);
-    let answers = answers.into_iter().map(|(asked, role)| answer(asked, role, events, judge)).collect();
+    let per_relay = answers.into_iter().map(|(asked, role)| answer(asked, role, events, judge)).collect();
     let lists = events.values().filter(|event| event.kind.as_u16() == kind::RELAY_LIST).cloned().collect();
-    (directory, answers, lists)
+    Built { directory, per_relay, lists, vouched }
 }
 
 fn answer(

@@ -34,6 +34,8 @@ pub(crate) struct Search {
     until: Instant,
     asked: JoinSet<Answer>,
     found: Vec<Signed>,
+    /// The relays that were given last.
+    given: Vec<RelayUrl>,
 }
 
 impl Search {
@@ -67,50 +69,70 @@ impl Search {
             until: Instant::now() + PATIENCE,
             asked: JoinSet::new(),
             found: Vec::new(),
+            given: Vec::new(),
         }
     }
 
     /// Returns the relays of the newest list known after `patience`, or [`SETTLE`] after the first answer in full.
     pub(crate) async fn soon(&mut self, patience: Duration) -> Vec<RelayUrl> {
-        self.listen(Instant::now() + patience, |answer| answer.complete).await;
-        self.relays().await
-    }
-
-    /// Returns the relays of a list that comes after all, or [`SETTLE`] later at most.
-    async fn late(mut self) -> Vec<RelayUrl> {
-        self.listen(self.until, |answer| answer.list.is_some()).await;
-        self.relays().await
-    }
-
-    /// Goes on with the search and adds what it finds to the relays in use, under the rule for strangers' lists.
-    pub(crate) async fn add_to(self, relays: Relays) {
-        let addresses = self.admission.addresses;
-        for url in self.late().await {
-            tracing::info!(%url, "the server's relay list came late: relay added");
-            if let Err(error) = relays.add(url, addresses) {
-                tracing::warn!(%error, "a relay of the server's list cannot be added");
-            }
-        }
-    }
-
-    /// Takes answers until a time, or until [`SETTLE`] after the first one that counts.
-    async fn listen(&mut self, mut until: Instant, counts: fn(&Answer) -> bool) {
-        while let Ok(Some(answer)) = timeout_at(until, self.asked.join_next()).await {
-            // A task that panicked has nothing to say.
-            let answer = answer.unwrap_or_default();
-            if counts(&answer) {
+        let mut until = Instant::now() + patience;
+        while let Some(answer) = self.next(until).await {
+            if answer.complete {
                 until = until.min(Instant::now() + SETTLE);
             }
-            self.found.extend(answer.list);
         }
+        self.relays().await
+    }
+
+    /// Whether no relay is left that may still answer.
+    pub(crate) fn is_over(&self) -> bool {
+        self.asked.is_empty()
+    }
+
+    /// Returns relays that were not given before, once a newer list names some; `None` when the search is over.
+    async fn late(&mut self) -> Option<Vec<RelayUrl>> {
+        loop {
+            if self.next(self.until).await?.list.is_none() {
+                continue;
+            }
+            let before = self.given.clone();
+            let urls: Vec<_> = self.relays().await.into_iter().filter(|url| !before.contains(url)).collect();
+            if !urls.is_empty() {
+                return Some(urls);
+            }
+        }
+    }
+
+    /// Goes on with the search and adds what it finds to the relays in use, under the rule for strangers' lists: who answers first
+    /// with an old list does not keep the newer one of another relay out.
+    pub(crate) async fn add_to(mut self, relays: Relays) {
+        let addresses = self.admission.addresses;
+        while let Some(urls) = self.late().await {
+            for url in urls {
+                tracing::info!(%url, "the server's relay list came late: relay added");
+                if let Err(error) = relays.add(url, addresses) {
+                    tracing::warn!(%error, "a relay of the server's list cannot be added");
+                }
+            }
+        }
+    }
+
+    /// Takes one more answer, if it comes in time.
+    async fn next(&mut self, until: Instant) -> Option<Answer> {
+        let answer = timeout_at(until, self.asked.join_next()).await.ok()??;
+        // A task that panicked has nothing to say.
+        let answer = answer.unwrap_or_default();
+        self.found.extend(answer.list.clone());
+        Some(answer)
     }
 
     /// Returns the relays of the newest list ever seen, whoever serves an older one now.
-    async fn relays(&self) -> Vec<RelayUrl> {
+    async fn relays(&mut self) -> Vec<RelayUrl> {
         let newest = self.memory.best_list(&self.server, self.found.iter(), unix_now());
         self.memory.try_save().await;
         let list = newest.and_then(|list| RelayList::read(&list).ok());
-        list.map(|list| self.admission.take(list.selection().into_iter())).unwrap_or_default()
+        self.given = list.map(|list| self.admission.take(list.selection().into_iter())).unwrap_or_default();
+        self.given.clone()
     }
 }
 

@@ -105,20 +105,41 @@ async fn relays_that_do_not_answer_cost_the_patience_and_no_more() {
     let mut search = search([(60_000, None)]);
     assert!(search.soon(Duration::from_secs(3)).await.is_empty());
     assert_eq!(started.elapsed(), Duration::from_secs(3));
-    assert!(search.late().await.is_empty());
+    assert_eq!(search.late().await, None);
     assert_eq!(started.elapsed(), PATIENCE);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_comes_late_is_found_and_a_newer_one_right_after_it_wins() {
+async fn a_list_that_comes_late_is_found_and_so_is_a_newer_one_after_it() {
     let server = keys(2);
     let old = list(&server, 1, &[&["wss://old.example"]]);
     let new = list(&server, 2, &[&["wss://new.example"]]);
     let started = Instant::now();
-    let mut search = search([(100, None), (5_000, Some(old)), (5_500, Some(new)), (60_000, None)]);
+    let answers =
+        [(100, None), (5_000, Some(old.clone())), (5_500, Some(new)), (5_600, Some(old)), (60_000, None)];
+    let mut search = search(answers);
     assert!(search.soon(Duration::from_secs(3)).await.is_empty());
-    assert_eq!(texts(&search.late().await), ["wss://new.example"]);
-    assert_eq!(started.elapsed(), Duration::from_secs(6));
+    assert_eq!(texts(&search.late().await.unwrap()), ["wss://old.example"]);
+    assert_eq!(started.elapsed(), Duration::from_secs(5));
+    assert_eq!(texts(&search.late().await.unwrap()), ["wss://new.example"]);
+    assert_eq!(started.elapsed(), Duration::from_millis(5_500));
+    assert_eq!(search.late().await, None);
+    assert_eq!(started.elapsed(), PATIENCE);
+}
+
+/// A relay that is first with an old list decides where the client begins, and not where it stays.
+#[tokio::test(start_paused = true)]
+async fn a_newer_list_that_needs_longer_than_the_first_one_is_added() {
+    let server = keys(2);
+    let old = list(&server, 1, &[&["wss://old.example"], &["wss://both.example"]]);
+    let new = list(&server, 2, &[&["wss://new.example"], &["wss://both.example"]]);
+    let mut search = search([(100, Some(old.clone())), (1_500, Some(new)), (2_000, Some(old))]);
+    let first = search.soon(Duration::from_secs(3)).await;
+    assert_eq!(texts(&first), ["wss://old.example", "wss://both.example"]);
+    assert!(!search.is_over());
+    assert_eq!(texts(&search.late().await.unwrap()), ["wss://new.example"]);
+    assert_eq!(search.late().await, None);
+    assert!(search.is_over());
 }
 
 #[tokio::test(start_paused = true)]

@@ -105,6 +105,29 @@ fn a_deletion_is_remembered_by_kind_and_by_id() {
 }
 
 #[test]
+fn keys_that_nobody_vouches_for_fill_a_quarter_of_the_room_at_most() {
+    let mut newest = Newest::new(40);
+    let of = |numbers: core::ops::Range<u64>| {
+        let mut other = Newest::new(100);
+        numbers.for_each(|n| _ = other.learn(&server(&keys(n), NOW, "x"), NOW));
+        other
+    };
+    newest.merge_vouched(&of(0..30), NOW, |_key| false);
+    assert_eq!((newest.len(), newest.unremembered()), (10, 20));
+    newest.prefer(keys(90).public_key());
+    newest.merge_vouched(&of(90..92), NOW, |_key| false);
+    assert!(newest.get(&keys(90).public_key(), 11316).is_some(), "preferred");
+    newest.merge_vouched(&of(30..90), NOW, |key| *key == keys(30).public_key());
+    assert!(newest.get(&keys(30).public_key(), 11316).is_some(), "vouched for");
+    assert_eq!(newest.len(), 12);
+    // What is known goes on.
+    let mut later = Newest::new(1);
+    later.learn(&server(&keys(30), NOW + 1, "x"), NOW);
+    newest.merge_vouched(&later, NOW, |_key| false);
+    assert_eq!(newest.get(&keys(30).public_key(), 11316).map(|stamp| stamp.created_at), Some(NOW + 1));
+}
+
+#[test]
 fn a_full_memory_forgets_nothing_for_a_stranger_and_finds_room_for_a_preferred_key() {
     let mut newest = Newest::new(3);
     for n in 0..10 {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use contextvm_client::{Discovery, Memory, Scope};
 use contextvm_core::event;
+use contextvm_crypto::Keys;
 use contextvm_relay::QueryOutcome;
+use nostr::event::Event;
 
 use crate::support::*;
 
@@ -53,6 +55,107 @@ async fn a_relay_that_never_runs_out_is_left_after_a_bounded_number_of_pages() {
     let found = search.servers(&Scope::default()).await.unwrap();
     assert_eq!(pages.load(Ordering::Relaxed), 10);
     assert!(found.per_relay[0].capped && found.is_partial(), "{:?}", found.per_relay);
+}
+
+/// Strangers of one name, all stamped at the same time.
+fn crowd(count: u16, created_at: u64) -> Vec<String> {
+    (1..=count).map(|number| event::print(&announcement(&many(number), created_at, "crowd"))).collect()
+}
+
+#[tokio::test]
+async fn more_events_of_one_second_than_fit_on_a_page_do_not_hide_what_is_older() {
+    let relay = relay().await;
+    publish(&relay, (1..=520).map(|number| announcement(&many(number), NOW, "crowd"))).await;
+    publish(&relay, [announcement(&keys(1), NOW - 86_400, "yesterday")]).await;
+    let search = discovery(&[&relay.url()]).with_deadline(Duration::from_secs(30));
+    let found = search.servers(&Scope::default()).await.unwrap();
+    assert!(names(&found).contains(&"yesterday".to_owned()));
+    // The other twenty of that second cannot be asked for.
+    assert_eq!(found.directory.servers().count(), 501);
+    assert!(found.per_relay[0].capped && found.is_partial());
+}
+
+#[tokio::test]
+async fn pages_of_events_from_the_future_are_stepped_over() {
+    let pages = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&pages);
+    let relay = inventor(move |filter| {
+        count.fetch_add(1, Ordering::Relaxed);
+        let until = filter["until"].as_u64().unwrap_or(u64::MAX);
+        let today = event::print(&announcement(&keys(1), NOW, "today"));
+        if until <= NOW + 15 * 60 { vec![today] } else { crowd(30, until.min(NOW + 1_000_000) - 1) }
+    });
+    let search = discovery(&[&relay.await]).with_deadline(Duration::from_secs(20));
+    let found = search.servers(&Scope::default()).await.unwrap();
+    assert_eq!((names(&found), found.per_relay[0].future), (vec!["today".to_owned()], 30));
+    assert_eq!(pages.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_page_that_cannot_be_read_is_stepped_over() {
+    // Signed, and of more values than are read.
+    let tags = vec![&["x"][..]; 5_000];
+    let signed = |byte: u8| signed(&keys(byte), 11316, NOW - u64::from(byte), &tags, "{}");
+    let unread: Vec<_> = (2..=31).map(|byte| event::print(&signed(byte))).collect();
+    let relay = inventor(move |filter| match filter["until"].as_u64() {
+        None => unread.clone(),
+        Some(_) => vec![event::print(&announcement(&keys(1), NOW - 1_000, "older"))],
+    });
+    let search = discovery(&[&relay.await]).with_deadline(Duration::from_secs(20));
+    let found = search.servers(&Scope::default()).await.unwrap();
+    assert_eq!((names(&found), found.per_relay[0].invalid), (vec!["older".to_owned()], 30));
+    assert!(found.is_partial());
+}
+
+#[tokio::test]
+async fn whoever_fills_the_room_leaves_the_other_relays_their_share() {
+    let tools = |key: Keys, created_at: u64, of: &str| {
+        let content = format!(
+            r#"{{"tools":[{{"name":"{of}","description":"{}","inputSchema":{{}}}}]}}"#,
+            "x".repeat(100_000)
+        );
+        signed(&key, 11317, created_at, &[], &content)
+    };
+    // Ids can be chosen: those of the two that flood are lower than the honest one's.
+    let low = |event: &Event| event.id.as_bytes()[0] < 0xF8;
+    let flood = |from: u16| {
+        let events = (from..from + 75).map(|number| tools(many(number), NOW - u64::from(number), "flood"));
+        events.filter(low)
+    };
+    let stamps = NOW - 1_000..;
+    let last = stamps.map(|at| tools(keys(1), at, "honest")).find(|event| !low(event)).unwrap();
+    let (one, other, honest) = (relay().await, relay().await, relay().await);
+    publish(&one, flood(1)).await;
+    publish(&other, flood(101)).await;
+    publish(&honest, [last]).await;
+    let relays = [one.url(), other.url(), honest.url()];
+    let search = discovery(&relays.each_ref().map(String::as_str)).with_deadline(Duration::from_secs(30));
+    let found = search.servers(&Scope::default()).await.unwrap();
+    assert!(found.directory.refused().full > 0, "the room is full");
+    assert!(found.directory.server(&keys(1).public_key()).is_some());
+}
+
+#[tokio::test]
+async fn profiles_of_one_relays_servers_are_asked_for_however_many_another_invents() {
+    let mut known: Vec<_> = (1..=1_101).map(many).collect();
+    known.sort_by_key(Keys::public_key);
+    let honest = known.pop().unwrap();
+    let crowd: Vec<_> =
+        (1..=1_100).zip(&known).map(|(ago, keys)| announcement(keys, NOW - ago, "crowd")).collect();
+    let profile = signed(&honest, 0, NOW, &[], r#"{"name":"honest"}"#);
+    let relay = relay().await;
+    publish(&relay, [announcement(&honest, NOW, "honest"), profile]).await;
+    let liar = inventor(move |filter| {
+        let until = filter["until"].as_u64().unwrap_or(NOW);
+        let asked =
+            crowd.iter().filter(|event| filter["authors"].is_null() && event.created_at.as_secs() <= until);
+        asked.take(500).map(event::print).collect::<Vec<_>>()
+    });
+    let search = discovery(&[&liar.await, &relay.url()]).with_deadline(Duration::from_secs(30));
+    let found = search.servers(&Scope { profiles: true, ..Scope::default() }).await.unwrap();
+    let entry = found.directory.server(&honest.public_key()).unwrap();
+    assert_eq!(entry.profile().and_then(|profile| profile.document.name.as_deref()), Some("honest"));
+    assert!(found.is_partial(), "others were left out");
 }
 
 #[tokio::test]
