@@ -1,7 +1,7 @@
 //! Keys by reference: names, files, variables. Secrets never come from the command line and are never shown.
 use std::ffi::OsString;
 use std::fmt;
-use std::io::Read as _;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use contextvm::Keys;
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::problem::{Code, Problem};
 
 /// Longest key file, bytes.
-const LONGEST: u64 = 4_096;
+const LONGEST: usize = 4_096;
 
 /// Where a key is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,11 +83,10 @@ impl KeyRef {
                 parse_key(&value, &self.to_string())
             }
             Self::Stdin => {
-                let mut text = Zeroizing::new(String::new());
-                let read = std::io::stdin().take(LONGEST).read_to_string(&mut text);
-                read.map_err(|error| {
-                    Problem::new(Code::ConfigInvalid, format!("no key on standard input: {error}"))
-                })?;
+                let fail = |why: String| {
+                    Problem::new(Code::ConfigInvalid, format!("no key on standard input: {why}"))
+                };
+                let text = read_secret(std::io::stdin()).map_err(fail)?;
                 parse_key(&text, "stdin")
             }
             Self::Ephemeral => contextvm::new_keys().map_err(|error| Problem::internal(error.to_string())),
@@ -261,12 +260,18 @@ pub(crate) fn secret_file(path: &Path, what: &str) -> Result<Zeroizing<String>, 
         return Err(fail("it is not a file".to_owned()));
     }
     check_private(&data, &format!("the {what} file {shown}"), &shown)?;
-    let mut text = Zeroizing::new(String::new());
-    file.take(LONGEST + 1).read_to_string(&mut text).map_err(|error| fail(error.to_string()))?;
-    if text.len() as u64 > LONGEST {
-        return Err(fail(format!("it has more than {LONGEST} bytes")));
+    read_secret(file).map_err(fail)
+}
+
+/// Reads a secret into memory that does not grow while it is read, since growing leaves a copy behind.
+fn read_secret(from: impl Read) -> Result<Zeroizing<String>, String> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST * 2));
+    from.take(LONGEST as u64 + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() > LONGEST {
+        return Err(format!("it has more than {LONGEST} bytes"));
     }
-    Ok(text)
+    let text = core::str::from_utf8(&bytes).map_err(|error| error.to_string())?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 #[cfg(unix)]

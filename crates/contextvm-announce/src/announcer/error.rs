@@ -60,8 +60,10 @@ pub enum AnnounceError {
     #[error("the tools have no schema hashes: {0}")]
     Schema(SchemaError),
     /// An earlier event of this kind is stamped in the future, and so is the one that replaces it: readers ignore both until
-    /// then.
-    #[error("the event of kind {kind} is stamped {seconds} seconds ahead, to replace an earlier one")]
+    /// then, unless both are deleted by their ids and the server is started again.
+    #[error(
+        "the event of kind {kind} is stamped {seconds} seconds ahead, to replace an earlier one: delete both and start again"
+    )]
     Ahead {
         /// Its kind.
         kind: u16,

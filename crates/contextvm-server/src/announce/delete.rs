@@ -119,19 +119,18 @@ pub async fn delete(
         .with_deadline(options.deadline)
         .with_settle(options.deadline);
     let report = query.ask(&urls).await?;
-    let mut found = Found::default();
+    let (mut found, unix) = (Found::default(), contextvm_runtime::clock::unix_now());
     for (kind, id) in options.known.iter().filter(|(kind, _)| kinds.contains(kind)) {
         found.add(*kind, *id, 0);
     }
     let events = report.events().filter_map(|(_, json)| Signed::read(json).ok());
-    for event in events.filter(|event| event.event().pubkey == me) {
-        let event = event.event();
-        if kinds.contains(&event.kind.as_u16()) {
-            found.add(event.kind.as_u16(), event.id, event.created_at.as_secs());
-        }
+    for event in events.filter(|event| event.pubkey == me && kinds.contains(&event.kind.as_u16())) {
+        // A request that is stamped as far ahead as what it deletes by its id would not be read.
+        let stamp = event.stamp();
+        found.add(event.kind.as_u16(), stamp.id, if stamp.is_future(unix) { 0 } else { stamp.created_at });
     }
     let asked = report.per_relay.into_iter().map(|answer| (answer.url, answer.outcome)).collect();
-    let deleted = found.requests(keys, &me, &options.reason)?;
+    let deleted = found.requests(keys, &me, unix, &options.reason)?;
     let report = DeleteReport { asked, deleted };
     if options.dry_run { Ok(report) } else { report.send(keys, targets, options.deadline).await }
 }
@@ -159,8 +158,13 @@ impl Found {
         }
     }
 
-    fn requests(self, keys: &Keys, me: &PublicKey, reason: &str) -> Result<Vec<Deleted>, AnnouncingError> {
-        let unix = contextvm_runtime::clock::unix_now();
+    fn requests(
+        self,
+        keys: &Keys,
+        me: &PublicKey,
+        unix: u64,
+        reason: &str,
+    ) -> Result<Vec<Deleted>, AnnouncingError> {
         let requests = self.0.into_iter().map(|(kind, (ids, newest))| {
             let deletion = Deletion { author: *me, kind, ids: ids.clone(), reason: reason.to_owned() };
             let request = sign::sign(keys, deletion.draft(unix.max(newest)))?;

@@ -363,7 +363,8 @@ async fn recall(me: PublicKey, keys: &Arc<Keys>, targets: &AnnounceTargets) -> V
     let query = Query::new(super::own_filter(&me, &super::ALL_KINDS))
         .with_filter(super::own_filter(&me, &[kind::DELETION]))
         .with_signer(keys.clone())
-        .with_deadline(RECALL);
+        .with_deadline(RECALL)
+        .with_settle(RECALL);
     let report = match query.ask(&targets.all()).await {
         Ok(report) => report,
         Err(error) => {

@@ -6,7 +6,7 @@ use contextvm_relay::QueryOutcome;
 use contextvm_server::announce::{AnnounceTargets, DeleteOptions, DeleteReport, delete};
 use contextvm_server::{AnnounceOptions, Profile};
 
-use crate::stage::{App, announced, builder, keys, options, relay, stored, stored_kinds, tags};
+use crate::stage::{App, announced, builder, keys, leave, options, relay, stored, stored_kinds, tags};
 
 fn targets(own: &LocalRelay, bootstrap: &[&LocalRelay]) -> AnnounceTargets {
     let bootstrap: Vec<String> = bootstrap.iter().map(|relay| relay.url()).collect();
@@ -54,6 +54,21 @@ async fn slow_relays_are_waited_for_and_every_kind_is_named_by_id_address_and_ki
     for relay in [&own, &further] {
         assert_eq!(stored_kinds(relay).await, [0, 5, 5, 5, 10002]);
     }
+}
+
+/// Readers and many relays refuse what is stamped far ahead; the request must not be, or it would delete nothing.
+#[tokio::test]
+async fn what_is_stamped_far_ahead_is_deleted_by_a_request_of_now() {
+    let relay = relay().await;
+    let now = contextvm_runtime::clock::unix_now();
+    leave(&relay, 11316, now + 3_600).await;
+    leave(&relay, 11317, now + 300).await;
+    let report = delete(&keys(), &targets(&relay, &[]), deleting()).await.unwrap();
+    let stamps: Vec<_> = report.deleted.iter().map(|deleted| deleted.request.created_at.as_secs()).collect();
+    assert!((now..now + 60).contains(&stamps[0]), "{stamps:?} at {now}");
+    assert_eq!(stamps[1], now + 300);
+    assert!(report.is_complete());
+    assert_eq!(stored_kinds(&relay).await, [5, 5]);
 }
 
 #[tokio::test]
