@@ -345,8 +345,18 @@ impl Run {
                 ClientOutput::Lost(_) | ClientOutput::Learned | ClientOutput::Drop(_) => {}
             }
         }
-        assert!(self.machine.pending_calls() <= self.limits.pending);
+        self.check_load();
         step
+    }
+
+    fn check_load(&self) {
+        let (load, limits) = (self.machine.load(), &self.limits);
+        assert!(load.pending <= limits.pending && load.uploads <= limits.pending, "{load:?}");
+        assert!(load.pending_bytes <= limits.in_flight_bytes, "{load:?}");
+        assert!(load.downloads <= limits.transfers, "{load:?}");
+        assert!(load.downloads_bytes <= limits.transfers_bytes, "{load:?}");
+        assert!(load.streams <= limits.pending && load.streams_bytes <= limits.streams_bytes, "{load:?}");
+        assert!(load.asked <= limits.in_flight, "{load:?}");
     }
 
     fn publish(&mut self, outbound: &Outbound) {
@@ -386,6 +396,8 @@ impl Run {
             let _ = self.input(ClientInput::Wake);
         }
         assert_eq!(self.machine.pending_calls(), 0, "every call has a deadline");
+        let load = self.machine.load();
+        assert_eq!((load.pending_bytes, load.downloads_bytes, load.streams_bytes), (0, 0, 0));
         for (id, begun) in &self.begun {
             let ended = self.ended.get(id).copied().unwrap_or_default();
             let taken_back = self.taken_back.get(id).copied().unwrap_or_default();

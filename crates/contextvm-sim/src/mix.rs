@@ -1,6 +1,7 @@
 //! What of an entry goes into the hash of a trace: all of it.
 use contextvm_engine::ServerLoad;
 use contextvm_engine::client::ClientLoad;
+use nostr::event::EventId;
 
 use crate::hash::{Running, short};
 use crate::trace::{Ending, Entry, Host, PortLoad, What};
@@ -31,14 +32,14 @@ impl What {
                 hash.all(4, &[call.0, short(to.as_bytes()), args.0, *bytes, flags]);
             }
             Self::Signed { id, to, encrypted, stamp, about, answer } => {
-                let about = about.map_or(0, |about| short(about.as_bytes()));
                 let answer = answer.map_or(0, |answer| answer.0);
                 let (id, to) = (short(id.as_bytes()), short(to.as_bytes()));
-                hash.all(5, &[id, to, u64::from(*encrypted), *stamp, about, answer]);
+                hash.all(5, &[id, to, u64::from(*encrypted), *stamp, event(*about), answer]);
             }
-            Self::Executed { caller, id, args, bytes, unix } => {
-                let id = id.map_or(0, |id| short(id.as_bytes()));
-                hash.all(6, &[short(caller.as_bytes()), id, args.0, *bytes, *unix]);
+            Self::Executed { caller, id, args, bytes, unix }
+            | Self::Unread { caller, id, args, bytes, unix } => {
+                let kind = if matches!(self, Self::Unread { .. }) { 35 } else { 6 };
+                hash.all(kind, &[short(caller.as_bytes()), event(*id), args.0, *bytes, *unix]);
             }
             Self::Stopped { caller, args } => hash.all(20, &[short(caller.as_bytes()), args.0]),
             Self::Returned { caller, args, result, bytes } => {
@@ -103,8 +104,12 @@ impl Ending {
     }
 }
 
+fn event(id: Option<EventId>) -> u64 {
+    id.map_or(0, |id| short(id.as_bytes()))
+}
+
 /// Every size of a server.
-const fn server_sizes(load: &ServerLoad) -> [usize; 17] {
+const fn server_sizes(load: &ServerLoad) -> [usize; 18] {
     [
         load.seen_ids,
         load.ledger_bytes,
@@ -121,13 +126,23 @@ const fn server_sizes(load: &ServerLoad) -> [usize; 17] {
         load.transfers_out,
         load.transfers_out_bytes,
         load.streams,
+        load.streams_bytes,
         load.held,
         load.unremembered,
     ]
 }
 
 /// Every size of a client.
-const fn client_sizes(load: &ClientLoad) -> [usize; 7] {
-    let ClientLoad { pending, pending_bytes, uploads, downloads, streams, loose, asked, .. } = *load;
-    [pending, pending_bytes, uploads, downloads, streams, loose, asked]
+const fn client_sizes(load: &ClientLoad) -> [usize; 9] {
+    [
+        load.pending,
+        load.pending_bytes,
+        load.uploads,
+        load.downloads,
+        load.downloads_bytes,
+        load.streams,
+        load.streams_bytes,
+        load.loose,
+        load.asked,
+    ]
 }

@@ -14,8 +14,9 @@ use crate::time::{SEC, START};
 const KEPT: usize = 5_000;
 /// How long ephemeral events are kept by relays that do so.
 const EPHEMERAL: u64 = 300 * SEC;
-/// Refusals that say that something is wrong with this event at this relay, one for each prefix.
-const REFUSALS: [&str; 8] = [
+/// Refusals that say that something is wrong with this event at this relay, one for each prefix but that of what it has.
+const REFUSALS: [&str; 9] = [
+    "auth-required: who are you",
     "pow: 28 bits",
     "blocked: you",
     "rate-limited: slow down",
@@ -25,6 +26,9 @@ const REFUSALS: [&str; 8] = [
     "error: disk",
     "",
 ];
+
+/// What a relay says about an event that it has.
+const HAS: &str = "duplicate: have it";
 
 /// What a relay is like; the faults of an honest one.
 #[derive(Clone, Debug, Default)]
@@ -241,14 +245,16 @@ impl Relay {
                 if passes && is_new {
                     self.pass(&event, now, out);
                 }
+                // That it has what it does not have may be said both ways.
+                let pretends = lies && !says_no && rng.chance(500);
                 let text = if says_no {
                     rng.pick(&REFUSALS, "")
-                } else if is_new {
+                } else if is_new && !pretends {
                     ""
                 } else {
-                    "duplicate: have it"
+                    HAS
                 };
-                out.extend(wait.map(|wait| (wait, peer, ok(!says_no, text))));
+                out.extend(wait.map(|wait| (wait, peer, ok(!says_no && !pretends, text))));
             }
             Err(text) => out.extend(wait.map(|wait| (wait, peer, ok(false, text)))),
         }
@@ -335,7 +341,7 @@ impl Relay {
     ) {
         let (accepted, text) = match verdict {
             Ok(true) => (true, ""),
-            Ok(false) => (true, "duplicate: have it"),
+            Ok(false) => (true, HAS),
             Err(text) => (false, text),
         };
         let Some(mind) = &mut self.mind else { return };

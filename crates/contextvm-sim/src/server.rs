@@ -4,7 +4,7 @@ mod streaming;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use contextvm_core::rewrite;
+use contextvm_core::{Envelope, rewrite};
 use contextvm_engine::server::{Delivery, Question};
 use contextvm_engine::{RequestKey, ServerConfig, ServerInput, ServerLoad, ServerMachine, ServerOutput};
 use nostr::key::PublicKey;
@@ -22,6 +22,8 @@ use crate::trace::{Call, Digest, Ending, What};
 
 /// The number of a request that belongs to no call of the plan.
 const NO_CALL: u64 = u64::MAX;
+/// What the driver answers when the application has no room.
+const REFUSED: i64 = -32_000;
 /// First number of the calls that servers make.
 pub(crate) const ASKED_BACK: u64 = 2_000_000_000;
 /// How long an application waits for its caller's answer.
@@ -68,6 +70,8 @@ pub(crate) struct Server {
     questions: BTreeMap<u64, u64>,
     load: ServerLoad,
     pub(crate) app: App,
+    /// Until when the application takes nothing from a caller.
+    full: BTreeMap<PublicKey, u64>,
     pub(crate) journal: Option<Journal>,
     pub(crate) trap: Option<Trap>,
     /// It is dead, and nobody has noticed.
@@ -104,6 +108,7 @@ impl Server {
             questions: BTreeMap::new(),
             load: ServerLoad::default(),
             app: App::new(app, rng_app),
+            full: BTreeMap::new(),
             journal,
             trap: None,
             has_fallen: false,
@@ -159,6 +164,7 @@ impl Server {
         desk.emit(What::Left { caller: Some(caller) });
         self.runs.retain(|_, run| run.key.caller != caller);
         self.by_key.retain(|key, _| key.caller != caller);
+        self.full.remove(&caller);
         self.tell(ServerInput::SessionClosed(caller), desk);
     }
 
@@ -236,6 +242,9 @@ impl Server {
             desk.emit(What::Error("a server was handed what is no message"));
             return;
         };
+        if self.is_full(caller, &delivery, desk) {
+            return self.refuse(caller, &delivery, &message, desk);
+        }
         match delivery {
             Delivery::Request { key, method, streams } => {
                 let (args, bytes) = end::asked(&message);
@@ -280,6 +289,37 @@ impl Server {
         }
     }
 
+    /// Whether the application has no room for what a caller sends. A request may find it so for a while.
+    fn is_full(&mut self, caller: PublicKey, delivery: &Delivery, desk: &Desk<'_>) -> bool {
+        let now = desk.kernel.now();
+        if let Delivery::Request { .. } = delivery
+            && let Some(lasts) = self.app.fills()
+        {
+            self.full.insert(caller, now + lasts);
+        }
+        self.full.get(&caller).is_some_and(|until| now < *until)
+    }
+
+    /// The driver answers a request for which there is no room; anything else is counted and gone.
+    fn refuse(
+        &mut self,
+        caller: PublicKey,
+        delivery: &Delivery,
+        message: &Envelope<'_>,
+        desk: &mut Desk<'_>,
+    ) {
+        let Delivery::Request { key, method, .. } = delivery else { return };
+        let (args, bytes) = end::asked(message);
+        if method != "ping" {
+            desk.emit(What::Unread { caller, id: Some(key.id), args, bytes, unix: desk.now.unix });
+        }
+        let message = format!(
+            r#"{{"jsonrpc":"2.0","id":"{}","error":{{"code":{REFUSED},"message":"Busy"}}}}"#,
+            key.id.to_hex()
+        );
+        self.tell(ServerInput::Send { to: caller, message }, desk);
+    }
+
     #[expect(clippy::too_many_arguments, reason = "what a delivered request consists of")]
     fn begin(
         &mut self,
@@ -304,7 +344,6 @@ impl Server {
             desk.kernel.happened(fault);
         }
         let takes = takes.filter(|_| handling.does != Does::Nothing).map(|takes| takes + handling.after);
-        let takes = takes.map(|takes| takes + self.app.blocks());
         if handling.strange {
             self.later(takes.unwrap_or(0), Act::Strange(key.caller), desk);
         }

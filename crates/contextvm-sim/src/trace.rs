@@ -122,6 +122,19 @@ pub enum What {
         /// The Unix second, as the host's own clock has it.
         unix: u64,
     },
+    /// A request found the application's channel full: the host refuses it, and nobody executes it.
+    Unread {
+        /// Who asked, as the endpoint said.
+        caller: PublicKey,
+        /// The inner event that asked.
+        id: Option<EventId>,
+        /// What was asked.
+        args: Digest,
+        /// How long that is.
+        bytes: u64,
+        /// The Unix second, as the host's own clock has it.
+        unix: u64,
+    },
     /// A caller's cancellation reached the application, which stopped at once.
     Stopped {
         /// Whose request it was.

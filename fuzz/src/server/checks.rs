@@ -34,6 +34,7 @@ impl Run {
         assert!(load.transfers_in_bytes <= limits.transfers_bytes, "{load:?}");
         assert!(load.transfers_out_bytes <= limits.transfers_bytes, "{load:?}");
         assert!(load.streams <= limits.streams, "{load:?}");
+        assert!(load.streams_bytes <= limits.streams_bytes, "{load:?}");
     }
 
     pub(super) fn deliver(&mut self, caller: PublicKey, delivery: &Delivery, message: &str, event: &Event) {

@@ -274,7 +274,7 @@ impl Run {
         assert_eq!(self.ended, self.offered, "every stream that was offered ends");
         let load = self.machine.load();
         assert_eq!((load.transfers_in, load.transfers_out, load.streams), (0, 0, 0));
-        assert_eq!((load.transfers_in_bytes, load.transfers_out_bytes), (0, 0));
+        assert_eq!((load.transfers_in_bytes, load.transfers_out_bytes, load.streams_bytes), (0, 0, 0));
         assert_eq!((load.in_flight, load.in_flight_bytes, load.waiting, load.waiting_bytes), (0, 0, 0, 0));
         assert_eq!((load.sessions, load.stranger_sessions, load.asked, load.ledger_bytes), (0, 0, 0, 0));
         counts

@@ -38,6 +38,11 @@ impl Downloads {
         self.ends.len()
     }
 
+    /// Returns how many bytes are held for them.
+    pub(super) fn bytes(&self) -> usize {
+        self.receiver.load().bytes
+    }
+
     pub(super) fn next_due(&self) -> Option<Mono> {
         self.receiver.poll_timeout().map(|(at, _)| at)
     }

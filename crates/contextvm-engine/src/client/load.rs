@@ -13,8 +13,12 @@ pub struct ClientLoad {
     pub uploads: usize,
     /// Answers that come as transfers.
     pub downloads: usize,
+    /// Bytes held for them.
+    pub downloads_bytes: usize,
     /// Streams that are read or drained.
     pub streams: usize,
+    /// Bytes of them that the application has not taken.
+    pub streams_bytes: usize,
     /// Events that nobody answers, on their way.
     pub loose: usize,
     /// Requests of the server that the application has not answered.
@@ -30,7 +34,9 @@ impl ClientMachine {
             pending_bytes: self.pending.bytes(),
             uploads: self.uploads.len(),
             downloads: self.downloads.len(),
+            downloads_bytes: self.downloads.bytes(),
             streams: self.streams.len(),
+            streams_bytes: self.streams.bytes(),
             loose: self.loose.len(),
             asked: self.asked.len(),
         }

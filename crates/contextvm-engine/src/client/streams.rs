@@ -56,6 +56,11 @@ impl Streams {
         self.open.len()
     }
 
+    /// Returns how many bytes are held for them.
+    pub(super) fn bytes(&self) -> usize {
+        self.readers.load().bytes
+    }
+
     pub(super) fn next_due(&self) -> Option<Mono> {
         if self.open.is_empty() { None } else { self.readers.poll_timeout().map(|(at, _)| at) }
     }

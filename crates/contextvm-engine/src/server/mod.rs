@@ -234,6 +234,8 @@ pub struct ServerLoad {
     pub transfers_out_bytes: usize,
     /// Streams that are written.
     pub streams: usize,
+    /// Bytes that were written to them and not given out yet.
+    pub streams_bytes: usize,
     /// Outputs towards the application that wait for the store.
     pub held: usize,
     /// Records that the store has not spoken about.
@@ -397,6 +399,7 @@ impl ServerMachine {
             transfers_out,
             transfers_out_bytes,
             streams: self.streams.len(),
+            streams_bytes: self.streams.bytes(),
             held,
             unremembered,
         }

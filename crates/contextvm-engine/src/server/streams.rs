@@ -53,6 +53,11 @@ impl Streams {
         self.map.len()
     }
 
+    /// Returns how many bytes were written and not given out yet.
+    pub(super) const fn bytes(&self) -> usize {
+        self.held
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.map.is_empty()
     }

@@ -243,6 +243,7 @@ proptest! {
             prop_assert!(load.transfers_out <= limits.transfers, "{load:?}");
             prop_assert!(load.transfers_out_bytes <= limits.transfers_bytes, "{load:?}");
             prop_assert!(load.streams <= limits.streams, "{load:?}");
+            prop_assert!(load.streams_bytes <= limits.streams_bytes, "{load:?}");
             prop_assert!(load.unremembered <= world.records.len() - settled, "{load:?}");
         }
         // Nobody says anything more: in the end nothing is left but what was accepted lately.
@@ -259,7 +260,7 @@ proptest! {
         let load = world.machine.load();
         prop_assert_eq!((load.sessions, load.stranger_sessions, load.in_flight, load.waiting), (0, 0, 0, 0));
         prop_assert_eq!((load.transfers_in, load.transfers_out, load.streams), (0, 0, 0));
-        prop_assert_eq!((load.held, load.unremembered), (0, 0));
+        prop_assert_eq!((load.held, load.unremembered, load.streams_bytes), (0, 0, 0));
         prop_assert_eq!((load.in_flight_bytes, load.transfers_in_bytes, load.transfers_out_bytes), (0, 0, 0));
         prop_assert!(world.machine.poll_timeout().is_none());
     }

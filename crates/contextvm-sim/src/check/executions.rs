@@ -51,7 +51,11 @@ impl Checker for Executions {
             What::Signed { id, to, stamp, .. } => {
                 self.signed.insert(id, Signature { by: entry.host, to, stamp });
             }
-            What::Executed { caller, id, args, bytes, unix } if known.is_honest(entry.host) => {
+            // What was refused unread is not executed later either.
+            What::Executed { caller, id, args, bytes, unix }
+            | What::Unread { caller, id, args, bytes, unix }
+                if known.is_honest(entry.host) =>
+            {
                 self.executed(entry, Execution { caller, id, args, bytes, unix }, known, verdict);
             }
             What::Stopped { caller, args } if known.is_honest(entry.host) => {

@@ -54,7 +54,7 @@ pub enum Excuse {
     Disk,
     /// A table was full, or the caller had as much open as it may.
     Room,
-    /// The application did not answer, or just before the end.
+    /// The application did not answer, or just before the end, or it had no room for the request.
     App,
 }
 

@@ -93,12 +93,10 @@ impl Known {
             }
             What::Executed { caller, args, .. } => self.executed(*host, caller, *args, *at),
             What::Signed { to, .. } => self.said(*host, to, *at),
-            What::Returned { caller, args, .. } => {
-                self.asked_at.insert(*host, *at);
-                if let Some(caller) = self.hosts.get(caller) {
-                    self.crowding.answered(*caller, *host, *at);
-                }
-                self.works_until(caller, args, 0);
+            What::Returned { caller, args, .. } => self.returned(*host, caller, args, *at),
+            What::Unread { caller, args, .. } => {
+                self.executed(*host, caller, *args, *at);
+                self.returned(*host, caller, args, *at);
             }
             What::Stopped { caller, args } => {
                 self.asked_at.insert(*host, *at);
@@ -141,6 +139,14 @@ impl Known {
             self.working.entry(caller).or_default().insert(args, None);
             self.crowd(caller, at);
         }
+    }
+
+    fn returned(&mut self, host: Host, caller: &PublicKey, args: &Digest, at: u64) {
+        self.asked_at.insert(host, at);
+        if let Some(caller) = self.hosts.get(caller) {
+            self.crowding.answered(*caller, host, at);
+        }
+        self.works_until(caller, args, 0);
     }
 
     /// An application works on a request no more; its endpoint keeps the place of one that was cancelled until then.

@@ -34,7 +34,7 @@ impl Loads {
     }
 
     /// Every size of a server beside its limit and its name.
-    const fn sizes(&self, load: &ServerLoad) -> [(&'static str, usize, usize); 17] {
+    const fn sizes(&self, load: &ServerLoad) -> [(&'static str, usize, usize); 18] {
         let limits = &self.limits;
         [
             ("seen_ids", load.seen_ids, limits.seen_ids),
@@ -52,20 +52,23 @@ impl Loads {
             ("transfers_out", load.transfers_out, limits.transfers),
             ("transfers_out_bytes", load.transfers_out_bytes, limits.transfers_bytes),
             ("streams", load.streams, limits.streams),
+            ("streams_bytes", load.streams_bytes, limits.streams_bytes),
             ("held", load.held, UNREMEMBERED),
             ("unremembered", load.unremembered, UNREMEMBERED),
         ]
     }
 
     /// Every size of a client.
-    const fn client(&self, load: &ClientLoad) -> [(&'static str, usize, usize); 7] {
+    const fn client(&self, load: &ClientLoad) -> [(&'static str, usize, usize); 9] {
         let limits = &self.limits;
         [
             ("pending", load.pending, limits.pending),
             ("pending_bytes", load.pending_bytes, limits.in_flight_bytes),
             ("uploads", load.uploads, limits.pending),
             ("downloads", load.downloads, limits.transfers),
+            ("downloads_bytes", load.downloads_bytes, limits.transfers_bytes),
             ("streams", load.streams, limits.pending),
+            ("streams_bytes", load.streams_bytes, limits.streams_bytes),
             ("loose", load.loose, limits.outbound_events),
             ("asked", load.asked, limits.in_flight),
         ]

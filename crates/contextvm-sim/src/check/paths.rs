@@ -14,7 +14,7 @@ const LATE: u64 = 15_000_000;
 /// two wraps, a quarter of it by chance, and what one round trip with its outcome takes.
 const ENOUGH: u64 = 45_000_000;
 
-/// The error of a server that does not keep an answer, and the smallest ledger that keeps those of the last seconds, bytes.
+/// The error of a server that does not keep an answer, or whose application has no room for a request, and the smallest ledger that keeps those of the last seconds, bytes.
 const REFUSED: i64 = -32_000;
 const SMALL_LEDGER: usize = 100_000;
 /// The error of a server that could not send its answer.
@@ -49,6 +49,8 @@ pub(super) struct Paths {
     prompt: Option<u64>,
     ways: BTreeMap<(u16, u16), Way>,
     work: BTreeMap<Call, Work>,
+    /// Calls whose requests found the application's channel full.
+    unread: BTreeSet<Call>,
     /// How many bytes a reader counts for what was written to a stream.
     wrote: BTreeMap<Call, usize>,
     /// Streams whose writers gave them up, and those that their readers do not read to their end.
@@ -78,6 +80,7 @@ impl Checker for Paths {
                     self.work.insert(call, Work { executed: entry.at, returned: None, bytes: 0 });
                 }
             }
+            What::Unread { caller, args, .. } => self.unread.extend(asked(caller, *args)),
             What::Returned { caller, args, bytes, .. } => {
                 let call = asked(caller, *args);
                 if let Some(work) = call.and_then(|call| self.work.get_mut(&call)) {
@@ -196,6 +199,7 @@ impl Paths {
         let is_error = matches!(ending, Ending::Error(_));
         let late = !answered
             && application_is_late(work.filter(|work| !is_error || work.returned.is_none()), entry.at);
+        let unread = ending == Ending::Error(REFUSED) && self.unread.contains(&call);
         let excuse = self.excuse(issue, entry.at, known);
         let unkept = ending == Ending::Error(REFUSED) && self.is_unkept(work);
         let full = unkept || self.overflows(call) || self.has_no_room(ending, issue, known);
@@ -207,7 +211,8 @@ impl Paths {
         let excuse = excuse.or(if forgot || unknown { Self::forgot(issue, known) } else { None });
         let stalled = work.is_none() && self.waits_for_disk(ending, issue, entry.at, known);
         let excuse = excuse.or(stalled.then_some(Excuse::Disk));
-        let excuse = excuse.or((full || occupied).then_some(Excuse::Room)).or(late.then_some(Excuse::App));
+        let excuse =
+            excuse.or((full || occupied).then_some(Excuse::Room)).or((late || unread).then_some(Excuse::App));
         self.figures.excuse(excuse);
         if answered && issue.simple {
             self.figures.took(entry.at.saturating_sub(issue.at));

@@ -166,6 +166,14 @@ fn executed(call: u64) -> impl Fn(&What) -> bool {
     move |what| matches!(what, What::Executed { args: asked, .. } if *asked == args(call))
 }
 
+/// Lets a request find no room where it was executed.
+fn unread(life: &mut [(Host, What)], call: u64) {
+    let place = at(life, executed(call));
+    let (_, what) = &mut life[place];
+    let What::Executed { caller, id, args, bytes, unix } = *what else { unreachable!() };
+    *what = What::Unread { caller, id, args, bytes, unix };
+}
+
 fn chunk(nth: u64) -> impl Fn(&What) -> bool {
     move |what| matches!(what, What::Chunk { index, .. } if *index == nth)
 }
@@ -221,6 +229,14 @@ fn c2_sees_a_second_execution_of_an_event_and_of_a_request() {
         life.push((SERVER, What::Executed { caller: key(ALICE), id: Some(id(50)), args, bytes, unix }));
     });
     plant(Check::C2, |life| life.push(life[at(life, executed(2))].clone()));
+    // What was refused unread is not executed later.
+    let mut late = life();
+    let execution = late[at(&late, executed(2))].clone();
+    unread(&mut late, 2);
+    let end = at(&late, ended(2));
+    late[end].1 = What::Ended { call: Call(2), ending: Ending::Error(-32_000) };
+    late.push(execution);
+    assert_eq!(judge(&late, &Expect::default()), [Check::C2]);
     plant(Check::C2, |life| {
         let restart = [(SERVER, What::Crashed), (SERVER, What::Restarted { journal: true })];
         life.extend(restart);

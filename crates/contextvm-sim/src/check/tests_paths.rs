@@ -32,6 +32,16 @@ fn c6_sees_whatever_ends_a_call_without_its_answer_on_an_honest_path() {
 }
 
 #[test]
+fn c6_excuses_an_application_without_room_only_by_the_error_that_says_so() {
+    for (ending, verdict) in [(Ending::Error(-32_000), vec![]), (NO_REPLY, vec![Check::C6])] {
+        let mut life = life();
+        unread(&mut life, 2);
+        lose(&mut life, 2, ending);
+        assert_eq!(judge(&life, &Expect::default()), verdict, "{ending:?}");
+    }
+}
+
+#[test]
 fn c6_excuses_a_loss_by_what_was_in_its_way_at_that_time_only() {
     let limits = Expect::default().limits;
     let full = What::Load(load(|load| load.in_flight = limits.in_flight));

@@ -72,9 +72,9 @@ impl App {
         Handling { after, does, again, strange: mood.does(Deed::AppStrange), chatter }
     }
 
-    /// Returns how long the application takes nothing, microseconds; mostly zero.
-    pub fn blocks(&mut self) -> u64 {
-        if self.0.does(Deed::AppFull) { self.0.rng.u64(SECOND / 10..10 * SECOND) } else { 0 }
+    /// Decides, as a request comes, for how long the application takes nothing from its caller, microseconds; mostly not at all.
+    pub fn fills(&mut self) -> Option<u64> {
+        self.0.does(Deed::AppFull).then(|| self.0.rng.u64(SECOND / 10..10 * SECOND))
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
         for _ in 0..100 {
             let Handling { after, does, again, strange, chatter } = app.handles();
             assert!(after < 5_000 && does == Does::Answers && again == 0 && !strange && chatter == 0);
-            assert_eq!((app.blocks(), signer.signs()), (0, Signing { after: 0, refuses: false }));
+            assert_eq!((app.fills(), signer.signs()), (None, Signing { after: 0, refuses: false }));
         }
     }
 
@@ -132,7 +132,7 @@ mod tests {
         let mut signer = Signer::new(Chances::every("signer", 100), 1);
         for _ in 0..300 {
             app.handles();
-            app.blocks();
+            app.fills();
             signer.signs();
         }
         assert!(Deed::of("app").all(|deed| app.mood().deeds.get(deed) > 0));

@@ -29,7 +29,8 @@ const FIELDS: [(Deed, Field); 7] = [
     (Deed::RelayAltersSignature, Field::Signature),
 ];
 /// Refusals with every prefix of NIP-01, and some with none.
-const REFUSALS: [&str; 9] = [
+const REFUSALS: [&str; 10] = [
+    "duplicate: had it",
     "pow: 999 bits",
     "blocked: you",
     "rate-limited: slow down",
