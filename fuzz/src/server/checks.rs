@@ -34,7 +34,9 @@ impl Run {
         assert!(load.transfers_in_bytes <= limits.transfers_bytes, "{load:?}");
         assert!(load.transfers_out_bytes <= limits.transfers_bytes, "{load:?}");
         assert!(load.streams <= limits.streams, "{load:?}");
-        assert!(load.streams_bytes <= limits.streams_bytes, "{load:?}");
+        // What the pieces of one text cost beside it comes on top.
+        let pieces = limits.stream_buffer.div_ceil(limits.stream_chunk) + 1;
+        assert!(load.streams_bytes <= limits.streams_bytes + 32 * pieces, "{load:?}");
     }
 
     pub(super) fn deliver(&mut self, caller: PublicKey, delivery: &Delivery, message: &str, event: &Event) {

@@ -234,7 +234,8 @@ pub struct ServerLoad {
     pub transfers_out_bytes: usize,
     /// Streams that are written.
     pub streams: usize,
-    /// Bytes that were written to them and not given out yet.
+    /// Bytes that were written to them and not given out yet, 32 for each piece included, by which the last text may be beyond its
+    /// limit.
     pub streams_bytes: usize,
     /// Outputs towards the application that wait for the store.
     pub held: usize,

@@ -93,15 +93,20 @@ impl Known {
             }
             What::Executed { caller, args, .. } => self.executed(*host, caller, *args, *at),
             What::Signed { to, .. } => self.said(*host, to, *at),
-            What::Returned { caller, args, .. } => self.returned(*host, caller, args, *at),
+            What::Returned { caller, args, bytes, .. } => {
+                self.returned(*host, caller, args, *at);
+                // A large answer keeps its place until relays have said that they took all of it.
+                if *bytes >= LARGE {
+                    self.works_until(caller, args, self.patience(*at));
+                }
+            }
             What::Unread { caller, args, .. } => {
                 self.executed(*host, caller, *args, *at);
                 self.returned(*host, caller, args, *at);
             }
             What::Stopped { caller, args } => {
                 self.asked_at.insert(*host, *at);
-                let patience = self.limits.request_timeout.as_micros() as u64;
-                self.works_until(caller, args, at.saturating_add(patience));
+                self.works_until(caller, args, self.patience(*at));
             }
             What::Denied { caller } => drop(self.denied.insert((*host, *caller))),
             What::Slept { lasts } => self.slept.push((*host, *at, *lasts)),
@@ -139,6 +144,11 @@ impl Known {
             self.working.entry(caller).or_default().insert(args, None);
             self.crowd(caller, at);
         }
+    }
+
+    /// Until when whoever asks at this time waits.
+    const fn patience(&self, at: u64) -> u64 {
+        at.saturating_add(self.limits.request_timeout.as_micros() as u64)
     }
 
     fn returned(&mut self, host: Host, caller: &PublicKey, args: &Digest, at: u64) {

@@ -18,6 +18,8 @@ const NOISE: usize = 16;
 
 /// Publications that a server waits for or tries again at most: two tables of this size.
 const PUBLICATIONS: usize = 2 * 8_192;
+/// What the pieces of one text cost beside it, bytes.
+const PIECES: usize = 4_096;
 /// Records that a store may be behind by: so many of the smallest are the bytes from which on nothing new is accepted.
 const UNREMEMBERED: usize = 2 * 32_768;
 
@@ -52,7 +54,7 @@ impl Loads {
             ("transfers_out", load.transfers_out, limits.transfers),
             ("transfers_out_bytes", load.transfers_out_bytes, limits.transfers_bytes),
             ("streams", load.streams, limits.streams),
-            ("streams_bytes", load.streams_bytes, limits.streams_bytes),
+            ("streams_bytes", load.streams_bytes, limits.streams_bytes + PIECES),
             ("held", load.held, UNREMEMBERED),
             ("unremembered", load.unremembered, UNREMEMBERED),
         ]

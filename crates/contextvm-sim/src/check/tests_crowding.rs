@@ -1,5 +1,6 @@
 //! What excuses a refusal for want of room, each shown with its neighbour that is not excused.
 use super::*;
+use crate::check::LARGE;
 
 /// Lets a call of Alice be refused after the given entries, and says whether anybody is to blame.
 fn is_blamed(expect: &Expect, before: Vec<(u64, Host, What)>, at: u64) -> bool {
@@ -65,6 +66,29 @@ fn c6_counts_what_a_caller_waits_for_together_with_what_it_cancelled() {
         is_blamed(&expect, before, 4)
     };
     assert_eq!((blamed(&[]), blamed(&[7])), (true, false));
+}
+
+#[test]
+fn c6_counts_large_answers_that_relays_may_not_have_taken_yet() {
+    let mut expect = Expect::default();
+    expect.limits.in_flight_per_caller = 2;
+    let timeout = expect.limits.request_timeout.as_micros() as u64;
+    let blamed = |bytes: u64, pause: u64| {
+        let of = |call: u64| {
+            let (caller, args, result) = (key(ALICE), args(call), result(call));
+            [
+                (1, ALICE, issued(call, false)),
+                (2, SERVER, executed(call)),
+                (3, SERVER, What::Returned { caller, args, result, bytes }),
+                (4, ALICE, What::Ended { call: Call(call), ending: Ending::Answer { result, bytes } }),
+            ]
+        };
+        let mut before: Vec<_> = [4, 6].into_iter().flat_map(of).collect();
+        before.sort_by_key(|(at, _, _)| *at);
+        is_blamed(&expect, before, 3 + pause)
+    };
+    assert_eq!((blamed(LARGE, 2), blamed(LARGE, timeout)), (false, true));
+    assert!(blamed(LARGE - 1, 2), "a small one is one event");
 }
 
 #[test]
