@@ -1,6 +1,6 @@
 //! Which clients and servers can reach each other for certain: what the world promises about a call depends on it.
 use crate::peer::Peer;
-use crate::time::SEC;
+use crate::time::{HostClock, SEC};
 use crate::trace::{Host, What};
 use crate::world::World;
 
@@ -44,7 +44,9 @@ impl World {
 /// its clock, and not so old that nobody waits for it any more.
 fn clocks_agree(client: &Peer, server: &Peer, now: u64) -> bool {
     let behind = server.skew - client.skew;
-    let settled = now >= server.barrier_at + (behind.unsigned_abs() + 3) * SEC;
+    // A clock that was set back may stamp what is before the barrier once more.
+    let stamp = HostClock { boot: 0, skew: client.skew }.unix(now);
+    let settled = now >= server.barrier_at + (behind.unsigned_abs() + 3) * SEC && stamp >= server.barrier + 3;
     let oldest = server.me.limits.request_timeout.as_secs().min(300);
     (-3..oldest as i64).contains(&behind) && settled
 }

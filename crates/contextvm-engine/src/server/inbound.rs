@@ -18,6 +18,7 @@ use super::access::Verdict;
 use super::outbound::is_progress;
 use super::refusing::Refused;
 use super::route::{Route, StreamUse, list_method};
+use super::session::share_of;
 use super::waiting::{Held, Letter};
 use super::{Delivery, RequestKey, ServerMachine, ServerOutput};
 use crate::{DropReason, EncryptionMode, GiftWrapMode};
@@ -355,20 +356,15 @@ impl ServerMachine {
         self.routes.get(&key).is_some_and(is_theirs).then_some(key)
     }
 
-    /// Whether one more request fits. Callers that are not established may only use half of what all share, and the last
-    /// quarter of all places is kept for established ones that have few.
+    /// Whether one more request fits.
     fn has_room(&self, caller: &PublicKey, bytes: usize) -> bool {
         let limits = &self.config.limits;
         let session = self.sessions.get(caller);
         let open = session.map_or(0, |session| session.open);
-        let part = if session.is_some_and(|session| session.established) { 1 } else { 2 };
-        let most = match part {
-            1 if open < limits.in_flight.div_ceil(64) => limits.in_flight,
-            1 => limits.in_flight - limits.in_flight / 4,
-            _ => limits.in_flight.div_ceil(2),
-        };
+        let established = session.is_some_and(|session| session.established);
+        let part = if established { 1 } else { 2 };
         open < limits.in_flight_per_caller
-            && self.routes.len() < most
+            && self.routes.len() < share_of(limits.in_flight, established, open)
             && self.routes.bytes().saturating_add(bytes) <= limits.in_flight_bytes.div_ceil(part)
             && self.has_share(caller, bytes)
     }

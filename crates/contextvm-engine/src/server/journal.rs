@@ -402,13 +402,12 @@ impl ServerMachine {
     /// Ends a request that the application has not heard of, and never will.
     pub(super) fn end_unheard(&mut self, key: RequestKey, why: Option<&str>, now: Now) {
         self.journal.forget_held(&key);
-        if let Some(uri) = self.routes.get(&key).and_then(|route| route.subscribes.clone()) {
-            self.sessions.unsubscribe(&key.caller, &uri);
-        }
         match why {
             Some(why) => self.end_route(key, why, now),
             None => {
-                let _ = self.take_route(&key, now);
+                if let Some(route) = self.take_route(&key, now) {
+                    self.unsubscribe(key.caller, &route);
+                }
             }
         }
     }

@@ -15,9 +15,13 @@ use super::answers::Parcel;
 use super::inbound::{REFUSED, is_same};
 use super::post::{Answer, Publication, Settled};
 use super::route::{Route, StreamUse};
+use super::session::share_of;
 use super::{RequestKey, ServerMachine, ServerOutput};
 use crate::size::{LEAST, event_len, is_about_size};
 use crate::{DropReason, Outbound, Outcome, Reach, Ticket};
+
+/// A question of the application is forgotten after so many request timeouts, as a client's calls are.
+const QUESTION_FACTOR: u32 = 10;
 
 /// Why an answer was not sent.
 pub(super) enum Unsent {
@@ -66,11 +70,12 @@ impl ServerMachine {
         let Some(route) = self.take_route(&key, now) else {
             return if self.routes.was_late(&key) { Ok(()) } else { Err(DropReason::UnknownRequest) };
         };
+        // Whoever took the request back does not know what came of it, and wants no updates.
+        if message.kind == MessageKind::Error || route.cancelled {
+            self.unsubscribe(to, &route);
+        }
         if route.cancelled {
             return Ok(());
-        }
-        if let Some(uri) = route.subscribes.as_ref().filter(|_| message.kind == MessageKind::Error) {
-            self.sessions.unsubscribe(&to, uri);
         }
         if route.stream == StreamUse::Failed && message.kind != MessageKind::Error {
             let text = error_text(&route.id, REFUSED, "Stream aborted");
@@ -191,11 +196,14 @@ impl ServerMachine {
         if !answers {
             return Err(DropReason::Unsupported);
         }
-        let limits = &self.config.limits;
-        if self.asked.count_of(to) >= limits.in_flight_per_caller || self.asked.len() >= limits.in_flight {
+        let (limits, own) = (&self.config.limits, self.asked.count_of(to));
+        let established = self.sessions.get(&to).is_some_and(|session| session.established);
+        if own >= limits.in_flight_per_caller
+            || self.asked.len() >= share_of(limits.in_flight, established, own)
+        {
             return Err(DropReason::Busy);
         }
-        let until = now.mono.after(limits.session_idle);
+        let until = now.mono.after(limits.request_timeout.saturating_mul(QUESTION_FACTOR));
         let token = message.progress_token().map(|token| rewrite::plain_text(token).into_owned());
         let protection = self.floor(&to);
         let event = self.publish_other(to, protection, None, None, message.text().to_string(), now)?;
@@ -259,9 +267,17 @@ impl ServerMachine {
         self.stop_stream(&key, now);
         let Some(route) = self.take_route(&key, now) else { return };
         self.routes.expect_late(key);
+        self.unsubscribe(key.caller, &route);
         if !route.cancelled {
             let text = error_text(&route.id, REFUSED, why);
             self.publish_answer(key, route.protection, text, now);
+        }
+    }
+
+    /// Takes back the subscription that a request asked for.
+    pub(super) fn unsubscribe(&mut self, caller: PublicKey, route: &Route) {
+        if let Some(uri) = &route.subscribes {
+            self.sessions.unsubscribe(&caller, uri);
         }
     }
 

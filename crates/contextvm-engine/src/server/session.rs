@@ -178,10 +178,10 @@ impl Sessions {
     /// Remembers a subscription; `false` when the caller or all together have too many.
     pub(super) fn subscribe(&mut self, caller: &PublicKey, uri: &str) -> bool {
         let Some(session) = self.map.get_mut(caller) else { return false };
-        let part = if session.established { 1 } else { 2 };
+        let own = session.subscriptions.iter().map(|uri| uri.len() + OVERHEAD).sum();
         let bytes = self.subscription_bytes.saturating_add(uri.len() + OVERHEAD);
         let has_room = uri.len() <= SUBSCRIPTION
-            && bytes <= SUBSCRIPTION_BYTES / part
+            && bytes <= share_of(SUBSCRIPTION_BYTES, session.established, own)
             && session.subscriptions.len() < SUBSCRIPTIONS;
         if has_room && session.subscriptions.insert(uri.into()) {
             self.subscription_bytes = bytes;
@@ -259,6 +259,16 @@ impl Sessions {
             slot(&mut self.idle, session.established).remove(&(session.used, *caller));
             *slot(&mut self.count, session.established) -= 1;
         }
+    }
+}
+
+/// How much of what all share one caller may use, who has `own` of it already: not established callers half, and the last quarter is
+/// for established ones that have few.
+pub(super) const fn share_of(all: usize, established: bool, own: usize) -> usize {
+    match established {
+        true if own < all.div_ceil(64) => all,
+        true => all - all / 4,
+        false => all.div_ceil(2),
     }
 }
 

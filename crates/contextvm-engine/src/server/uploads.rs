@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use contextvm_core::envelope::{Envelope, MAX_SAFE_INTEGER};
 use contextvm_core::{Fault, Limits, Mono, Now, Protection, event, tags};
-use contextvm_stream::StreamFrame;
+use contextvm_stream::{StreamBody, StreamFrame};
 use contextvm_transfer::{
     FrameBody, RESTART, Receiver, ReceiverInput, ReceiverOutput, TransferError, TransferFrame, TransferKey,
 };
@@ -88,7 +88,9 @@ impl ServerMachine {
     ) -> Option<Result<(), DropReason>> {
         match TransferFrame::read(message) {
             Ok(Some(frame)) => {
-                return Some(self.take_transfer_frame(event, frame, (protection, stored), now));
+                let is_abort = matches!(frame.body, FrameBody::Abort(_));
+                let taken = self.take_transfer_frame(event, frame, (protection, stored), now);
+                return Some(self.aborted_once(event, is_abort, taken, now));
             }
             Err(_) => return Some(Err(DropReason::Malformed)),
             Ok(None) => {}
@@ -97,10 +99,28 @@ impl ServerMachine {
             return None;
         }
         match StreamFrame::read(message) {
-            Ok(Some(frame)) => self.hear_control(event.pubkey, frame, now).then_some(Ok(())),
+            Ok(Some(frame)) => {
+                let is_abort = matches!(frame.body, StreamBody::Abort(_));
+                let heard = self.hear_control(event.pubkey, frame, now);
+                heard.then(|| self.aborted_once(event, is_abort, Ok(()), now))
+            }
             Ok(None) => None,
             Err(_) => Some(Err(DropReason::Malformed)),
         }
+    }
+
+    /// Remembers the event of an abort that was taken: played back, it ends nothing else that has the same token.
+    fn aborted_once(
+        &mut self,
+        event: &Event,
+        is_abort: bool,
+        taken: Result<(), DropReason>,
+        now: Now,
+    ) -> Result<(), DropReason> {
+        if is_abort && taken.is_ok() && self.has_room_to_remember(&event.pubkey, now) {
+            self.remember_id(event, now);
+        }
+        taken
     }
 
     fn take_transfer_frame(

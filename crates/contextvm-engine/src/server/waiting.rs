@@ -7,6 +7,7 @@ use nostr::event::{Event, EventId};
 use nostr::key::PublicKey;
 
 use super::access::Verdict;
+use super::session::share_of;
 
 /// An event and the message that it stands for.
 #[derive(Clone, Debug)]
@@ -50,7 +51,7 @@ struct Line {
 
 /// Events that wait: for access, in order per caller, or for their second. Bounded in count and bytes.
 ///
-/// Callers that are not established may only use half of it.
+/// Callers that are not established may only use half of it, and the last quarter of the places is for those that have few.
 #[derive(Debug)]
 pub(super) struct Waiting {
     lines: BTreeMap<PublicKey, Line>,
@@ -96,7 +97,7 @@ impl Waiting {
     pub(super) fn push(&mut self, held: Held, established: bool) -> Option<Held> {
         let caller = held.event().pubkey;
         let in_line = self.lines.get(&caller).map_or(0, |line| line.held.len());
-        if in_line >= self.most_of_one || !self.take_room(&held, established) {
+        if in_line >= self.most_of_one || !self.take_room(&held, established, in_line) {
             return Some(held);
         }
         self.lines.entry(caller).or_default().held.push_back(held);
@@ -106,7 +107,7 @@ impl Waiting {
     /// Keeps an event until the next look at it; gives it back when there is no room.
     pub(super) fn hold(&mut self, held: Held, until: Mono, established: bool) -> Option<Held> {
         let of_one = self.early.values().filter(|other| other.event().pubkey == held.event().pubkey).count();
-        if of_one >= self.most_of_one || !self.take_room(&held, established) {
+        if of_one >= self.most_of_one || !self.take_room(&held, established, of_one) {
             return Some(held);
         }
         self.next = self.next.wrapping_add(1);
@@ -175,10 +176,10 @@ impl Waiting {
         (self.count, self.bytes)
     }
 
-    fn take_room(&mut self, held: &Held, established: bool) -> bool {
+    fn take_room(&mut self, held: &Held, established: bool, own: usize) -> bool {
         let part = if established { 1 } else { 2 };
         let bytes = self.bytes.saturating_add(held.letter.weight());
-        if self.count >= self.most.div_ceil(part) || bytes > self.most_bytes.div_ceil(part) {
+        if self.count >= share_of(self.most, established, own) || bytes > self.most_bytes.div_ceil(part) {
             return false;
         }
         self.count += 1;

@@ -72,6 +72,29 @@ fn a_resource_update_goes_to_its_subscribers() {
     assert!(world.broadcast(UPDATED).is_empty());
 }
 
+/// Whoever takes a subscription back hears no updates, whatever the application makes of it.
+#[test]
+fn a_subscription_that_was_taken_back_is_none() {
+    let subscribe = r#"{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"file:///a"}}"#;
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
+    let ends: [fn(&mut World); 3] = [
+        |world| drop(world.done(1)),
+        |world| {
+            world.app(1, r#"{"jsonrpc":"2.0","id":"$1","error":{"code":-32002,"message":"no"}}"#);
+        },
+        |world| drop(world.pass(61)),
+    ];
+    for (nth, end) in ends.into_iter().enumerate() {
+        let mut world = World::new(ServerConfig::default());
+        world.from(1, PLAIN, INITIALIZED);
+        world.from(1, PLAIN, subscribe);
+        assert_eq!(world.broadcast(UPDATED).len(), 1, "it is subscribed at once");
+        world.from(1, PLAIN, cancel);
+        end(&mut world);
+        assert!(world.broadcast(UPDATED).is_empty(), "{nth}");
+    }
+}
+
 #[test]
 fn a_subscription_that_is_not_kept_is_refused() {
     let subscribe = |id: u32, uri: &str| {

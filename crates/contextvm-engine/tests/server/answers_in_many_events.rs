@@ -356,6 +356,22 @@ fn the_caller_stops_it_by_an_abort_or_by_taking_the_request_back() {
 }
 
 #[test]
+fn an_abort_that_a_relay_plays_back_does_not_end_the_next_answer_under_its_token() {
+    let mut world = asked(ServerConfig::default(), PLAIN);
+    world.outcome = None;
+    let answer = long_answer(&world, 0, 300_000);
+    world.app(1, &answer);
+    world.from(1, PLAIN, &frame("t", 9, FrameBody::Abort(None)));
+    assert_eq!(world.machine.load().transfers_out, 0);
+    world.pass(200);
+    world.tagged(1, PLAIN, &long_call(5, 300), OVERSIZED);
+    let answer = long_answer(&world, 2, 300_000);
+    world.app(1, &answer);
+    assert_eq!(world.again(1, PLAIN), ["drop Duplicate"]);
+    assert_eq!(world.machine.load().transfers_out, 1);
+}
+
+#[test]
 fn a_transfer_ends_after_five_minutes_whatever_relays_do() {
     let mut world = asked(ServerConfig::default(), PLAIN);
     world.outcome = None;

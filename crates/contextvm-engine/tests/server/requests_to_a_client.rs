@@ -1,4 +1,5 @@
 //! Requests of the application go to callers that offered to answer, and come back by their event (T09, T23).
+use contextvm_core::Limits;
 use contextvm_engine::{ServerConfig, ServerInput};
 
 use crate::world::{PLAIN, World, call, public};
@@ -55,6 +56,32 @@ fn an_error_is_an_answer_too_and_questions_are_bounded() {
     assert_eq!(delivered["id"], 4);
     world.pass(30 * 60);
     assert_eq!(world.machine.load().asked, 0, "nobody waits for ever");
+}
+
+#[test]
+fn callers_that_answer_nothing_leave_room_for_questions_to_others_and_not_for_long() {
+    let limits = Limits { in_flight: 64, in_flight_per_caller: 8, ..Limits::default() };
+    let mut world = World::new(ServerConfig { limits, ..ServerConfig::default() });
+    for n in 1..10 {
+        world.tagged(n, PLAIN, &call(1, "ping"), OFFER);
+    }
+    let ask = |world: &mut World, n: u32| {
+        (0..8).filter(|id| world.app(n, &call(*id, "roots/list"))[0].starts_with("publish")).count()
+    };
+    let strangers: usize = (1..10).map(|n| ask(&mut world, n)).sum();
+    assert_eq!(strangers, 32, "half of all");
+    for nth in 0..9 {
+        world.done(nth);
+    }
+    let established: usize = (1..9).map(|n| ask(&mut world, n)).sum();
+    assert_eq!(
+        (established, ask(&mut world, 9)),
+        (16 + 2, 1),
+        "three quarters, and one each of those who have none"
+    );
+    world.pass(601);
+    assert_eq!(world.machine.load().asked, 0);
+    assert_eq!(world.machine.load().sessions, 9, "their sessions go on");
 }
 
 #[test]

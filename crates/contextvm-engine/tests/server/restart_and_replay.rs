@@ -48,6 +48,23 @@ fn a_clock_that_is_slow_by_a_blink_costs_a_blink() {
 }
 
 #[test]
+fn those_who_stamp_ahead_leave_room_for_others_who_do() {
+    let limits = Limits { in_flight: 64, in_flight_per_caller: 8, ..Limits::default() };
+    let mut world = World::new(ServerConfig { limits, ..started_at(START - 9) });
+    for n in 1..10 {
+        world.from(n, PLAIN, &call(0, "ping"));
+        world.done(n as usize - 1);
+    }
+    let held = |world: &mut World, n: u32, id: u32| {
+        world.arrives(n, PLAIN, event(n, START + 50, &call(id, "ping"), &[])).is_empty()
+    };
+    let crowd =
+        (1..9).flat_map(|n| (1..9).map(move |id| (n, id))).filter(|(n, id)| held(&mut world, *n, *id));
+    assert_eq!(crowd.count(), 48 + 2, "three quarters, and one each of those who have none");
+    assert!(held(&mut world, 9, 1));
+}
+
+#[test]
 fn what_is_stamped_further_ahead_than_anybody_waits_is_dropped() {
     let mut world = World::new(started_at(START - 9));
     for (ahead, lines) in [(60, &[][..]), (61, &["drop Stale"])] {

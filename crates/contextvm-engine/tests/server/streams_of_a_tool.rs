@@ -269,6 +269,20 @@ fn a_caller_that_aborts_gets_an_error_unless_the_tool_has_its_own() {
     }
 }
 
+/// Tokens come again with every restart of a caller; a relay that plays the old abort back ends nothing.
+#[test]
+fn an_abort_that_a_relay_plays_back_does_not_end_the_next_stream_under_its_token() {
+    let mut world = asked(ServerConfig::default(), STREAMS);
+    world.write(0, "a").0.unwrap();
+    world.from(1, PLAIN, &control("t", 1, StreamBody::Abort(None)));
+    world.done(0);
+    world.pass(200);
+    world.tagged(1, PLAIN, &long_call(5, 300), STREAMS);
+    world.write(2, "b").0.unwrap();
+    assert_eq!(world.again(1, PLAIN), ["drop Duplicate"]);
+    assert_eq!(world.write(2, "c").0, Ok(1));
+}
+
 #[test]
 fn a_tool_that_aborts_answers_with_an_error() {
     let mut world = asked(ServerConfig::default(), STREAMS);
