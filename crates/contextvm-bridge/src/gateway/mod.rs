@@ -26,6 +26,8 @@ use crate::notice::Reporter;
 use private::Private;
 use shared::Shared;
 
+/// Longest time that is waited for anything.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Beginning of the ids that the gateway gives.
 const OWN: &str = "cvm-";
 
@@ -128,15 +130,15 @@ impl GatewayBuilder {
         self
     }
 
-    /// Sets how long the server may take to answer `initialize`; 60 seconds by default.
+    /// Sets how long the server may take to answer `initialize`; 60 seconds by default, a year at most.
     pub fn opening_timeout(mut self, timeout: Duration) -> Self {
-        self.options.opening_timeout = timeout;
+        self.options.opening_timeout = timeout.min(YEAR);
         self
     }
 
-    /// Sets how long the server may take over a request without any progress; 300 seconds by default.
+    /// Sets how long the server may take over a request without any progress; 300 seconds by default, a year at most.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.options.request_timeout = timeout;
+        self.options.request_timeout = timeout.min(YEAR);
         self
     }
 

@@ -134,6 +134,8 @@ fn annotations(schema: &RawValue) -> Option<Vec<ParamHeader>> {
 struct Found {
     headers: Vec<ParamHeader>,
     path: Vec<String>,
+    /// What the headers weigh: every one holds its whole path, so that a long name counts as often as there are headers behind it.
+    bytes: usize,
     is_broken: bool,
 }
 
@@ -143,6 +145,12 @@ impl Found {
         let name = object::string(annotation).filter(|name| is_token(name));
         match name {
             Some(name) if !self.path.is_empty() && kind.is_some_and(is_primitive) => {
+                self.bytes +=
+                    PARAM_PREFIX.len() + name.len() + self.path.iter().map(String::len).sum::<usize>();
+                if self.bytes > REMEMBERED {
+                    self.is_broken = true;
+                    return;
+                }
                 let name = [PARAM_PREFIX, &name.to_ascii_lowercase()].concat();
                 self.headers.push(ParamHeader { name, path: self.path.clone() });
             }
@@ -306,6 +314,17 @@ mod tests {
         );
         assert_eq!(names(r#"{"type":"object","properties":{"a":{"type":"string"}}}"#), Some(Vec::new()));
         assert_eq!(names("true"), Some(Vec::new()));
+    }
+
+    /// Every header holds its whole path: a schema of some hundred kilobytes could ask for gigabytes.
+    #[test]
+    fn a_long_name_above_many_annotations_is_not_copied_for_each() {
+        let property = |nth: usize| format!(r#""p{nth}":{{"type":"string","x-mcp-header":"p{nth}"}}"#);
+        let below: Vec<_> = (0..5_000).map(property).collect();
+        let schema =
+            |name: &str| format!(r#"{{"properties":{{"{name}":{{"properties":{{{}}}}}}}}}"#, below.join(","));
+        assert_eq!(names(&schema("short")).unwrap().len(), 5_000);
+        assert_eq!(names(&schema(&"x".repeat(100_000))), None);
     }
 
     #[test]

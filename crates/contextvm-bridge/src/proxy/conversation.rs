@@ -7,6 +7,9 @@ use tokio::sync::mpsc;
 
 use crate::queue::{self, Closed, Weigh};
 
+/// Levels by which a message may be deeper than it came, because a translation put it, or a part of it, into another one.
+pub(crate) const WRAPPED: usize = 8;
+
 /// Messages that may wait in either direction of one conversation.
 const WAITING: usize = 64;
 /// Conversations that may wait to be taken up.

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::{Judgement, ToolCheck, ToolsRefused};
 use crate::answer::{FAILED, Failure, raw};
-use crate::proxy::conversation::{Heard, Said};
+use crate::proxy::conversation::{Heard, Said, WRAPPED};
 
 /// Most lists that a host may ask for at once, and most messages that wait for the complete list.
 const OPEN: usize = 256;
@@ -158,8 +158,9 @@ impl Checker {
 
     /// Takes one message of the server.
     pub(super) fn server_said(&mut self, heard: Heard) {
-        // It was measured when it came from a relay.
-        let limits = Limits { json_nodes: usize::MAX, event: usize::MAX, ..self.limits.clone() };
+        // It was measured when it came from a relay, and may have been put into another message since.
+        let json_depth = self.limits.json_depth.saturating_add(WRAPPED);
+        let limits = Limits { json_nodes: usize::MAX, event: usize::MAX, json_depth, ..self.limits.clone() };
         let Ok(message) = Envelope::parse(&heard.text, &limits) else { return };
         match (message.kind, message.id) {
             (MessageKind::Response | MessageKind::Error, Some(id)) => {

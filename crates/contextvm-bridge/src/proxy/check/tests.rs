@@ -217,6 +217,16 @@ fn a_page_that_is_no_list_of_tools_lets_nothing_through() {
     }
 }
 
+/// A translation puts what came into another message; what is then a little deeper than messages may be is an answer all the same.
+#[test]
+fn an_answer_that_a_translation_made_deeper_reaches_the_host() {
+    let mut bench = Bench::new();
+    bench.host(&request(1, "ping", "{}"));
+    let depth = Limits::default().json_depth;
+    let deep = format!("{}{}", r#"{"a":"#.repeat(depth), "1").to_owned() + &"}".repeat(depth);
+    assert_eq!(bench.result("1", &deep).len(), 1);
+}
+
 #[test]
 fn an_endless_list_has_an_end() {
     let mut bench = Bench::new();

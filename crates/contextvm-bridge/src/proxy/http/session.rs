@@ -122,7 +122,7 @@ impl Session {
         if state.open.len() >= OPEN {
             return Err(Refused::Busy);
         }
-        state.forget_ended(self.backlog);
+        state.forget_ended(0, self.backlog);
         let stream = state.next;
         state.next += 1;
         state.open.insert(id.get().to_owned(), Open { stream, lists_tools: lists_tools(method) });
@@ -173,6 +173,9 @@ impl Session {
         let share = (self.backlog / (state.open.len() + 1)).max(SHARE);
         drop(state);
         let lost = stream.push(line(heard.text), is_answer, share);
+        if is_answer {
+            self.state().forget_ended(1, self.backlog);
+        }
         if lost > 0 {
             tracing::debug!(lost, "a host does not read; its oldest messages were left out");
         }
@@ -228,11 +231,13 @@ impl Session {
 }
 
 impl State {
-    /// Forgets ended streams, oldest first, until few enough and at most `limit` bytes of them are left.
-    fn forget_ended(&mut self, limit: usize) {
+    /// Forgets ended streams but the `latest`, oldest first, until few enough and at most `limit` bytes of them are left. Whoever
+    /// reads one reads it to its end.
+    fn forget_ended(&mut self, latest: usize, limit: usize) {
         let bytes = |stream: &u64| self.streams.get(stream).map_or(0, |stream| stream.bytes());
         let mut kept: usize = self.ended.iter().map(bytes).sum();
-        while (self.ended.len() > ENDED || kept > limit)
+        while self.ended.len() > latest
+            && (self.ended.len() > ENDED || kept > limit)
             && let Some(oldest) = self.ended.pop_front()
         {
             kept -= self.streams.remove(&oldest).map_or(0, |stream| stream.bytes());

@@ -18,7 +18,7 @@ use super::listen::Listen;
 use super::names::Directory;
 use super::route::{Seek, task_of};
 use crate::answer::{FAILED, Failure, INVALID_REQUEST, TIMED_OUT};
-use crate::proxy::conversation::{Heard, Said};
+use crate::proxy::conversation::{Heard, Said, WRAPPED};
 
 /// How long a server that did not open a session is left alone before it is tried again.
 pub(super) const RETRY: Duration = Duration::from_secs(30);
@@ -210,7 +210,9 @@ impl Merger {
 
     /// Answers may have more members than requests: they may have been put together from several events.
     pub(super) fn answer_limits(&self) -> Limits {
-        Limits { json_nodes: self.limits.json_nodes.saturating_mul(16), ..self.limits.clone() }
+        // It may have been put into another message since it came.
+        let json_depth = self.limits.json_depth.saturating_add(WRAPPED);
+        Limits { json_nodes: self.limits.json_nodes.saturating_mul(16), json_depth, ..self.limits.clone() }
     }
 
     fn host_asks(&mut self, message: &Envelope<'_>) {

@@ -19,6 +19,7 @@ use super::texts::{discovered, shows_modern, with_modern_members, without_modern
 use super::{Act, Era, Purpose, Switchboard};
 use crate::answer::{FAILED, Failure, METHOD_NOT_FOUND};
 use crate::proxy::conversation::Heard;
+use crate::queue;
 use crate::revision::{
     CLIENT_CAPABILITIES, INVALID_PARAMS, LATEST_LEGACY, LOG_LEVEL, LOG_LEVELS, MODERN, NO_RESOURCE,
     UNSUPPORTED_VERSION, log_level,
@@ -412,9 +413,17 @@ impl Switchboard {
 
     /// An answer that nobody waits for right now may be for a call between two rounds.
     pub(super) fn down_late(&mut self, wire: &str, message: &Envelope<'_>) {
-        if let Some(call) = self.down.suspended.values_mut().find(|call| call.wire == wire) {
-            call.answer = Some(message.text().to_owned());
-        }
+        let held: usize =
+            self.down.suspended.values().filter_map(|call| call.answer.as_ref()).map(String::len).sum();
+        let Some(call) = self.down.suspended.values_mut().find(|call| call.wire == wire) else { return };
+        let has_room = held + message.text().len() <= queue::BYTES;
+        call.answer = match message.id {
+            Some(id) if !has_room => {
+                let why = "the server answered before it was told what it had asked, and there was no room for that";
+                Some(Failure::new(FAILED, "busy", why).answer(id))
+            }
+            _ => Some(message.text().to_owned()),
+        };
     }
 
     /// Answers a host of 2026-07-28 as an older server did.

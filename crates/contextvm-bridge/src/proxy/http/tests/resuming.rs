@@ -110,3 +110,18 @@ async fn ended_streams_are_kept_for_a_while_and_not_for_ever() {
     let (_answer, _) = host.ask(&request("\"next\"", "ping")).await;
     assert_eq!(host.resume(&first).await.status, 405);
 }
+
+#[tokio::test]
+async fn many_large_answers_at_once_are_not_all_kept_until_the_next_request() {
+    let mut stage = Stage::with(|options| options.with_backlog(10_000)).await;
+    let (host, server) = stage.session().await;
+    let (one, first) = host.ask(&request("1", "ping")).await;
+    let (other, second) = host.ask(&request("2", "ping")).await;
+    drop((one, other));
+    let large =
+        |id: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"x":"{}"}}}}"#, "x".repeat(20_000));
+    server.says(Some("1"), &large("1")).await;
+    server.says(Some("2"), &large("2")).await;
+    assert_eq!(host.resume(&second).await.data().await.unwrap(), large("2"));
+    assert_eq!(host.resume(&first).await.status, 405);
+}
