@@ -155,7 +155,7 @@ where
         tokio::select! {
             letter = session.next() => match letter {
                 Some(letter) => desks.route::<H>(letter).await,
-                None => return,
+                None => break,
             },
             Some(ended) = desks.tasks.join_next(), if !desks.tasks.is_empty() => {
                 if !ended.is_ok_and(|number| desks.is_replaced(number)) {
@@ -165,6 +165,9 @@ where
             }
         }
     }
+    // The session is over, what it asked may still be answered: its services end by themselves.
+    (desks.legacy, desks.modern) = (None, None);
+    while desks.tasks.join_next().await.is_some() {}
 }
 
 impl<F> Desks<F> {

@@ -220,6 +220,14 @@ impl SessionSender {
         }
     }
 
+    /// Waits until nothing can be sent any more; nothing waits for a local caller.
+    #[cfg(feature = "rmcp")]
+    pub(crate) async fn closed(&self) {
+        if let Way::Wire(wire) = &self.way {
+            wire.commands.closed().await;
+        }
+    }
+
     /// Returns what writes the stream of a request of this caller while it is open: of one that came as
     /// `Delivery::Request { streams: true, .. }`. For every other request the writer takes nothing.
     ///

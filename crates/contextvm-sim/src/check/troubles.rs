@@ -51,7 +51,7 @@ impl Troubles {
 }
 
 /// Whether one more call may find no room. A table of bytes counts as full from its half on: one message may be the rest.
-/// The last quarter of the requests in flight is kept for callers that have none, the last ids for requests that are
+/// The last quarter of the requests in flight, and of those that wait, is kept for callers that have none, the last ids for requests that are
 /// refused aloud.
 const fn is_full(load: &ServerLoad, limits: &Limits) -> bool {
     load.seen_ids >= limits.seen_ids - limits.seen_ids / 64
@@ -59,7 +59,7 @@ const fn is_full(load: &ServerLoad, limits: &Limits) -> bool {
         || load.stranger_sessions >= limits.stranger_sessions
         || load.in_flight >= limits.in_flight - limits.in_flight / 4
         || load.in_flight_bytes > limits.in_flight_bytes / 2
-        || load.waiting >= limits.in_flight
+        || load.waiting >= limits.in_flight - limits.in_flight / 4
         || load.waiting_bytes > limits.in_flight_bytes / 2
         || load.transfers_in >= limits.transfers
         || load.transfers_in_bytes > limits.transfers_bytes / 2

@@ -40,6 +40,12 @@ impl Tools {
         "at last".into()
     }
 
+    #[tool(description = "answers after a long while")]
+    async fn slower(&self) -> String {
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        "at long last".into()
+    }
+
     #[tool(description = "panics")]
     fn panics(&self) -> String {
         panic!("as told")
@@ -78,13 +84,13 @@ fn text_of(result: &Value) -> &str {
     result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text in {result}"))
 }
 
-fn modern_call(id: u64) -> String {
+fn modern_call(id: u64, tool: &str) -> String {
     let meta = json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientCapabilities": {},
         "io.modelcontextprotocol/clientInfo": {"name": "modern", "version": "1"},
     });
-    let params = json!({"name": "who", "arguments": {}, "_meta": meta});
+    let params = json!({"name": tool, "arguments": {}, "_meta": meta});
     json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).to_string()
 }
 
@@ -96,7 +102,7 @@ async fn a_typed_client_calls_a_typed_server() {
     let me = client.public_key().to_hex();
     let mcp = soon(().serve(client.into_transport(messages))).await.unwrap();
     let tools = soon(mcp.list_all_tools()).await.unwrap();
-    assert_eq!(tools.len(), 4);
+    assert_eq!(tools.len(), 5);
     let answer = soon(mcp.call_tool(CallToolRequestParams::new("who"))).await.unwrap();
     assert_eq!(text_of(&serde_json::to_value(&answer).unwrap()), me);
     soon(mcp.cancel()).await.unwrap();
@@ -112,7 +118,7 @@ async fn a_typed_client_of_2026_07_28_discovers_a_typed_server_and_calls_it() {
     let handler = ClientInfo::default();
     let transport = client.clone().into_transport(messages);
     let mcp = soon(handler.serve_with_lifecycle(transport, lifecycle)).await.unwrap();
-    assert_eq!(soon(mcp.list_all_tools()).await.unwrap().len(), 4);
+    assert_eq!(soon(mcp.list_all_tools()).await.unwrap().len(), 5);
     let answer = soon(mcp.call_tool(CallToolRequestParams::new("who"))).await.unwrap();
     assert_eq!(text_of(&serde_json::to_value(&answer).unwrap()), me);
     let view = client.server_view().await.unwrap();
@@ -158,7 +164,7 @@ async fn a_modern_request_is_served_and_may_alternate_with_legacy_ones() {
     let (client, mut messages) = client(&relay, server.public_key()).connect().await.unwrap();
     let me = client.public_key().to_hex();
     for id in [1, 2] {
-        client.send(modern_call(id)).await.unwrap();
+        client.send(modern_call(id, "who")).await.unwrap();
         let answer = next(&mut messages).await;
         assert_eq!((&answer["id"], text_of(&answer["result"])), (&json!(id), me.as_str()));
         client.send(call_text(&json!(id + 10), "who", &json!(null), None)).await.unwrap();
@@ -186,6 +192,30 @@ async fn a_call_under_way_is_answered_although_its_caller_initialises_again() {
     assert_eq!(next(&mut messages).await["id"], json!(3));
     let answer = next(&mut messages).await;
     assert_eq!((&answer["id"], text_of(&answer["result"])), (&json!(2), "at last"));
+}
+
+/// A service whose session is over gives its answers all the same: what was executed is answered, however long it took.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_take_long_are_answered_although_their_caller_initialises_again() {
+    let relay = relay().await;
+    let (server, _made) = typed(&relay).await;
+    let (client, mut messages) = client(&relay, server.public_key()).connect().await.unwrap();
+    client.send(initialize(1)).await.unwrap();
+    assert_eq!(next(&mut messages).await["id"], json!(1));
+    client.send(INITIALIZED.into()).await.unwrap();
+    client.send(call_text(&json!(2), "slower", &json!(null), None)).await.unwrap();
+    client.send(modern_call(4, "slower")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    client.send(initialize(3)).await.unwrap();
+    assert_eq!(next(&mut messages).await["id"], json!(3));
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let answer = next(&mut messages).await;
+        assert_eq!(text_of(&answer["result"]), "at long last", "{answer}");
+        answers.push(answer["id"].as_u64());
+    }
+    answers.sort();
+    assert_eq!(answers, [Some(2), Some(4)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
