@@ -158,6 +158,12 @@ fn lines(text: &str, expected: Option<&Newest>) {
     assert_eq!(again.to_lines(), printed);
     again.merge(&newest, START);
     assert_eq!(again.to_lines(), printed);
+    let mut careful = Newest::new(4);
+    careful.merge_vouched(&newest, START, |_key| false);
+    assert!(careful.len() <= 1, "a quarter of the room");
+    let mut careful = Newest::new(8);
+    careful.merge_vouched(&newest, START, |_key| true);
+    assert_eq!(careful.to_lines(), printed);
     if let Some(expected) = expected {
         assert_eq!(printed, expected.to_lines());
     }

@@ -366,6 +366,19 @@ fn servers() -> Vec<Seed> {
             ]
             .concat(),
         ),
+        (
+            "subscription_taken_back",
+            [
+                &SERVER[..],
+                &initialized,
+                &[0, 1, 3, 1, 0, 4, 0, 2],
+                &[3, 1, 1, 0, 4, 0, 2],
+                &answer,
+                &[9, 0, 2, 1],
+                &wake,
+            ]
+            .concat(),
+        ),
         ("server_request", [&SERVER[..], &initialize, &[10, 0, 1], &[4, 0, 1, 1, 0, 4, 0, 2]].concat()),
         ("session_closed", [&SERVER[..], &call, &[14, 0], &answer].concat()),
         (

@@ -176,7 +176,7 @@ impl Run {
         };
         let now = self.now;
         match bytes.below(4) {
-            0 => drop(self.machine.start_stream(&key, None, now)),
+            0 => drop(self.machine.start_stream(&key, Some("text/plain"), now)),
             1 => {
                 let text = "text ".repeat(usize::from(bytes.byte()) * 10);
                 let taken = self.machine.write_stream(&key, &text, now);

@@ -29,6 +29,7 @@ fn the_seeds_do_what_their_names_say() {
     assert_eq!(requests("initialised"), [1, 1, 2]);
     assert_eq!(requests("restarted"), [2, 2, 2]);
     assert_eq!(requests("subscribed"), [2, 1, 2]);
+    assert_eq!(requests("subscription_taken_back"), [1, 0, 0]);
     assert_eq!(counts("server_request").delivered, [2, 1]);
     assert_eq!(requests("session_closed"), [1, 1, 1]);
     assert_eq!(requests("busy")[0], 1);
