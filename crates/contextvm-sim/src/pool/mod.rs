@@ -156,6 +156,8 @@ struct Line {
     challenge: Option<Rc<str>>,
     auth: Auth,
     auth_wanted: bool,
+    /// When it is to be subscribed or authenticated again, and on which connection.
+    reopens: Option<(u64, u32)>,
     last_signature: Option<u64>,
     queue: VecDeque<u64>,
     sent: BTreeMap<EventId, Sent>,
@@ -213,6 +215,7 @@ impl Pool {
             challenge: None,
             auth: Auth::Idle,
             auth_wanted: false,
+            reopens: None,
             last_signature: None,
             queue: VecDeque::new(),
             sent: BTreeMap::new(),

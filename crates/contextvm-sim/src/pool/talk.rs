@@ -60,7 +60,11 @@ impl Pool {
                 }
             }
         }
-        if let Some(at) = wait {
+        // Many challenges wait for one and the same moment.
+        if let Some(at) = wait
+            && line.reopens != Some((at, connection))
+        {
+            line.reopens = Some((at, connection));
             let timer = Timer::Reopen { relay, connection };
             kernel.queue.at(at, Due::Pool { peer, life, timer });
         }
