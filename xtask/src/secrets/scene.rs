@@ -221,10 +221,14 @@ impl Scene {
     fn hold(&self, name: &str, canary: &Canary) -> Result<Running, Vec<String>> {
         let holder = self.start(&["sleep".to_owned(), "60".to_owned()], name, Some(&canary.nsec))?;
         let begun = Instant::now();
-        let comm = format!("/proc/{}/comm", holder.child.id());
-        // Until then it is the shell, which has not raised the bound on dumps yet.
-        while fs::read_to_string(&comm).is_ok_and(|comm| comm.trim() != "sleep") && begun.elapsed() < PATIENCE
-        {
+        let of = |what: &str| fs::read_to_string(format!("/proc/{}/{what}", holder.child.id()));
+        // Until then it is the shell, which has not raised the bound on dumps yet. A program has its name before it has its
+        // environment.
+        let is_early = || {
+            of("comm").is_ok_and(|comm| comm.trim() != "sleep")
+                || of("environ").is_ok_and(|all| all.is_empty())
+        };
+        while is_early() && begun.elapsed() < PATIENCE {
             sleep(Duration::from_millis(5));
         }
         Ok(holder)
