@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use contextvm_core::{Limits, Mono, Now};
+use contextvm_core::{Limits, Mono, Now, PeerTags};
 use contextvm_engine::server::{Delivery, Question, RequestKey};
-use contextvm_engine::{ServerInput, ServerMachine, ServerOutput};
+use contextvm_engine::{DropReason, ServerInput, ServerMachine, ServerOutput};
 use contextvm_runtime::{Counters, Effect, Endpoint, Input};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -260,6 +260,10 @@ impl Desk {
             }
             ServerOutput::StreamRoom(key) => self.writing.room(&mut self.machine, &key, self.now),
             ServerOutput::StreamEnded { key, failure } => self.writing.end(&key, failure),
+            ServerOutput::Unasked { of, id, reason, tags } => {
+                self.unasked(of, &id, reason, tags);
+                return Some(Effect::Drop { event: None, reason });
+            }
             ServerOutput::Refused { event, reason } => {
                 return Some(Effect::Drop { event: Some(event), reason });
             }
@@ -290,6 +294,16 @@ impl Desk {
                 self.seats.remove(&caller);
                 self.tell(ServerInput::SessionClosed(caller));
             }
+        }
+    }
+
+    /// Answers a request of the application itself, because its caller was not asked.
+    fn unasked(&mut self, caller: PublicKey, id: &str, reason: DropReason, tags: Arc<PeerTags>) {
+        if self.seats.contains_key(&caller)
+            && let Some(message) = crate::answer::unasked(id, reason)
+        {
+            let inbound = Inbound { delivery: Delivery::Response, message, event: None, tags };
+            self.deliver(caller, Box::new(inbound));
         }
     }
 

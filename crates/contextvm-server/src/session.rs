@@ -21,7 +21,8 @@ pub struct Inbound {
     pub delivery: Delivery,
     /// The JSON-RPC text: a request's id and progress token are its inner event id in hex.
     pub message: String,
-    /// The signed inner event; `None` from a local caller, whose messages are not signed by anybody.
+    /// The signed inner event; `None` from a local caller, whose messages are not signed by anybody, and of an
+    /// error that answers what the application could not ask.
     pub event: Option<Arc<Event>>,
     /// What the caller has said about itself.
     pub tags: Arc<PeerTags>,

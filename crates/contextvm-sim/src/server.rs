@@ -226,7 +226,10 @@ impl Server {
                 }
                 self.falls(Point::Written, desk);
             }
-            ServerOutput::Restarted(_) | ServerOutput::Ended(_) | ServerOutput::Undeliverable { .. } => {}
+            ServerOutput::Restarted(_)
+            | ServerOutput::Ended(_)
+            | ServerOutput::Undeliverable { .. }
+            | ServerOutput::Unasked { .. } => {}
             ServerOutput::Refused { reason, .. } | ServerOutput::Drop(reason) => {
                 desk.kernel.dropped(desk.me.host, reason)
             }

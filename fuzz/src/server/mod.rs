@@ -228,6 +228,7 @@ impl Run {
                 ServerOutput::Restarted(_)
                 | ServerOutput::Ended(_)
                 | ServerOutput::Undeliverable { .. }
+                | ServerOutput::Unasked { .. }
                 | ServerOutput::Refused { .. }
                 | ServerOutput::Drop(_) => {}
             }

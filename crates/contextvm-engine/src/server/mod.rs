@@ -189,6 +189,17 @@ pub enum ServerOutput {
         /// Why not.
         reason: DropReason,
     },
+    /// A request of the application was not sent to the caller whom it was to ask, so that nobody is going to answer it.
+    Unasked {
+        /// Who was to be asked.
+        of: PublicKey,
+        /// The application's own id as it wrote it, JSON.
+        id: String,
+        /// Why not.
+        reason: DropReason,
+        /// What the caller has said about itself.
+        tags: Arc<PeerTags>,
+    },
     /// An event was not acted on; it may have waited for that since long ago.
     Refused {
         /// Its inner id.

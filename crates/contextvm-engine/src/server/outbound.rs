@@ -1,5 +1,6 @@
 //! What a server does with a message of its application: correlate, protect, publish, and publish again.
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use contextvm_core::envelope::{self, Envelope, MessageKind};
@@ -190,9 +191,18 @@ impl ServerMachine {
         self.publish_other(key.caller, protection, Some(key.id), answered, text, now).map(|_| ())
     }
 
+    /// Asks a caller something; where that cannot be done the application is told, and need not wait.
     fn send_request(&mut self, to: PublicKey, message: &Envelope<'_>, now: Now) -> Result<(), DropReason> {
+        let id = message.id.ok_or(DropReason::Malformed)?.get();
+        if let Err(reason) = self.ask(to, message, id, now) {
+            let tags = self.sessions.get(&to).map_or_else(Arc::default, |session| Arc::clone(&session.tags));
+            self.out.push_back(ServerOutput::Unasked { of: to, id: id.to_string(), reason, tags });
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, to: PublicKey, message: &Envelope<'_>, id: &str, now: Now) -> Result<(), DropReason> {
         let answers = self.sessions.get(&to).is_some_and(|session| session.tags.server_requests);
-        let id = message.id.ok_or(DropReason::Malformed)?.get().to_string();
         if !answers {
             return Err(DropReason::Unsupported);
         }
@@ -207,7 +217,7 @@ impl ServerMachine {
         let token = message.progress_token().map(|token| rewrite::plain_text(token).into_owned());
         let protection = self.floor(&to);
         let event = self.publish_other(to, protection, None, None, message.text().to_string(), now)?;
-        self.asked.insert(RequestKey { caller: to, id: event }, id, token, until);
+        self.asked.insert(RequestKey { caller: to, id: event }, id.to_string(), token, until);
         Ok(())
     }
 

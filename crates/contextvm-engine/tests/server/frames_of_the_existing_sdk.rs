@@ -65,6 +65,7 @@ impl Recording {
                 | ServerOutput::StreamRoom(_)
                 | ServerOutput::StreamEnded { .. }
                 | ServerOutput::Undeliverable { .. }
+                | ServerOutput::Unasked { .. }
                 | ServerOutput::Refused { .. }
                 | ServerOutput::Drop(_) => {}
             }

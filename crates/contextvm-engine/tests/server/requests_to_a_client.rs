@@ -8,11 +8,11 @@ const ASK: &str = r#"{"jsonrpc":"2.0","id":"app-1","method":"elicitation/create"
 const OFFER: &[&[&str]] = &[&["support_server_requests"]];
 
 #[test]
-fn a_caller_that_did_not_offer_is_not_asked() {
+fn a_caller_that_did_not_offer_is_not_asked_and_the_application_hears_so() {
     let mut world = World::new(ServerConfig::default());
-    assert_eq!(world.app(1, ASK), ["undeliverable nobody Unsupported"]);
+    assert_eq!(world.app(1, ASK), [r#"unasked nobody "app-1" Unsupported"#]);
     world.from(1, PLAIN, &call(1, "ping"));
-    assert_eq!(world.app(1, ASK), ["undeliverable c1 Unsupported"]);
+    assert_eq!(world.app(1, ASK), [r#"unasked c1 "app-1" Unsupported"#]);
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn an_error_is_an_answer_too_and_questions_are_bounded() {
     for n in 0..32 {
         assert_eq!(world.app(1, &call(n, "roots/list")).len(), 1);
     }
-    assert_eq!(world.app(1, &call(32, "roots/list")), ["undeliverable c1 Busy"]);
+    assert_eq!(world.app(1, &call(32, "roots/list")), ["unasked c1 32 Busy"]);
     let asked = world.drafts[4].id.to_hex();
     let error = r#"{"jsonrpc":"2.0","error":{"code":-1,"message":"no"}}"#;
     let lines = world.tagged(1, PLAIN, error, &[&["e", &asked]]);

@@ -312,6 +312,7 @@ impl World {
                 Some(error) => format!("failed {} {error:?}", key.id.to_hex()),
             },
             ServerOutput::Undeliverable { to, reason } => format!("undeliverable {} {reason:?}", name(to)),
+            ServerOutput::Unasked { of, id, reason, .. } => format!("unasked {} {id} {reason:?}", name(of)),
             ServerOutput::Refused { reason, .. } | ServerOutput::Drop(reason) => format!("drop {reason:?}"),
         };
         self.without_ids(&line)

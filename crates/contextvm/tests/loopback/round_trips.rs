@@ -161,6 +161,14 @@ async fn the_server_asks_a_client_that_offered_to_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_asks_a_client_that_offered_nothing_hears_so_at_once() {
+    let relay = relay().await;
+    let app = app(server(&relay)).await;
+    let client = caller(&relay, app.key()).await;
+    assert_eq!(call(&client, "sample", json!(0)).await.unwrap(), json!({"answer": null}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_of_the_server_that_finds_no_room_is_refused_and_not_waited_for() {
     let relay = relay().await;
     let app = app(server(&relay)).await;
