@@ -83,6 +83,6 @@ async fn dispatch(cli: Cli) -> Result<(), Problem> {
         Command::Review(options) => Box::pin(command::review::run(options, global, &mut out, &talk)).await,
         Command::Ctl(options) => command::ctl::run(options, &mut out).await,
         Command::Key(options) => command::key::run(options, &mut out),
-        Command::Version => out.text(&format!("cvm {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Version => command::version::run(&mut out),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use contextvm::server::{EncryptionMode, GiftWrapMode};
 
-use super::value::duration;
+use super::value::wait;
 
 /// Flags of every command.
 #[derive(Args, Clone, Debug)]
@@ -31,7 +31,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "CVM_LOCAL_RELAYS", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) local_relays: bool,
     /// How long to wait for an answer; 30s, with `use` 2m
-    #[arg(long, global = true, value_name = "TIME", env = "CVM_TIMEOUT", value_parser = duration)]
+    #[arg(long, global = true, value_name = "TIME", env = "CVM_TIMEOUT", value_parser = wait)]
     pub(crate) timeout: Option<Duration>,
     /// Print one JSON document instead of text; errors, too
     #[arg(long, global = true)]

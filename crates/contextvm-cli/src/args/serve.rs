@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::announce::Publication;
-use super::value::{duration, max_restarts};
+use super::value::{duration, max_restarts, wait};
 
 /// `cvm serve`.
 #[derive(Args, Clone, Debug)]
@@ -75,13 +75,13 @@ pub(crate) struct Target {
     #[arg(long, value_name = "DIR")]
     pub(crate) cwd: Option<PathBuf>,
     /// How long the child may take over a request without any progress
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = wait)]
     pub(crate) request_timeout: Duration,
     /// Send a header to an HTTP server; REF is env:NAME or file:PATH, never the value itself
     #[arg(long = "header", value_name = "NAME=REF", requires = "url")]
     pub(crate) headers: Vec<String>,
     /// The server's URL, if it speaks Streamable HTTP
-    #[arg(value_name = "URL", conflicts_with = "command")]
+    #[arg(value_name = "URL", conflicts_with_all = ["command", "env", "inherit_env", "cwd"])]
     pub(crate) url: Option<String>,
     /// The server's command line, executed without a shell
     #[arg(last = true, value_name = "CMD")]

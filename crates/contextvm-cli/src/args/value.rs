@@ -19,6 +19,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| "not a time".to_owned())
 }
 
+/// Reads what [`duration`] reads, but for zero: nothing can be waited for in no time.
+pub(crate) fn wait(text: &str) -> Result<Duration, String> {
+    let wait = duration(text)?;
+    if wait.is_zero() { Err("expected a time longer than zero".to_owned()) } else { Ok(wait) }
+}
+
 /// Reads what [`duration`] reads, and days and weeks like `7d` and `2w`.
 pub(super) fn span(text: &str) -> Result<Duration, String> {
     let days = |number: &str, each: u64| {
@@ -46,7 +52,7 @@ pub(super) fn max_restarts(text: &str) -> Result<(usize, Duration), String> {
     let (count, window) =
         text.split_once('/').ok_or_else(|| "expected a count and a time like 10/10m".to_owned())?;
     let count = count.parse().map_err(|_| "expected a count before the slash".to_owned())?;
-    Ok((count, duration(window)?))
+    Ok((count, wait(window)?))
 }
 
 #[cfg(test)]
@@ -67,6 +73,14 @@ mod tests {
         }
         for text in ["", "s", "-1s", "1d", "1e3s", "99999999h", "1 s"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_waited_for_in_no_time() {
+        assert_eq!(wait("1ms"), Ok(Duration::from_millis(1)));
+        for text in ["0", "0s", "0.0h"] {
+            assert!(duration(text).is_ok() && wait(text).is_err(), "{text}");
         }
     }
 
@@ -92,6 +106,8 @@ mod tests {
     #[test]
     fn restarts_are_a_count_and_a_time() {
         assert_eq!(max_restarts("10/10m"), Ok((10, Duration::from_secs(600))));
-        assert!(max_restarts("10").is_err() && max_restarts("x/1m").is_err());
+        assert!(
+            max_restarts("10").is_err() && max_restarts("10/0s").is_err() && max_restarts("x/1m").is_err()
+        );
     }
 }

@@ -13,3 +13,4 @@ pub(crate) mod relay_check;
 pub(crate) mod review;
 pub(crate) mod serve;
 pub(crate) mod server;
+pub(crate) mod version;

@@ -31,6 +31,12 @@ fn help_and_version_are_data() {
         assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{args:?}");
         assert!(!ran.out.is_empty());
     }
+    let document = home.run(&["version", "--json"]).json();
+    let version = document["version"].as_str().unwrap();
+    assert_eq!(
+        (&document["schema"], home.run(&["version"]).out),
+        (&"cvm.version/1".into(), format!("cvm {version}\n"))
+    );
     assert!(home.run(&["call", "--help"]).out.starts_with("Examples:\n  cvm call "));
 }
 
@@ -51,6 +57,20 @@ fn usage_errors_exit_2_and_have_three_parts() {
         ),
         (&["ls", "nobody"], "invalid_value"),
         (&["ls", "npub1x", "--timeout", "soon"], "invalid_value"),
+        (&["ls", "npub1x", "--timeout", "0s"], "invalid_value"),
+        (
+            &[
+                "serve",
+                "--ephemeral",
+                "--open",
+                "-r",
+                "ws://127.0.0.1:9",
+                "--cwd",
+                "/",
+                "http://127.0.0.1:9/",
+            ],
+            "invalid_value",
+        ),
         (&["relay", "run", "--drop", "2"], "invalid_value"),
         (&["call", "npub1x", "t", "-k", "keyring:me"], "invalid_value"),
     ] {
