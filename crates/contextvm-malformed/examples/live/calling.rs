@@ -1,7 +1,6 @@
 //! A client whose server and relay answer with malformed inputs before each answer.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use contextvm_client::{Client, EncryptionMode};
 use contextvm_core::{event, kind};
@@ -25,11 +24,11 @@ pub(crate) fn run(relay: Relay, every: usize) -> Result<Value, String> {
     let (url, keys, server) = (relay.url.clone(), world.caller.clone(), world.server.public_key());
     let answering = std::thread::spawn(move || {
         let mut peer = relay.meet()?;
-        for _ in 0..=calls {
+        // A request that is repeated is answered again, so that there may be more of them than calls.
+        loop {
             let batch: Vec<_> = frames.drain(..frames.len().min(BATCH)).collect();
             answer(&mut peer, &world, &batch)?;
         }
-        Ok::<_, String>(())
     });
     let panics = count_panics();
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
@@ -51,9 +50,9 @@ pub(crate) fn run(relay: Relay, every: usize) -> Result<Value, String> {
         Ok::<_, String>(answered)
     });
     drop(runtime);
-    let answered = answered?;
-    // The relay's thread ends with the connection.
-    drop(answering);
+    // The relay's thread ends with the connection, and knows why it ended.
+    let ended: Result<(), String> = answering.join().map_err(|_| "the relay panicked".to_owned())?;
+    let answered = answered.map_err(|why| format!("{why}; the relay: {ended:?}"))?;
     let panics = panics.load(Ordering::Relaxed);
     if panics > 0 {
         return Err(format!("the client panicked {panics} times"));
@@ -105,7 +104,7 @@ fn answer(peer: &mut Peer, world: &World, batch: &[Result<String, String>]) -> R
         let content = event.get("content").and_then(Value::as_str).unwrap_or_default();
         content.contains(r#""method":"tools/call""#) && content.contains(r#""id""#)
     };
-    let Some(request) = peer.wait_for(PATIENCE, is_request)? else { return Ok(()) };
+    let request = peer.wait_for(PATIENCE, is_request)?.ok_or("nothing was asked")?;
     let id =
         request.get("id").and_then(Value::as_str).and_then(|id| EventId::from_hex(id).ok()).ok_or("no id")?;
     for (nth, frame) in batch.iter().enumerate() {
@@ -121,8 +120,8 @@ fn answer(peer: &mut Peer, world: &World, batch: &[Result<String, String>]) -> R
     let tags = vec![Tag::public_key(world.caller.public_key()), Tag::event(id)];
     let content = r#"{"jsonrpc":"2.0","id":0,"result":{"honest":true}}"#.to_owned();
     let answer = world.server.sign_event(kind::MESSAGE, unix(), Tags::from_list(tags), content, [9; 32]);
-    peer.event(&event::print(&answer))?;
-    peer.idle(Duration::from_millis(1))
+    // What is asked from now on is not to be missed.
+    peer.event(&event::print(&answer))
 }
 
 /// One of a few true events that were seen before.
