@@ -167,6 +167,9 @@ impl Driver {
     }
 }
 
+/// Time that is given to the rest at most; more than a clock can count is meant as "for all of it".
+const LONGEST_GRACE: Duration = Duration::from_secs(365 * 86_400);
+
 /// What woke the loop.
 enum Step<E> {
     Incoming(Option<Incoming>),
@@ -315,7 +318,7 @@ impl<E: Endpoint> Running<E> {
 
     fn stop(&mut self) {
         if self.stop_at.is_none() {
-            self.stop_at = Some(Instant::now() + self.grace);
+            self.stop_at = Some(Instant::now() + self.grace.min(LONGEST_GRACE));
         }
     }
 }

@@ -60,11 +60,12 @@ impl Followed {
         let is_theirs = |index: &usize| {
             if deciding == 0 { *index == 64 } else { *index < 64 && deciding >> index & 1 == 1 }
         };
+        let has_room = |of_it: &Account| {
+            of_it.events < self.most_events / part && of_it.bytes + bytes <= self.most_bytes / part
+        };
         let theirs = self.accounts.iter_mut().enumerate().filter(|(index, _)| is_theirs(index));
-        let Some((account, of_it)) = theirs.min_by_key(|(_, of_it)| of_it.events) else { return false };
-        if of_it.events >= self.most_events / part || of_it.bytes + bytes > self.most_bytes / part {
-            return false;
-        }
+        let with_room = theirs.filter(|(_, of_it)| has_room(of_it));
+        let Some((account, of_it)) = with_room.min_by_key(|(_, of_it)| of_it.events) else { return false };
         (of_it.events, of_it.bytes) = (of_it.events + 1, of_it.bytes + bytes);
         self.all.push(Box::pin(async move { Ended { ticket, account, bytes, outcome: outcome.await } }));
         true
@@ -97,7 +98,9 @@ mod tests {
         assert!(followed.push(Ticket(51), 0b11, (10, 1), silent()), "one of two has room");
         assert!(followed.push(Ticket(52), 0, (10, 1), silent()));
         assert!(!followed.push(Ticket(53), 0b100, (1_001, 1), silent()));
+        assert!(followed.push(Ticket(54), 0b100, (1_000, 1), silent()), "few and large");
+        assert!(followed.push(Ticket(55), 0b110, (10, 1), silent()), "the other one has bytes left");
         assert_eq!(followed.next().await, Some((Ticket(50), Outcome::Accepted)));
-        assert_eq!(followed.accounts[1].events, 5);
+        assert_eq!(followed.accounts[1].events, 6);
     }
 }

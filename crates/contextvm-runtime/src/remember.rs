@@ -25,7 +25,9 @@ const PRUNE_EVERY: Duration = Duration::from_secs(30);
 const PRUNE_LATEST: Duration = Duration::from_secs(86_400);
 const PRUNE_ON: Duration = Duration::from_millis(100);
 /// What the disk has at least to take what is left at the end.
-const FINISH: Duration = Duration::from_secs(1);
+const FINISH: Duration = Duration::from_secs(2);
+/// When what failed at the end is tried again; a store that failed twice leaves the disk alone for a second.
+const AGAIN: [Duration; 2] = [Duration::ZERO, Duration::from_secs(1)];
 /// A failing store is logged at most this often.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -46,6 +48,12 @@ struct Writing {
 struct Written {
     outcome: Option<Result<(), StoreError>>,
     next_prune: Option<u64>,
+    /// The batch, if it was not kept.
+    refused: Vec<Record>,
+}
+
+impl Written {
+    const NOTHING: Self = Self { outcome: None, next_prune: None, refused: Vec::new() };
 }
 
 /// The thread that a store has for itself: a disk that hangs takes nobody else along.
@@ -61,9 +69,10 @@ impl Writer {
         let work = move || {
             let mut commit = commit;
             for batch in coming {
-                let failed = Written { outcome: None, next_prune: None };
                 // A panic of the store is a failure of the store.
-                let written = catch_unwind(AssertUnwindSafe(|| commit(&batch))).unwrap_or(failed);
+                let written = catch_unwind(AssertUnwindSafe(|| commit(&batch))).unwrap_or(Written::NOTHING);
+                let is_kept = matches!(written.outcome, Some(Ok(())));
+                let written = Written { refused: if is_kept { Vec::new() } else { batch }, ..written };
                 if done.blocking_send(written).is_err() {
                     break;
                 }
@@ -80,7 +89,7 @@ impl Writer {
     fn of(store: Arc<Store>) -> Self {
         Self::start(move |batch| {
             let outcome = store.commit(batch, unix_now());
-            Written { outcome: Some(outcome), next_prune: store.next_prune() }
+            Written { outcome: Some(outcome), next_prune: store.next_prune(), ..Written::NOTHING }
         })
     }
 }
@@ -98,6 +107,9 @@ pub(crate) struct Remembering {
     writing: Option<Writing>,
     counters: Counters,
     logged: Option<Instant>,
+    /// Nobody but us tries again what fails now; and what failed last.
+    is_ending: bool,
+    refused: Vec<Record>,
 }
 
 impl Remembering {
@@ -116,6 +128,8 @@ impl Remembering {
             writing: None,
             counters,
             logged: None,
+            is_ending: false,
+            refused: Vec::new(),
         }
     }
 
@@ -149,9 +163,12 @@ impl Remembering {
             if self.writing.is_some() {
                 let written = match &mut self.writer {
                     Some(writer) => writer.written.recv().await,
-                    None => Some(Written { outcome: Some(Ok(())), next_prune: None }),
+                    None => Some(Written { outcome: Some(Ok(())), ..Written::NOTHING }),
                 };
-                let written = written.unwrap_or(Written { outcome: None, next_prune: None });
+                let mut written = written.unwrap_or(Written::NOTHING);
+                if self.is_ending {
+                    self.refused = core::mem::take(&mut written.refused);
+                }
                 if let Some(Writing { through, records }) = self.writing.take() {
                     let is_kept = self.note(written, records);
                     self.start(false);
@@ -164,14 +181,22 @@ impl Remembering {
         }
     }
 
-    /// Writes what is left and closes the store, as far as that is done in time.
+    /// Writes what is left and closes the store, as far as that is done in time. Whom the machine would have tell again is gone:
+    /// what fails is tried again here, at once and after a second.
     pub(crate) async fn finish(mut self, grace: Duration) {
+        self.is_ending = true;
         let rest = async {
+            let mut pauses = AGAIN.into_iter();
             while self.writing.is_some() || !self.waiting.is_empty() {
                 if self.writing.is_none() {
                     self.begin();
                 }
-                self.next().await;
+                let is_kept = self.next().await.is_kept;
+                let refused = core::mem::take(&mut self.refused);
+                if !is_kept && let Some(pause) = pauses.next() {
+                    self.waiting.extend(refused);
+                    tokio::time::sleep(pause).await;
+                }
             }
             if let Some(Writer { batches, mut written }) = self.writer.take() {
                 drop(batches);
@@ -312,7 +337,7 @@ mod tests {
         let (hang, hung) = blocking::channel::<()>();
         let writer = Writer::start(move |_| {
             let _never = hung.recv();
-            Written { outcome: Some(Ok(())), next_prune: None }
+            Written { outcome: Some(Ok(())), ..Written::NOTHING }
         });
         let counters = Counters::default();
         let mut remembering = Remembering::with(Some(writer), counters.clone());
@@ -325,11 +350,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_fails_at_the_end_is_tried_twice_again() {
+        let full = || StoreError::Io { path: "store".into(), kind: std::io::ErrorKind::StorageFull };
+        for (failures, kept, log) in [(1, 3, [1, 2, 1]), (2, 3, [1, 2, 3]), (9, 0, [1, 2, 3])] {
+            let (tell, mut told) = mpsc::channel(8);
+            let mut left = failures;
+            let writer = Writer::start(move |batch: &[Record]| {
+                let _full = tell.try_send(batch.len());
+                let outcome = if left > 0 { Err(full()) } else { Ok(()) };
+                left = i32::max(left - 1, 0);
+                Written { outcome: Some(outcome), ..Written::NOTHING }
+            });
+            let counters = Counters::default();
+            let mut remembering = Remembering::with(Some(writer), counters.clone());
+            remembering.push(1, accepted());
+            remembering.start(false);
+            remembering.push(2, accepted());
+            remembering.push(3, answered(10));
+            remembering.finish(Duration::from_secs(5)).await;
+            let mut sizes = Vec::new();
+            while let Some(size) = told.recv().await {
+                sizes.push(size);
+            }
+            assert_eq!((counters.read().remembered, sizes), (kept, log.to_vec()), "{failures}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_panic_of_the_store_is_a_failure_of_one_batch() {
         let mut is_first = true;
         let writer = Writer::start(move |_| {
             assert!(!std::mem::take(&mut is_first), "a bug");
-            Written { outcome: Some(Ok(())), next_prune: None }
+            Written { outcome: Some(Ok(())), ..Written::NOTHING }
         });
         let mut remembering = Remembering::with(Some(writer), Counters::default());
         for (through, is_kept) in [(1, false), (2, true)] {
@@ -346,7 +398,7 @@ mod tests {
         let writer = Writer::start(move |batch: &[Record]| {
             let _full = tell.try_send(batch.len());
             left -= 1;
-            Written { outcome: Some(Ok(())), next_prune: (left > 0).then_some(0) }
+            Written { outcome: Some(Ok(())), next_prune: (left > 0).then_some(0), ..Written::NOTHING }
         });
         let mut remembering = Remembering::with(Some(writer), Counters::default());
         remembering.push(1, accepted());

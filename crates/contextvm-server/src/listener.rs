@@ -207,7 +207,7 @@ pub(crate) async fn start(options: ServerOptions) -> Result<Listener, Error> {
     let keys = options.keys;
     let mut config = options.config;
     let (mut kept, mut discarded) = (None, None);
-    let patience = options.shutdown_grace + OPENING;
+    let patience = options.shutdown_grace.saturating_add(OPENING);
     if let Some(path) = &options.store {
         kept = Some(opening::open(path, keys.public_key(), &config.limits, patience).await?);
     } else if let Some(path) = &options.discarded_store {

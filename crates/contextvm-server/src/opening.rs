@@ -23,7 +23,7 @@ pub(crate) async fn open(
 ) -> Result<(Store, Restored), Error> {
     let act = || {
         let (path, limits) = (path.to_owned(), limits.clone());
-        move || Store::open(&path, &server, &limits, contextvm_runtime::clock::unix_now())
+        move || Store::open(&path, &server, &limits, contextvm_runtime::clock::unix_now)
     };
     patiently(patience, act).await
 }

@@ -13,6 +13,7 @@ use redb::{
 
 use crate::code::{self, Entry};
 use crate::file::io_error;
+use crate::overlay::Overlay;
 use crate::{Restored, StoreError};
 
 /// Changes whenever another version would read a store wrongly.
@@ -79,11 +80,13 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) const EMPTY: Self = Self { next: 0, answered_bytes: 0, stripped: [0; 16], due: None };
 
-    fn place(&mut self, newest: u64, kept: Kept) -> Place {
+    fn place(&mut self, newest: u64, kept: Kept, has_answers: bool) -> Place {
         let place = place(newest, self.next);
         self.next = self.next.saturating_add(1);
-        // After a clock was set back.
-        self.stripped = self.stripped.min(before(&place));
+        if has_answers {
+            // After a clock was set back.
+            self.stripped = self.stripped.min(before(&place));
+        }
         let end = kept.end(newest);
         self.due = Some(self.due.map_or(end, |due| due.min(end)));
         place
@@ -137,12 +140,19 @@ pub(crate) fn guarded<T>(act: impl FnOnce() -> Result<T, Failed>) -> Result<T, F
     catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(Failed::Panic))
 }
 
-/// Opens a database, or makes an empty one; one that is to be read has every page of it checked.
-pub(crate) fn database(
-    path: &Path,
-    backend: impl StorageBackend,
-    is_checked: bool,
-) -> Result<Database, StoreError> {
+/// Makes an empty database.
+pub(crate) fn made(path: &Path, backend: impl StorageBackend) -> Result<Database, StoreError> {
+    database(path, backend, false)
+}
+
+/// Opens a database to be read, with every page of it checked. Nothing of the file is changed: its repair would write over the
+/// last state that the disk is known to have with one that it may not have, after a sync that failed.
+pub(crate) fn opened(path: &Path, backend: impl StorageBackend) -> Result<Database, StoreError> {
+    let over = Overlay::new(backend).map_err(|error| io_error(path, &error))?;
+    database(path, over, true)
+}
+
+fn database(path: &Path, backend: impl StorageBackend, is_checked: bool) -> Result<Database, StoreError> {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE).set_check_integrity_on_open(is_checked);
     let opened = catch_unwind(AssertUnwindSafe(|| builder.create_with_backend(backend)));
@@ -256,8 +266,9 @@ pub(crate) fn copy(
                 since = since.max(newest.saturating_add(1));
                 continue;
             }
-            tally.answered_bytes = tally.answered_bytes.saturating_add(weight(row.value()));
-            copied.insert(&tally.place(newest, kept), row.value())?;
+            let bytes = weight(row.value());
+            tally.answered_bytes = tally.answered_bytes.saturating_add(bytes);
+            copied.insert(&tally.place(newest, kept, bytes > 0), row.value())?;
         }
     }
     introduce(&writing, server, since)?;
@@ -276,7 +287,7 @@ pub(crate) fn write(
     let transaction = transaction(database)?;
     {
         let mut rows = transaction.open_table(ROWS)?;
-        let (mut row, mut newest) = (Vec::new(), 0);
+        let (mut row, mut newest, mut has_answers) = (Vec::new(), 0, false);
         for record in batch {
             let (is_answer, key, value) = match record {
                 Record::Accepted { key, stamp, protection, origin } => {
@@ -293,19 +304,20 @@ pub(crate) fn write(
             if is_answer && value.len() > SMALL {
                 let mut alone = Vec::with_capacity(value.len() + SMALL);
                 code::push(&mut alone, entry);
-                let place = tally.place(code::seconds(&key), kept);
+                // It lies apart, where nothing is looked through.
+                let place = tally.place(code::seconds(&key), kept, false);
                 transaction.open_table(LARGE)?.insert(&place, alone.as_slice())?;
                 continue;
             }
             code::push(&mut row, entry);
-            newest = newest.max(code::seconds(&key));
+            (newest, has_answers) = (newest.max(code::seconds(&key)), has_answers || is_answer);
             if row.len() >= ROW {
-                rows.insert(&tally.place(newest, kept), row.as_slice())?;
-                (row, newest) = (Vec::new(), 0);
+                rows.insert(&tally.place(newest, kept, has_answers), row.as_slice())?;
+                (row, newest, has_answers) = (Vec::new(), 0, false);
             }
         }
         if !row.is_empty() {
-            rows.insert(&tally.place(newest, kept), row.as_slice())?;
+            rows.insert(&tally.place(newest, kept, has_answers), row.as_slice())?;
         }
         if tally.answered_bytes > kept.answered_bytes {
             make_room(&transaction, &mut rows, &mut tally, kept)?;

@@ -33,6 +33,17 @@ impl Lock {
     }
 }
 
+/// Returns where a store lies whose path may be a link: it is locked there, and what replaces it takes its place there.
+pub(crate) fn followed(path: &Path) -> Result<PathBuf, StoreError> {
+    match std::fs::symlink_metadata(path) {
+        Ok(facts) if facts.is_symlink() => {
+            std::fs::canonicalize(path).map_err(|error| io_error(path, &error))
+        }
+        // Whoever opens it says what is wrong.
+        Ok(_) | Err(_) => Ok(path.to_owned()),
+    }
+}
+
 /// Opens the file of a store; `None` when there is none.
 pub(crate) fn open(path: &Path) -> Result<Option<File>, StoreError> {
     let file = match options().open(path) {

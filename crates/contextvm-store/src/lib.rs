@@ -7,6 +7,7 @@ mod base;
 mod code;
 mod error;
 mod file;
+mod overlay;
 #[cfg(test)]
 mod power;
 mod store;

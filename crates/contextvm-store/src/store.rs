@@ -83,7 +83,9 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the store of a server, or makes one; `now` is the Unix second. Missing directories are made (mode 0700).
+    /// Opens the store of a server, or makes one. Missing directories are made (mode 0700).
+    ///
+    /// `now` tells the Unix second. It is asked behind the lock: until then another process may have executed something.
     ///
     /// What is young enough is copied into a fresh file, which takes the place of the old one: no write of an earlier run that
     /// the disk may have lost is built upon. `limits` must be those of the machine: what it would have forgotten is
@@ -96,12 +98,13 @@ impl Store {
         path: &Path,
         server: &PublicKey,
         limits: &Limits,
-        now: u64,
+        now: impl FnOnce() -> u64,
     ) -> Result<(Self, Restored), StoreError> {
+        let path = &file::followed(path)?;
         let lock = Lock::take(path)?;
         file::check_owner(path)?;
-        let place = Box::new(OnDisk(path.to_owned()));
-        Self::with(path, place, Some(lock), server, limits, now)
+        let place = Box::new(OnDisk(path.clone()));
+        Self::with(path, place, Some(lock), server, limits, now())
     }
 
     pub(crate) fn with(
@@ -142,8 +145,9 @@ impl Store {
     /// # Errors
     /// Refuses a store that another process uses, and one of another key. Fails when the host does.
     pub fn discard(path: &Path, server: &PublicKey) -> Result<Discarded, StoreError> {
+        let path = &file::followed(path)?;
         let lock = Lock::take(path)?;
-        let found = OnDisk(path.to_owned()).open().and_then(|old| match old {
+        let found = OnDisk(path.clone()).open().and_then(|old| match old {
             Some(old) => {
                 let since = guarded(|| base::since(&old, server)).map_err(|failed| failed.at(path));
                 close(old);
@@ -238,13 +242,13 @@ impl Place for OnDisk {
     fn open(&self) -> Result<Option<Database>, StoreError> {
         let Some(file) = file::open(&self.0)? else { return Ok(None) };
         let backend = FileBackend::new(file).map_err(|error| base::refused(&self.0, error))?;
-        base::database(&self.0, backend, true).map(Some)
+        base::opened(&self.0, backend).map(Some)
     }
 
     fn replace(&self, fill: Fill<'_>) -> Result<(Database, Tally), StoreError> {
         file::replace(&self.0, |file| {
             let backend = FileBackend::new(file).map_err(|error| base::refused(&self.0, error))?;
-            fill_new(&self.0, base::database(&self.0, backend, false)?, fill)
+            fill_new(&self.0, base::made(&self.0, backend)?, fill)
         })
     }
 }

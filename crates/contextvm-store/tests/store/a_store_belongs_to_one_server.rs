@@ -12,7 +12,7 @@ fn another_key_is_refused_and_changes_nothing() {
     let (store, _) = open(&path, NOW).unwrap();
     store.commit(&[accepted(1, NOW)], NOW).unwrap();
     drop(store);
-    let refused = Store::open(&path, &other(), &Limits::default(), NOW).unwrap_err();
+    let refused = Store::open(&path, &other(), &Limits::default(), || NOW).unwrap_err();
     assert_eq!(refused, StoreError::OtherServer(path.clone()));
     assert!(refused.to_string().contains(path.to_str().unwrap()));
     assert_eq!(open(&path, NOW).unwrap().1.records.len(), 1);
@@ -121,7 +121,7 @@ fn only_the_owner_may_read_it() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
     assert_eq!(open(&path, NOW).unwrap_err(), StoreError::Exposed(path.clone()));
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    assert!(Store::open(&path, &me(), &Limits::default(), NOW).is_ok());
+    assert!(Store::open(&path, &me(), &Limits::default(), || NOW).is_ok());
 }
 
 #[test]
@@ -130,4 +130,22 @@ fn a_place_that_cannot_be_is_named() {
     std::fs::write(directory.path().join("file"), "").unwrap();
     let path = directory.path().join("file/store");
     assert!(matches!(open(&path, NOW), Err(StoreError::Io { .. })));
+}
+
+/// Who comes by a link and who comes by the name use one store under one lock.
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_store_is_that_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, link) = (directory.path().join("real/store"), directory.path().join("link"));
+    drop(open(&path, NOW).unwrap());
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let (store, _) = open(&link, NOW).unwrap();
+    store.commit(&[accepted(1, NOW)], NOW).unwrap();
+    assert!(matches!(open(&path, NOW), Err(StoreError::InUse(_))));
+    drop(store);
+    assert!(link.is_symlink());
+    assert_eq!(open(&path, NOW).unwrap().1.records, [accepted(1, NOW)]);
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(open(&link, NOW), Err(StoreError::Io { .. })), "it leads nowhere");
 }

@@ -42,7 +42,7 @@ fn what_is_too_old_is_gone_and_cannot_come_back() {
 fn answers_beyond_their_room_go_the_oldest_first() {
     let (_directory, path) = place();
     let limits = Limits { ledger_bytes: 20_000, ..Limits::default() };
-    let open = || Store::open(&path, &me(), &limits, NOW).unwrap();
+    let open = || Store::open(&path, &me(), &limits, || NOW).unwrap();
     for n in 0..50 {
         // Opened each time: what is counted survives, too.
         let at = NOW + u64::from(n);
@@ -93,14 +93,14 @@ fn a_file_that_lives_long_does_not_grow() {
 fn large_answers_and_small_ones_make_room_by_age() {
     let (_directory, path) = place();
     let limits = Limits { ledger_bytes: 100_000, ..Limits::default() };
-    let (store, _) = Store::open(&path, &me(), &limits, NOW).unwrap();
+    let (store, _) = Store::open(&path, &me(), &limits, || NOW).unwrap();
     for n in 0..40 {
         let at = NOW + u64::from(n);
         let bytes = if n % 2 == 0 { 10_000 } else { 3_000 };
         store.commit(&[accepted(n, at), answered(n, at, bytes)], NOW).unwrap();
     }
     drop(store);
-    let records = Store::open(&path, &me(), &limits, NOW).unwrap().1.records;
+    let records = Store::open(&path, &me(), &limits, || NOW).unwrap().1.records;
     let stamp = |record: &Record| match record {
         Record::Answered { draft, .. } => Some(draft.created_at - NOW),
         Record::Accepted { .. } => None,
@@ -117,13 +117,13 @@ fn large_answers_and_small_ones_make_room_by_age() {
 fn answers_make_room_after_the_clock_was_set_back_too() {
     let (_directory, path) = place();
     let limits = Limits { ledger_bytes: 20_000, ..Limits::default() };
-    let (store, _) = Store::open(&path, &me(), &limits, NOW).unwrap();
+    let (store, _) = Store::open(&path, &me(), &limits, || NOW).unwrap();
     for n in 0..100 {
         let at = if n < 50 { NOW + 300 } else { NOW };
         store.commit(&[accepted(n, at), answered(n, at, 1_000)], at).unwrap();
     }
     drop(store);
-    let records = Store::open(&path, &me(), &limits, NOW).unwrap().1.records;
+    let records = Store::open(&path, &me(), &limits, || NOW).unwrap().1.records;
     let answers = records.iter().filter(|record| matches!(record, Record::Answered { .. })).count();
     assert_eq!(records.len() - answers, 100);
     assert!((10..20).contains(&answers), "{answers}");

@@ -40,5 +40,5 @@ pub(crate) fn place() -> (tempfile::TempDir, PathBuf) {
 }
 
 pub(crate) fn open(path: &Path, now: u64) -> Result<(Store, Restored), StoreError> {
-    Store::open(path, &me(), &Limits::default(), now)
+    Store::open(path, &me(), &Limits::default(), || now)
 }
