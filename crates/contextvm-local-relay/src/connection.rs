@@ -22,6 +22,8 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 /// How long a client may take over the websocket upgrade.
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
+/// How long a client may say nothing, not even the answer to a ping.
+const SILENT: Duration = Duration::from_secs(90);
 /// The kind of NIP-42 answers, which are never published.
 const AUTH_KIND: u16 = 22_242;
 
@@ -120,6 +122,8 @@ impl Connection<'_> {
             let message = tokio::select! {
                 message = source.next() => message,
                 _ = faults.changed() => continue,
+                // It has answered no ping for a while: it is gone, and its place is somebody else's.
+                () = tokio::time::sleep(SILENT) => return,
             };
             let going_on = match message {
                 Some(Ok(Message::Text(text))) => self.take(text.as_str()).await,
@@ -295,4 +299,31 @@ fn id_of(raw: &RawValue) -> Option<String> {
     let value: serde_json::Value = serde_json::from_str(raw.get()).ok()?;
     let id = value.get("id")?.as_str()?;
     (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that is gone without a word is asked whether it is there, and leaves its place in the end.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_answers_no_ping_loses_its_place() {
+        let room = Room::new(RelayOptions::default(), ([127, 0, 0, 1], 7).into());
+        let (outbox, outgoing) = outbox::queue(8, 1_000);
+        let (id, _cut) = room.join(outbox.clone()).unwrap();
+        let pings = std::cell::Cell::new(0);
+        let sink = futures_util::sink::unfold((), |(), message: Message| {
+            pings.set(pings.get() + u32::from(matches!(message, Message::Ping(_))));
+            std::future::ready(Ok::<_, ()>(()))
+        });
+        let mut connection =
+            Connection { id, outbox, challenge: None, authenticated: false, addr: room.addr, room: &room };
+        let begun = Instant::now();
+        tokio::select! {
+            () = connection.read_loop(futures_util::stream::pending()) => {}
+            () = outbox::write_loop(outgoing, Box::pin(sink), &room) => unreachable!("it can be written to"),
+        }
+        assert_eq!(begun.elapsed().as_secs(), SILENT.as_secs());
+        assert!(pings.get() >= 2, "{}", pings.get());
+    }
 }

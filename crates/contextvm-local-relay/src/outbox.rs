@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
-use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 
 /// A reordered frame is let go after this time even when nothing overtakes it.
 const HELD_AT_MOST: Duration = Duration::from_millis(50);
+/// How often a client is asked whether it is still there.
+const PING: Duration = Duration::from_secs(30);
 
 /// A frame on its way into a queue.
 #[derive(Debug)]
@@ -118,17 +120,20 @@ where
 {
     let mut held: Vec<Queued> = Vec::new();
     let mut counted = 0_u64;
+    let mut ping = Instant::now() + PING;
     loop {
-        let next = if held.is_empty() {
-            match outgoing.next().await {
-                Some(queued) => Some(queued),
-                None => return,
+        let now = Instant::now();
+        if ping <= now {
+            ping = now + PING;
+            if sink.send(Message::Ping(Bytes::new())).await.is_err() {
+                return;
             }
-        } else {
-            match tokio::time::timeout(HELD_AT_MOST, outgoing.next()).await {
-                Ok(Some(queued)) => Some(queued),
-                Ok(None) | Err(_) => None,
-            }
+        }
+        let wake = if held.is_empty() { ping } else { ping.min(now + HELD_AT_MOST) };
+        let next = match tokio::time::timeout_at(wake, outgoing.next()).await {
+            Ok(None) if held.is_empty() => return,
+            Ok(next) => next,
+            Err(_) => None,
         };
         let mut ready = Vec::new();
         match next {

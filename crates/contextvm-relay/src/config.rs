@@ -138,8 +138,11 @@ pub struct Timing {
     pub ping: Duration,
     /// Silence, or a write that makes no progress, after which the connection is dead; 45 s.
     pub dead: Duration,
-    /// Least time between two signatures for one relay's challenges; 10 s.
+    /// Least time between two signatures for one relay's challenges on one connection; 10 s.
     pub auth: Duration,
+    /// How long a relay may say nothing to a subscription or an authentication before it is asked again; 15 s. Some relays drop
+    /// what comes too fast, and say so in a notice that names nothing.
+    pub answer: Duration,
 }
 
 impl Default for Timing {
@@ -156,6 +159,7 @@ impl Default for Timing {
             ping: Duration::from_secs(30),
             dead: Duration::from_secs(45),
             auth: Duration::from_secs(10),
+            answer: Duration::from_secs(15),
         }
     }
 }

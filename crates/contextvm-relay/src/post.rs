@@ -16,7 +16,7 @@ use crate::dial::{Addresses, Dialer};
 use crate::error::{DialError, RelayError};
 use crate::link::printable;
 use crate::oneshot::{Heard, Line, unique};
-use crate::publish::{PublishEvent, PublishOutcome, RelayOutcome, sum_up};
+use crate::publish::{PublishEvent, PublishOutcome, RelayOutcome, after, sum_up};
 
 /// Events to be published once, at several relays, each of which is waited for.
 ///
@@ -82,7 +82,7 @@ impl Post {
             unique(urls).into_iter().map(|url| Slot::new(url, self.events.len(), start)).collect();
         let mut running: FuturesUnordered<_> =
             slots.iter().map(|slot| self.post_one(&dialer, slot)).collect();
-        let until = start + self.deadline;
+        let until = after(start, self.deadline);
         while let Ok(Some(())) = timeout_at(until, running.next()).await {}
         drop(running);
         Ok(self.report(slots, start.elapsed()))

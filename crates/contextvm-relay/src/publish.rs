@@ -337,7 +337,12 @@ impl std::fmt::Debug for Publishing {
 /// Returns now, and the deadline of something that starts now.
 pub(crate) fn lasting(time: Duration) -> (Instant, Instant) {
     let now = Instant::now();
-    (now, now + time)
+    (now, after(now, time))
+}
+
+/// Returns an instant so much later; more than a clock can count is a year.
+pub(crate) fn after(instant: Instant, time: Duration) -> Instant {
+    instant + time.min(Duration::from_secs(365 * 86_400))
 }
 
 #[cfg(test)]

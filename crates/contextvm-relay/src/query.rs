@@ -14,6 +14,7 @@ use crate::dial::{Addresses, Dialer};
 use crate::error::RelayError;
 use crate::link::printable;
 use crate::oneshot::{Line, unique};
+use crate::publish::after;
 
 /// Name of the one subscription of a one-shot connection.
 const SUBSCRIPTION: &str = "q";
@@ -111,13 +112,13 @@ impl Query {
         let dialer = Dialer::new(self.limits.relay_frame, self.deadline)?;
         let start = Instant::now();
         let asked: Vec<Asked> = unique(urls).into_iter().map(Asked::new).collect();
-        let mut until = start + self.deadline;
+        let mut until = after(start, self.deadline);
         let mut running: FuturesUnordered<_> =
             asked.iter().map(|asked| self.ask_one(&dialer, asked, start)).collect();
         let mut first = true;
         while let Ok(Some(enough)) = timeout_at(until, running.next()).await {
             if enough && std::mem::take(&mut first) {
-                until = until.min(Instant::now() + self.settle);
+                until = until.min(after(Instant::now(), self.settle));
             }
         }
         drop(running);

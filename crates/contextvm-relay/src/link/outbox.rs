@@ -151,6 +151,8 @@ impl Outbox {
             Answer::Success(RelaySuccess::New) => RelayOutcome::Accepted,
             Answer::Success(RelaySuccess::Old) => RelayOutcome::Duplicate,
             Answer::No => refused,
+            // It was said before, and nothing came of it yet.
+            Answer::Authenticate if sent.parked => return None,
             Answer::Authenticate | Answer::Later => {
                 for publication in &sent.publications {
                     publication.note(self.relay, refused.clone());

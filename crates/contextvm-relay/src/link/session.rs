@@ -15,6 +15,7 @@ use super::{Link, locked, printable, unix};
 use crate::config::Filter;
 use crate::connect::Connection;
 use crate::dial::Socket;
+use crate::publish::after;
 use crate::relays::Incoming;
 use crate::status::RelayState;
 
@@ -104,7 +105,7 @@ impl Session<'_> {
                 // The silence was ours.
                 (heard, pinged) = (Instant::now(), false);
             }
-            let patience = heard + if pinged { timing.dead } else { timing.ping };
+            let patience = after(heard, if pinged { timing.dead } else { timing.ping });
             let message = match tokio::time::timeout_at(patience, stream.next()).await {
                 Err(_) if pinged => return format!("silent for {:?}", timing.dead),
                 Err(_) => {
@@ -126,19 +127,30 @@ impl Session<'_> {
             match message {
                 Message::Text(text) => {
                     if !self.hear(&text) && useless.too_many(heard) {
-                        return "too many useless messages".to_owned();
+                        return self.too_many("useless messages");
                     }
                 }
                 Message::Close(frame) => return closed(frame),
                 Message::Ping(_) | Message::Pong(_) if controls.too_many(heard) => {
-                    return "too many control frames".to_owned();
+                    return self.too_many("control frames");
                 }
                 // The answer to a ping is queued by the socket itself; the writer has to push it out.
                 Message::Ping(_) => self.link.wake.notify_one(),
                 Message::Pong(_) => {}
-                Message::Binary(_) | Message::Frame(_) => self.link.facts().counts.malformed += 1,
+                Message::Binary(_) | Message::Frame(_) => {
+                    self.link.facts().counts.malformed += 1;
+                    if useless.too_many(heard) {
+                        return self.too_many("useless messages");
+                    }
+                }
             }
         }
+    }
+
+    /// The connection ends, and the next one is made later.
+    fn too_many(&self, what: &str) -> String {
+        locked(&self.link.reconnect).punish();
+        format!("too many {what}")
     }
 
     /// Takes in one relay message, and says whether it was of use.
@@ -160,6 +172,9 @@ impl Session<'_> {
                         facts.counts.events += 1;
                         facts.counts.events
                     };
+                    if !self.live.get() {
+                        locked(&self.talk).heard();
+                    }
                     let (json, stored) = (event.get().to_owned(), !self.live.get());
                     self.link.deliver(Incoming::Event { relay: self.link.relay, number, json, stored });
                     return true;
@@ -215,6 +230,8 @@ impl Session<'_> {
         match authenticated {
             Authenticated::Yes => {
                 tracing::debug!(relay = %self.link.url, "authenticated");
+                // Whoever takes our answers gets one at once on the next connection, too; how often there is one is bounded.
+                self.link.facts().last_signature = None;
                 self.link.outbox.authenticated(now);
             }
             Authenticated::No => {

@@ -28,8 +28,8 @@ enum Subscription {
     None,
     /// To be asked for.
     Wanted,
-    /// Asked for; stored events are coming.
-    Asked,
+    /// Asked for; to be asked for again at an instant, unless the relay shows before that it has heard.
+    Asked { again: Option<Instant> },
     /// Stored events have been sent; new ones follow.
     Live { since: Instant },
     /// Closed by the relay; to be asked for again at an instant, or once authenticated.
@@ -47,8 +47,8 @@ struct Auth {
 enum AuthState {
     #[default]
     Idle,
-    /// The answer with this event id awaits the relay's OK.
-    Sent(EventId),
+    /// The answer with this event id awaits the relay's OK until then.
+    Sent(EventId, Instant),
     Accepted,
     Refused,
 }
@@ -89,18 +89,26 @@ impl Talk {
 
     /// Says what to do now; call it until it says [`Do::Wait`].
     pub(crate) fn next(&mut self, now: Instant) -> Do {
-        let mut wait = None;
-        match self.subscription {
-            Subscription::Wanted => {
-                self.subscription = Subscription::Asked;
-                return Do::Subscribe;
+        let due = match self.subscription {
+            Subscription::Wanted => Some(now),
+            Subscription::Closed { until } => Some(until),
+            Subscription::Asked { again } => again,
+            Subscription::None | Subscription::Live { .. } => None,
+        };
+        if due.is_some_and(|due| due <= now) {
+            // Who was asked before and says nothing is asked less and less often.
+            let is_repeat = matches!(self.subscription, Subscription::Asked { .. });
+            let more = if is_repeat { self.reopen.next_upper(draw()) } else { Duration::ZERO };
+            self.subscription = Subscription::Asked { again: Some(now + self.timing.answer + more) };
+            return Do::Subscribe;
+        }
+        let mut wait = due;
+        if let AuthState::Sent(_, until) = self.auth.state {
+            if until <= now {
+                self.auth.state = AuthState::Idle;
+            } else {
+                wait = Some(wait.map_or(until, |wait| wait.min(until)));
             }
-            Subscription::Closed { until } if until <= now => {
-                self.subscription = Subscription::Asked;
-                return Do::Subscribe;
-            }
-            Subscription::Closed { until } => wait = Some(until),
-            Subscription::None | Subscription::Asked | Subscription::Live { .. } => {}
         }
         if let (true, AuthState::Idle, Some(challenge)) =
             (self.auth.wanted, &self.auth.state, &self.auth.challenge)
@@ -116,7 +124,8 @@ impl Talk {
     /// Takes in what the signer made of a challenge.
     pub(crate) fn signed(&mut self, answer: Option<&SignedAuth>, now: Instant) {
         self.last_signature = Some(now);
-        self.auth.state = answer.map_or(AuthState::Refused, |answer| AuthState::Sent(answer.id));
+        self.auth.state =
+            answer.map_or(AuthState::Refused, |answer| AuthState::Sent(answer.id, now + self.timing.answer));
     }
 
     /// Takes in a challenge; a new one makes earlier answers worthless.
@@ -133,7 +142,7 @@ impl Talk {
             return false;
         }
         match self.auth.state {
-            AuthState::Idle | AuthState::Sent(_) => {
+            AuthState::Idle | AuthState::Sent(..) => {
                 self.auth.wanted = true;
                 true
             }
@@ -148,7 +157,7 @@ impl Talk {
 
     /// Takes in an OK that may be for our authentication.
     pub(crate) fn answered(&mut self, id: &EventId, accepted: bool) -> Authenticated {
-        if !matches!(&self.auth.state, AuthState::Sent(sent) if sent == id) {
+        if !matches!(&self.auth.state, AuthState::Sent(sent, _) if sent == id) {
             return Authenticated::NotOurs;
         }
         if !accepted {
@@ -164,9 +173,16 @@ impl Talk {
         Authenticated::Yes
     }
 
+    /// Takes in an event of the subscription: the relay has heard.
+    pub(crate) fn heard(&mut self) {
+        if let Subscription::Asked { again } = &mut self.subscription {
+            *again = None;
+        }
+    }
+
     /// Takes in the end of stored events; returns whether the subscription has come to life.
     pub(crate) fn end_of_stored(&mut self, now: Instant) -> bool {
-        let asked = matches!(self.subscription, Subscription::Asked);
+        let asked = matches!(self.subscription, Subscription::Asked { .. });
         if asked {
             self.subscription = Subscription::Live { since: now };
         }
@@ -181,7 +197,7 @@ impl Talk {
                     self.reopen.reset();
                 }
             }
-            Subscription::Asked => {}
+            Subscription::Asked { .. } => {}
             Subscription::None | Subscription::Wanted | Subscription::Closed { .. } => return,
         }
         let wait = if auth_required && self.auth_required() {
@@ -230,10 +246,47 @@ mod tests {
     }
 
     #[test]
+    fn a_subscription_to_which_nothing_is_said_is_asked_for_again_with_growing_delays() {
+        let (mut talk, mut now) = talk();
+        let answer = Timing::default().answer;
+        assert_eq!(talk.next(now), Do::Wait(Some(now + answer)));
+        now += answer;
+        assert_eq!(talk.next(now), Do::Subscribe);
+        for most in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let Do::Wait(Some(until)) = talk.next(now) else { unreachable!("it must wait") };
+            let (most, wait) = (Duration::from_secs(most), until - now - answer);
+            assert!(wait >= most / 2 && wait <= most, "{wait:?} is not within half of {most:?}");
+            now = until;
+            assert_eq!(talk.next(now), Do::Subscribe);
+        }
+        talk.heard();
+        assert_eq!(talk.next(now), Do::Wait(None), "an event of it is an answer");
+        assert!(talk.end_of_stored(now));
+        assert_eq!(talk.next(now), Do::Wait(None));
+    }
+
+    #[test]
     fn a_challenge_alone_is_not_answered() {
         let (mut talk, now) = talk();
+        assert!(talk.end_of_stored(now));
         talk.challenged("abc");
         assert_eq!(talk.next(now), Do::Wait(None));
+    }
+
+    #[test]
+    fn an_authentication_to_which_nothing_is_said_is_given_again() {
+        let (mut talk, now) = talk();
+        assert!(talk.end_of_stored(now));
+        talk.challenged("abc");
+        assert!(talk.auth_required());
+        assert_eq!(talk.next(now), Do::Sign("abc".to_owned()));
+        talk.signed(Some(&answer()), now);
+        let again = now + Timing::default().answer;
+        assert_eq!(talk.next(now), Do::Wait(Some(again)));
+        assert_eq!(talk.next(again), Do::Sign("abc".to_owned()));
+        talk.signed(Some(&answer()), again);
+        assert_eq!(talk.answered(&id(1), true), Authenticated::Yes);
+        assert_eq!(talk.next(again), Do::Wait(None));
     }
 
     #[test]
@@ -286,7 +339,7 @@ mod tests {
         talk.challenged("abc");
         assert!(!talk.auth_required());
         assert_eq!(talk.next(Instant::now()), Do::Subscribe);
-        assert_eq!(talk.next(Instant::now()), Do::Wait(None));
+        assert!(matches!(talk.next(Instant::now()), Do::Wait(_)));
     }
 
     #[test]
@@ -294,6 +347,6 @@ mod tests {
         let (mut talk, now) = talk();
         talk.auth_required();
         talk.challenged(&"x".repeat(CHALLENGE + 1));
-        assert_eq!(talk.next(now), Do::Wait(None));
+        assert!(matches!(talk.next(now), Do::Wait(_)));
     }
 }

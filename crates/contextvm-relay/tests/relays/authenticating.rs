@@ -153,3 +153,23 @@ async fn a_flood_of_challenges_and_reconnects_gets_few_signatures() {
     }
     assert_eq!(signatures, 1);
 }
+
+#[tokio::test]
+async fn who_was_let_in_a_moment_ago_is_let_in_at_once_on_the_next_connection() {
+    let relay = Relay::start().await;
+    let timing = Timing { auth: Duration::from_secs(600), ..timing() };
+    let (relays, _inbox) = Relays::connect(with_keys(&relay.url).with_timing(timing)).unwrap();
+    for round in 0..3 {
+        let (mut peer, _) = relay.accept_live().await;
+        peer.say(&json!(["AUTH", format!("challenge {round}")])).await;
+        let published = relays.publish(event(round));
+        let id = peer.event().await;
+        peer.ok(&id, false, "auth-required: who are you").await;
+        let frame = peer.hear().await.unwrap();
+        assert_eq!(frame[0], "AUTH");
+        peer.ok(frame[1]["id"].as_str().unwrap(), true, "").await;
+        let id = peer.event().await;
+        peer.ok(&id, true, "").await;
+        assert_eq!(soon(published).await.outcome(), PublishOutcome::Accepted);
+    }
+}

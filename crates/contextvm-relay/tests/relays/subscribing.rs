@@ -393,3 +393,38 @@ async fn removal_closes_the_connection_and_shutdown_ends_the_inbox() {
     while soon(inbox.recv()).await.is_some() {}
     assert_eq!(soon(relays.publish(event(2))).await.outcome(), PublishOutcome::NotSent);
 }
+
+#[tokio::test]
+async fn a_subscription_that_a_relay_drops_without_a_word_about_it_is_asked_for_again() {
+    let relay = Relay::start().await;
+    let timing = Timing { answer: Duration::from_millis(50), ..timing() };
+    let (relays, mut inbox) = Relays::connect(config([relay.url.clone()]).with_timing(timing)).unwrap();
+    let mut peer = relay.accept().await;
+    let (subscription, first) = peer.req().await;
+    peer.say(&json!(["NOTICE", "rate limited"])).await;
+    let (again, second) = peer.req().await;
+    assert_eq!((&again, second.len()), (&subscription, first.len()));
+    peer.say(&json!(["EOSE", subscription])).await;
+    assert!(relays.ready(PATIENCE).await);
+    peer.say(&json!(["EVENT", subscription, {"id": "a"}])).await;
+    assert_eq!(next_event(&mut inbox).await, r#"{"id":"a"}"#);
+    // What comes next on this connection is no further request.
+    let published = relays.publish(event(1));
+    let id = peer.event().await;
+    peer.ok(&id, true, "").await;
+    assert_eq!(soon(published).await.outcome(), PublishOutcome::Accepted);
+}
+
+#[tokio::test]
+async fn a_flood_of_binary_messages_costs_the_connection() {
+    let relay = Relay::start().await;
+    let (_relays, mut inbox) = Relays::connect(config([relay.url.clone()])).unwrap();
+    let (mut peer, _) = relay.accept_live().await;
+    for _ in 0..10_001 {
+        if peer.socket.feed(Message::Binary(Vec::new().into())).await.is_err() {
+            break;
+        }
+    }
+    let _cut = peer.socket.flush().await;
+    next_down(&mut inbox).await;
+}
