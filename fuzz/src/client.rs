@@ -355,7 +355,9 @@ impl Run {
         assert!(load.pending_bytes <= limits.in_flight_bytes, "{load:?}");
         assert!(load.downloads <= limits.transfers, "{load:?}");
         assert!(load.downloads_bytes <= limits.transfers_bytes, "{load:?}");
-        assert!(load.streams <= limits.pending && load.streams_bytes <= limits.streams_bytes, "{load:?}");
+        // Those of open calls, and those that are still read or not taken though their calls are over.
+        assert!(load.streams <= load.pending + limits.streams, "{load:?}");
+        assert!(load.streams_bytes <= limits.streams_bytes, "{load:?}");
         assert!(load.asked <= limits.in_flight, "{load:?}");
     }
 
@@ -465,5 +467,8 @@ mod tests {
         assert_eq!((calls("too_large"), counts("too_large").published[0]), ([1, 1, 0], 1), "greeted first");
         assert_eq!(counts("in_pieces"), Counts { calls: [1, 1, 0], heard: 1, published: [1, 0] });
         assert_eq!((calls("streamed"), counts("streamed").heard), ([1, 1, 0], 1));
+        assert_eq!(counts("read_and_not_taken").published[0], 2);
+        let turned = counts("turned_into_events");
+        assert_eq!((turned.calls, turned.published[0]), ([3, 3, 0], 3), "a greeting, two calls, and no room");
     }
 }

@@ -269,6 +269,30 @@ fn clients() -> Vec<Seed> {
             ]
             .concat(),
         ),
+        // The same where one call may wait, and then another one: what is not taken of the first is still there.
+        (
+            "read_and_not_taken",
+            [
+                &[0, 0, 0, 0, 3][..],
+                &[12, 1, 0, 1],
+                &[14, 0, 0, 0, 0, 0, 0, 2],
+                &[14, 0, 0, 0, 2, 0, 0, 2],
+                &result,
+                &[12, 1, 0, 1],
+            ]
+            .concat(),
+        ),
+        // Three requests that would fit as messages and not as events, of a server that turns out to take no transfers.
+        (
+            "turned_into_events",
+            [
+                &CLIENT[..],
+                &[0, 1, 0, 3, 0x38, 0xe0].repeat(2),
+                &[0, 1, 0, 3, 0x08, 0x84],
+                &[4, 0, 0, 1, 0, 3, 0, 2],
+            ]
+            .concat(),
+        ),
     ]
     .map(|(name, bytes)| ("client_engine", name, bytes))
     .into()

@@ -146,7 +146,7 @@ impl ClientMachine {
         };
         let size = match &way {
             Way::Event(_, size) => *size,
-            Way::Transfer(text, _) => text.len(),
+            Way::Transfer(text, _) => self.transfer_size(text, now),
         };
         let most = self.config.limits.in_flight_bytes;
         if self.pending.bytes().saturating_add(size) > most {
@@ -164,7 +164,9 @@ impl ClientMachine {
                 self.ask_with(call, (draft, size), now);
             }
             Way::Transfer(text, handshake) => {
-                self.begin_upload(asking, wire, (text, handshake), (tags, flagged), now);
+                let ticket = self.ticket();
+                let call = Pending { flagged, bytes: size, ..self.call(asking, wire, ticket, now) };
+                self.begin_upload(call, (text, handshake), tags, now);
             }
         }
         if is_withheld {
@@ -198,6 +200,14 @@ impl ClientMachine {
             return Ok(Way::Transfer(draft.content, handshake));
         }
         if size > limit { Err(Ending::TooLarge { size, limit }) } else { Ok(Way::Event(draft, size)) }
+    }
+
+    /// What a transfer counts for: it still goes as one event if it turns out that the server takes none.
+    fn transfer_size(&self, text: &str, now: Now) -> usize {
+        let limits = &self.config.limits;
+        let tags = Tags::from_list(self.request_tags(true));
+        let event = event_len(&Draft::new(self.me, now.unix, tags, String::new())) + escaped_len(text);
+        text.len().max(event.min(limits.event.max(limits.inner_event)))
     }
 
     /// Publishes the event of a request, and waits for the answer to it.

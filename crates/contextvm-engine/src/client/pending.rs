@@ -36,7 +36,8 @@ pub(super) struct Pending {
     /// The progress token that went out.
     pub(super) wire: Wire,
     pub(super) method: String,
-    /// Size of the signed event, which the driver keeps while the call waits; of the message while it is sent in pieces.
+    /// Size of the signed event, which the driver keeps while the call waits; while the message is sent in pieces, its size,
+    /// or that of the event it would be.
     pub(super) bytes: usize,
     /// Its request is on its way as a transfer, and has no event of its own yet.
     pub(super) uploading: bool,

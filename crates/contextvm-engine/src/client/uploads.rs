@@ -12,8 +12,7 @@ use contextvm_transfer::{FrameBody, FrameType, Handshake, Sender, SenderInput, S
 use nostr::event::{EventId, Tag, Tags};
 
 use super::ending::Ending;
-use super::outgoing::Asking;
-use super::tokens::Wire;
+use super::pending::Pending;
 use super::{ClientMachine, ClientOutput, Direction, Transferred};
 use crate::flight::{Flights, Landing};
 use crate::size::{RelayLimit, event_len};
@@ -94,16 +93,13 @@ impl ClientMachine {
     /// A server that was never heard is greeted first.
     pub(super) fn begin_upload(
         &mut self,
-        asking: Asking,
-        wire: Wire,
+        mut pending: Pending,
         (message, handshake): (String, Handshake),
-        (tags, flagged): (Vec<Tag>, bool),
+        tags: Vec<Tag>,
         now: Now,
     ) {
-        let ticket = self.ticket();
-        let call = place_holder(ticket);
-        let mut pending = self.call(asking, wire, ticket, now);
-        (pending.bytes, pending.uploading, pending.flagged) = (message.len(), true, flagged);
+        let call = place_holder(pending.ticket);
+        pending.uploading = true;
         self.enter(call, pending);
         if self.session.heard {
             self.start_upload(call, (message, handshake), tags, false, now);

@@ -375,6 +375,19 @@ fn requests_on_their_way_count_as_calls_and_in_bytes() {
 }
 
 #[test]
+fn requests_that_turn_into_events_were_counted_as_such() {
+    let (one, other) = (request("1", Some("5"), 40_000), request("2", Some("6"), 40_000));
+    let in_flight_bytes = one.len() + other.len() + 1_000;
+    let limits = Limits { in_flight_bytes, ..Limits::default() };
+    let mut rig = Rig::new(ClientConfig { limits, ..config() });
+    let [ping] = published(&rig.send(&one)).try_into().unwrap();
+    assert_eq!(lost(&rig.send(&other)), [Lost::Busy]);
+    let outputs = answer_ping(&mut rig, &ping, vec![Tag::parse(["support_encryption"]).unwrap()]);
+    assert_eq!(published(&outputs).len(), 1);
+    assert!((one.len()..=in_flight_bytes).contains(&rig.machine.load().pending_bytes));
+}
+
+#[test]
 fn a_request_that_is_not_moved_on_ends_in_time() {
     let mut rig = Rig::new(config());
     meet(&mut rig);
