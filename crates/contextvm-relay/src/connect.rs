@@ -6,8 +6,9 @@ use nostr::types::RelayUrl;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backoff::Reconnect;
-use crate::dial::{Addresses, Reached, Socket};
+use crate::dial::{Addresses, Reached};
 use crate::error::DialError;
+use crate::socket::Socket;
 
 /// Keeps one relay connected: delivers a socket, and after its loss another one.
 ///

@@ -11,16 +11,14 @@ use nostr::types::RelayUrl;
 use nostr::types::url::{Host, Url};
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::date;
 use crate::error::{DialError, RelayError};
 use crate::link::{printable, unix};
+use crate::socket::{Socket, Wire};
 
 /// Addresses tried for one name.
 const ADDRESSES: usize = 6;
@@ -36,13 +34,6 @@ pub enum Addresses {
     /// Only TLS (`wss`, `https`) at publicly routable addresses: for hosts that somebody else has named.
     Public,
 }
-
-/// A byte stream, plain or over TLS.
-pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
-
-/// An open websocket, plain or over TLS.
-pub(crate) type Socket = WebSocketStream<Box<dyn Wire>>;
 
 /// How a relay was reached, and how long each part took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +63,8 @@ impl Reached {
 #[derive(Clone)]
 pub(crate) struct Dialer {
     tls: Arc<rustls::ClientConfig>,
-    socket: WebSocketConfig,
+    /// The largest message taken, bytes.
+    largest: usize,
     timeout: Duration,
     network: Arc<dyn Network>,
 }
@@ -90,11 +82,7 @@ impl Dialer {
         largest: usize,
         timeout: Duration,
     ) -> Result<Self, RelayError> {
-        let socket = WebSocketConfig::default()
-            .read_buffer_size(16 * 1024)
-            .max_message_size(Some(largest))
-            .max_frame_size(Some(largest));
-        Ok(Self { tls: Arc::new(tls(roots)?), socket, timeout, network: Arc::new(Internet) })
+        Ok(Self { tls: Arc::new(tls(roots)?), largest, timeout, network: Arc::new(Internet) })
     }
 
     /// Puts another network under the dialer.
@@ -126,8 +114,7 @@ impl Dialer {
         let target: &Url = url.into();
         let (wire, reached) = self.wire(target, url.scheme().is_secure(), addresses).await?;
         let start = Instant::now();
-        let upgraded = tokio_tungstenite::client_async_with_config(target.as_str(), wire, Some(self.socket));
-        match upgraded.await {
+        match Socket::upgrade(target.as_str(), wire, self.largest).await {
             Ok((socket, answer)) => {
                 let said = answer.headers().get("date").and_then(|date| date.to_str().ok());
                 let clock_ahead = said.and_then(date::parse).map(|then| signed(unix()) - signed(then));

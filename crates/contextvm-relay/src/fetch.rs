@@ -11,9 +11,10 @@ use hyper_util::rt::TokioIo;
 use nostr::types::RelayUrl;
 use nostr::types::url::{Position, Url};
 
-use crate::dial::{Addresses, Dialer, Wire};
+use crate::dial::{Addresses, Dialer};
 use crate::error::FetchError;
 use crate::link::printable;
+use crate::socket::Wire;
 
 /// Largest head of an answer, bytes.
 const HEAD: usize = 64 * 1024;

@@ -49,6 +49,7 @@ mod probe;
 mod publish;
 mod query;
 mod relays;
+mod socket;
 mod status;
 #[cfg(test)]
 mod tls_tests;

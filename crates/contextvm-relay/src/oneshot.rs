@@ -11,10 +11,11 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::auth::AuthSigner;
 use crate::config::Timing;
-use crate::dial::{Addresses, Dialer, Reached, Socket};
+use crate::dial::{Addresses, Dialer, Reached};
 use crate::error::DialError;
 use crate::link::talk::{Authenticated, Do, Talk};
 use crate::link::{printable, unix};
+use crate::socket::Socket;
 
 /// Time allowed for a farewell.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -163,7 +164,7 @@ impl<'a> Line<'a> {
     /// Says goodbye.
     pub(crate) async fn close(mut self) {
         // Only courtesy: the socket is dropped right after.
-        let _ = timeout(FAREWELL, self.socket.close(None)).await;
+        let _ = timeout(FAREWELL, self.socket.close()).await;
     }
 }
 

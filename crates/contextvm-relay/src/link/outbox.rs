@@ -29,6 +29,8 @@ struct State {
     next: u64,
     paused: Option<Instant>,
     pause: Backoff,
+    /// When the relay took our authentication on this connection.
+    authenticated: Option<Instant>,
     /// It left something unanswered, said that it is rate-limited, or was slow to take the last event.
     lags: bool,
 }
@@ -56,6 +58,8 @@ pub(crate) enum Answer {
     Success(RelaySuccess),
     /// `auth-required:` while authentication can still change the answer.
     Authenticate,
+    /// `auth-required:` after authentication has ended: final, but for what went out before the relay took our answer.
+    Unauthorized,
     /// `rate-limited:`.
     Later,
     /// Anything else.
@@ -82,6 +86,7 @@ impl Outbox {
             next: 0,
             paused: None,
             pause,
+            authenticated: None,
             lags: false,
         };
         Self { relay, most_events, most_bytes, state: Mutex::new(state) }
@@ -144,13 +149,21 @@ impl Outbox {
         now: Instant,
     ) -> Option<Duration> {
         let mut state = self.state();
+        let authenticated = state.authenticated;
         let sent = state.sent.get_mut(id)?;
         let took = now - sent.at;
+        let is_early = authenticated.is_some_and(|at| sent.at <= at);
         let refused = RelayOutcome::Refused(text.to_owned());
         let last = match answer {
             Answer::Success(RelaySuccess::New) => RelayOutcome::Accepted,
             Answer::Success(RelaySuccess::Old) => RelayOutcome::Duplicate,
-            Answer::No => refused,
+            // It may judge events and our authentication side by side.
+            Answer::Unauthorized if is_early => {
+                let again = state.forget(id);
+                state.put_back(again, now);
+                return Some(took);
+            }
+            Answer::No | Answer::Unauthorized => refused,
             // It was said before, and nothing came of it yet.
             Answer::Authenticate if sent.parked => return None,
             Answer::Authenticate | Answer::Later => {
@@ -182,6 +195,7 @@ impl Outbox {
     /// Queues again what was refused for want of authentication.
     pub(crate) fn authenticated(&self, now: Instant) {
         let mut state = self.state();
+        state.authenticated = Some(now);
         let parked = state.take_parked();
         state.put_back(parked, now);
     }
@@ -198,7 +212,7 @@ impl Outbox {
     pub(crate) fn disconnected(&self, now: Instant) {
         let mut state = self.state();
         let again = state.take_sent();
-        state.paused = None;
+        (state.paused, state.authenticated) = (None, None);
         state.put_back(again, now);
         state.drop_expired(now);
     }

@@ -14,9 +14,9 @@ use super::talk::{Authenticated, Do, Talk};
 use super::{Link, locked, printable, unix};
 use crate::config::Filter;
 use crate::connect::Connection;
-use crate::dial::Socket;
 use crate::publish::after;
 use crate::relays::Incoming;
+use crate::socket::{Endless, Socket};
 use crate::status::RelayState;
 
 /// Time allowed for a farewell.
@@ -115,6 +115,7 @@ impl Session<'_> {
                     continue;
                 }
                 Ok(None) => return "closed by the relay".to_owned(),
+                Ok(Some(Err(error))) if Endless::is(&error) => return self.too_many("fragments"),
                 Ok(Some(Err(error))) => {
                     self.link.facts().oversized |= matches!(error, tungstenite::Error::Capacity(_));
                     return printable(&error.to_string());
@@ -257,14 +258,14 @@ impl Session<'_> {
                 facts.rtt = Some(took);
                 facts.counts.accepted += 1;
             }
-            (Some(took), Answer::Authenticate | Answer::Later | Answer::No) => {
+            (Some(took), Answer::Authenticate | Answer::Unauthorized | Answer::Later | Answer::No) => {
                 facts.rtt = Some(took);
                 facts.counts.refused += 1;
                 facts.last_error = Some(format!("event refused: {text}"));
             }
         }
         drop(facts);
-        if matches!(answer, Answer::Authenticate | Answer::Later) {
+        if matches!(answer, Answer::Authenticate | Answer::Unauthorized | Answer::Later) {
             self.link.wake.notify_one();
         }
         took.is_some()
@@ -277,8 +278,8 @@ impl Session<'_> {
             Answer::Success(RelaySuccess::New)
         } else if message.starts_with("rate-limited:") {
             Answer::Later
-        } else if message.starts_with("auth-required:") && locked(&self.talk).auth_required() {
-            Answer::Authenticate
+        } else if message.starts_with("auth-required:") {
+            if locked(&self.talk).auth_required() { Answer::Authenticate } else { Answer::Unauthorized }
         } else {
             Answer::No
         }

@@ -55,6 +55,29 @@ async fn a_relay_that_demands_it_for_reading_and_writing_gets_one_answer() {
 }
 
 #[tokio::test]
+async fn what_is_refused_too_late_goes_once_more() {
+    let relay = Relay::start().await;
+    let (relays, _inbox) = Relays::connect(with_keys(&relay.url)).unwrap();
+    let (mut peer, _) = relay.accept_live().await;
+    peer.say(&json!(["AUTH", "abc"])).await;
+    let (first, second) = (relays.publish(event(1)), relays.publish(event(2)));
+    let ids = [peer.event().await, peer.event().await];
+    peer.ok(&ids[0], false, "auth-required: who are you").await;
+    let signed = auth(&mut peer).await;
+    // It judges events and authentication side by side, and is slow over the second event.
+    peer.ok(&signed.id.to_hex(), true, "").await;
+    assert_eq!(peer.event().await, ids[0]);
+    peer.ok(&ids[0], true, "").await;
+    assert!(soon(first).await.accepted.is_some());
+    peer.ok(&ids[1], false, "auth-required: who are you").await;
+    assert_eq!(peer.event().await, ids[1]);
+    // Now it knew us, so that this is its last word.
+    peer.ok(&ids[1], false, "auth-required: not you").await;
+    let report = soon(second).await;
+    assert_eq!(report.per_relay[0].1, RelayOutcome::Refused("auth-required: not you".to_owned()));
+}
+
+#[tokio::test]
 async fn a_challenge_that_follows_the_demand_is_answered() {
     let relay = Relay::start().await;
     let (relays, _inbox) = Relays::connect(with_keys(&relay.url)).unwrap();

@@ -48,6 +48,8 @@ fn rubbish() -> Vec<(String, Vec<u8>)> {
     let mut endless = frame(TEXT, &[b'a'; 1_000]);
     endless.extend((0..1_100).flat_map(|_| frame(0, &[b'a'; 1_000])));
     add("fragments without end", endless);
+    // More than the network between us holds: somebody has to read them all, or to stop.
+    add("empty fragments without end", [frame(TEXT, b"["), frame(0, b"").repeat(8 << 20)].concat());
     for bad in [&b"\xff"[..], b"[\"NOTICE\",\"\xc3\x28\"]", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xc0\x80"]
     {
         add("text that is not UTF-8", frame(FINAL | TEXT, bad));
