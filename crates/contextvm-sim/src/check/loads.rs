@@ -69,7 +69,8 @@ impl Loads {
             ("uploads", load.uploads, limits.pending),
             ("downloads", load.downloads, limits.transfers),
             ("downloads_bytes", load.downloads_bytes, limits.transfers_bytes),
-            ("streams", load.streams, limits.pending),
+            // Those of calls that are over are there until they are taken.
+            ("streams", load.streams, limits.pending + limits.streams),
             ("streams_bytes", load.streams_bytes, limits.streams_bytes),
             ("loose", load.loose, limits.outbound_events),
             ("asked", load.asked, limits.in_flight),
