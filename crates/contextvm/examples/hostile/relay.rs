@@ -32,8 +32,8 @@ struct State {
     known: Known,
 }
 
-/// Prepares and sends as lines of standard input say, until it ends: `prepare WHAT N SIZE`, `send PER_SECOND`,
-/// `publish URL PER_SECOND` (as a client of another relay), `count`.
+/// Prepares and sends as lines of standard input say, until it ends: `prepare WHAT N SIZE`, `send PER_SECOND` or
+/// `send PER_SECOND FROM TO` (some of it), `publish URL PER_SECOND` (as a client of another relay), `count`.
 pub(crate) async fn run() -> Result<(), Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", json!({ "url": format!("ws://{}", listener.local_addr()?) }));
@@ -50,7 +50,11 @@ pub(crate) async fn run() -> Result<(), Failure> {
                 made = tokio::task::spawn_blocking(move || made.prepare(&what, number, size)).await??;
                 json!({ "prepared": made.events.len(), "ms": millis(started.elapsed()) })
             }
-            ["send", per_second] => send(&state, &made, per_second.parse()?).await,
+            ["send", per_second] => send(&state, &made.events, per_second.parse()?).await,
+            ["send", per_second, from, to] => {
+                let some = made.events.get(from.parse()?..to.parse()?).ok_or("so much was not prepared")?;
+                send(&state, some, per_second.parse()?).await
+            }
             ["publish", url, per_second] => publish(url, &made, per_second.parse()?).await?,
             ["count"] => json!({
                 "published": state.published.load(Ordering::Relaxed),
@@ -131,7 +135,7 @@ fn due(sent: usize, per_second: u32) -> Duration {
 }
 
 /// Sends everything, `per_second` of it a second, or as fast as the socket takes it.
-async fn send(state: &State, made: &Made, per_second: u32) -> Value {
+async fn send(state: &State, events: &[String], per_second: u32) -> Value {
     let waiting = Instant::now();
     let (subscription, sink) = loop {
         if let Some(subscriber) = state.subscriber.lock().await.clone() {
@@ -144,7 +148,7 @@ async fn send(state: &State, made: &Made, per_second: u32) -> Value {
     };
     let started = Instant::now();
     let mut sent = 0_usize;
-    for batch in made.events.chunks(BATCH) {
+    for batch in events.chunks(BATCH) {
         tokio::time::sleep_until(started + due(sent, per_second)).await;
         let mut sink = sink.lock().await;
         for event in batch {
